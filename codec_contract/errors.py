@@ -6,19 +6,12 @@ Every message says what is wrong, what was expected and, if there is a remedy, w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 
 class EdgegrainError(Exception):
-    """Base class of all errors that edgegrain raises on purpose.
-
-    Attributes:
-        results: of the batch of a remote client that the error ended, by position, with None where there is none.
-    """
-
-    results: Sequence[Any] = ()
+    """Base class of all errors that edgegrain raises on purpose."""
 
 
 class PayloadError(EdgegrainError):

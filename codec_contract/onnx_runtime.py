@@ -1,4 +1,4 @@
-"""Output of native libraries past ``sys.stderr``, and the models and cores that ONNX Runtime may use."""
+"""Output of native libraries past ``sys.stderr``, and the files and cores that ONNX Runtime may use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from codec_contract.errors import DeviceError
-
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of a container's quota and of its period, of cgroups in version 2."""
 _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 
 
@@ -43,70 +42,13 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
 
 
 def refuse_external_weights(options: Any) -> None:
-    """Make sessions with these ``onnxruntime.SessionOptions`` fail for models of another format than ONNX, and for
-    those whose weights lie in other files.
+    """Make sessions with these ``onnxruntime.SessionOptions`` fail for models whose weights lie in other files.
 
     ONNX Runtime resolves a file name in a tensor of a model from memory in the current directory, so that a model from
     elsewhere could put the bytes of a user's file into LRs or pictures.
     """
     # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # which `refuse_control_flow` reads
-
-
-# Fields of ONNX's protocol buffers: of a model, its functions, a graph, a node, an attribute.
-_GRAPH, _FUNCTIONS, _GRAPH_NODES, _FUNCTION_NODES, _ATTRIBUTES = 7, 25, 1, 7, 5
-_OP_TYPE, _SUBGRAPH, _SUBGRAPHS = 4, 6, 11
-
-
-def refuse_control_flow(model: bytes) -> None:
-    """Raise `ValueError` for a model with a node that contains a graph, as Loop, Scan and If do.
-
-    A Loop could run forever; networks of bundles have none. Reads the file without the package onnx.
-    """
-    for number, body in _fields(memoryview(model), _GRAPH, _FUNCTIONS):
-        for _, node in _fields(body, _GRAPH_NODES if number == _GRAPH else _FUNCTION_NODES):
-            for _, attribute in _fields(node, _ATTRIBUTES):
-                if next(_fields(attribute, _SUBGRAPH, _SUBGRAPHS), None) is not None:
-                    op = b"".join(bytes(name) for _, name in _fields(node, _OP_TYPE))[:80].decode(errors="replace")
-                    raise ValueError(f"it has control flow ({op}), which could run forever")
-
-
-def _fields(message: memoryview, *wanted: int) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of the wanted fields of a message in the encoding of protocol buffers."""
-    position = 0
-
-    def varint() -> int:
-        nonlocal position
-        value = 0
-        for shift in range(0, 70, 7):
-            if position >= len(message):
-                break
-            byte = message[position]
-            position += 1
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-        raise ValueError("it is damaged: a number has no end")
-
-    while position < len(message):
-        tag, start = varint() & 0xFFFFFFFF, position  # as readers do that keep 32 bits of a number
-        match tag & 7:
-            case 0:
-                varint()
-            case 1:
-                position += 8
-            case 5:
-                position += 4
-            case 2:
-                length = varint()
-                start, position = position, position + length
-            case kind:
-                raise ValueError(f"it is damaged: a field has the type {kind}")
-        if position > len(message):
-            raise ValueError("it is damaged: a field has no end")
-        if tag >> 3 in wanted:
-            yield tag >> 3, message[start:position]
 
 
 def set_threads(options: Any, threads: int | None) -> None:
@@ -114,8 +56,6 @@ def set_threads(options: Any, threads: int | None) -> None:
 
     ONNX Runtime itself counts the cores of the machine, so in a container with a quota its threads stop each other.
     """
-    if threads is not None and threads < 1:
-        raise DeviceError(f"threads must be at least 1, got {threads}")
     if threads is None and (cores := available_cores()) < (os.cpu_count() or 1):
         threads = cores
     if threads is not None:
@@ -123,28 +63,9 @@ def set_threads(options: Any, threads: int | None) -> None:
 
 
 def available_cores() -> int:
-    """The number of cores that this process may use, by its affinity and the quotas of its cgroups, at least 1."""
-    limits = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
-    try:
-        lines = OWN_CGROUPS.read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = CGROUPS / "cpu" if controllers else CGROUPS  # version 1 or 2
-        folder = root / path.lstrip("/")
-        for group in (folder, *folder.parents[: len(folder.parts) - len(root.parts)], root):
-            with contextlib.suppress(OSError, ValueError):  # of another version; "max" is no number
-                limits.append(_quota(group))
-    return max(1, int(min(limits)))
-
-
-def _quota(group: Path) -> float:
-    """The cores of a cgroup's quota."""
-    if (file := group / "cpu.max").exists():
-        quota, period = map(int, file.read_text().split())
-    else:
-        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
-    return quota / period if quota > 0 else float("inf")
+    """The number of cores that this process may use, by its affinity and its container's quota, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # not Linux, or no container; "max" is no number
+        quota, period = map(int, QUOTA.read_text().split())
+        cores = min(cores, quota // period)
+    return max(1, cores)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, ImageError, first_line
-from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights, set_threads
+from codec_contract.onnx_runtime import refuse_external_weights, set_threads
 from codec_contract.pixels import describe_array
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class EncoderSession:
         set_threads(options, threads)
         refuse_external_weights(options)
         try:
-            refuse_control_flow(model)
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise BundleError(f"the encoder cannot be loaded: {first_line(error)}") from error

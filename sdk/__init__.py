@@ -46,8 +46,7 @@ from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.open_bundle import RunningDecoder
 from sdk.payload import Payload, Scene
-from sdk.remote import AsyncRemoteCodec, RemoteCodec, connect, connect_async
-from sdk.remote_calls import RemoteBundle, Retries
+from sdk.remote import AsyncRemoteCodec, RemoteBundle, RemoteCodec, Retries, connect, connect_async
 from sdk.retouching import retouch
 
 __all__ = [

@@ -1,337 +1,96 @@
 """Clients of the service over HTTP: `RemoteCodec`, and `AsyncRemoteCodec` for asyncio. They need the extra ``remote``.
 
-The verbs are written once, as coroutines of `AsyncRemoteCodec`. `RemoteCodec` runs the same coroutines without an event
-loop: what they await is blocking there.
+Names of the interface are here for the service too; docs/service.md describes them.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
-import numbers
+import io
+import itertools
+import json
 import os
+import random
+import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from PIL import Image
 
+from codec_contract import __version__
 from codec_contract.bundle.find import Quality
-from codec_contract.errors import EdgegrainError, ServiceError, reason
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra, reason
+from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk import remote_calls as calls
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_background, load_picture
+from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.inputs import PayloadSource, position_in_batch, read_payload_or_scene
 from sdk.payload import Payload, Scene
-from sdk.remote_calls import DEFAULT_RETRIES, RETRIED, Call, RemoteBundle, Retries
-
-if TYPE_CHECKING:
-    import httpx
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Made = TypeVar("Made", Payload, Scene)
+
+PAYLOAD_TYPE, BYTES_TYPE = "application/vnd.edgegrain", "application/octet-stream"
+"""Media types of payloads and of any file."""
+PROBLEM_PREFIX = "urn:edgegrain:problem:"
+"""Beginning of a problem's ``type``, before its kind."""
+INVALID_PAYLOAD, INVALID_PICTURE = "invalid-payload", "invalid-picture"
+"""Kinds of the problems for `PayloadError` and `ImageError`."""
+RETRIED = frozenset({408, 429, 502, 503, 504})
+"""HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
+NO_SERVICE = "; is this an edgegrain service?"
 
 
-class AsyncRemoteCodec:
-    """`RemoteCodec` for asyncio: the same methods as coroutines, with the same arguments and errors.
+@dataclass(frozen=True)
+class Retries:
+    """Retry policy of a client.
 
-    Example:
-        async with sdk.connect_async("http://host:8000") as remote:
-            pictures = await remote.restore_batch(payloads)
+    Attributes:
+        attempts: most attempts for a request; 1 disables retries.
+        first_pause: seconds before the second attempt, doubled for each further one, if the service names no pause.
+        longest_pause: most seconds of such a pause.
+        patience: most seconds of all pauses of a request together.
     """
 
-    _client_class = "AsyncClient"
+    attempts: int = 5
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    patience: float = 60.0
 
-    def __init__(
-        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
-        concurrency: int = 8,
-    ) -> None:
-        """Arguments and errors as `sdk.connect`."""
-        if not isinstance(retries, (Retries, numbers.Integral)):
-            raise ServiceError(f"retries is a number of attempts or an sdk.Retries, got {retries!r}")
-        self._options = calls.client_options(url, token, timeout, concurrency)
-        self.url, self._timeout, self._concurrency = url.rstrip("/"), timeout, concurrency
-        self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
-        self._arguments: dict[str, Any] = {
-            "token": token, "timeout": timeout, "retries": retries, "concurrency": concurrency}
-        self._opened = os.getpid(), self._open()
-
-    def __reduce__(self) -> tuple[Callable[[], AsyncRemoteCodec], tuple[()]]:
-        """From the same arguments, the token too, with connections of its own."""
-        return functools.partial(type(self), self.url, **self._arguments), ()
-
-    async def compress(
-        self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
-        quality: Quality | None = None, max_bytes: int | None = None,
-    ) -> Payload:
-        """Let the service compress one picture, as `sdk.compress`; a file is sent unchanged.
-
-        Args:
-            picture, fit, background, align, require_face: as for `sdk.compress`.
-            bundle: id of a bundle of the service; None for its first.
-            max_pixels: largest picture that is converted here; for files and their bytes the service's limit applies.
-            quality, max_bytes: as for `sdk.compress`, among the bundles of the service.
-
-        Raises:
-            ImageError: the picture cannot be read, or is refused.
-            ServiceError: the service cannot be reached, or refuses the request.
-        """
-        answer = await self._compress(picture, background, max_pixels, bundle, quality, max_bytes, fit=fit, align=align,
-                                      require_face=require_face)
-        return calls.read_payload(answer, Payload)
-
-    async def compress_faces(
-        self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PHOTO_PIXELS,
-    ) -> list[Payload]:
-        """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
-        return calls.read_faces(await self._compress(picture, background, max_pixels, bundle, faces="all"))
-
-    async def compress_scene(
-        self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
-    ) -> Scene:
-        """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
-        answer = await self._compress(picture, background, max_pixels, bundle, quality, max_bytes, faces="scene")
-        return calls.read_payload(answer, Scene)
-
-    async def compress_batch(
-        self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
-        quality: Quality | None = None, max_bytes: int | None = None,
-    ) -> list[Payload]:
-        """Compress pictures with several requests at a time, as `sdk.compress`; errors name the position, from 0.
-
-        An error's ``results`` are the payloads that there are, with None for the others.
-        """
-        return await self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
-            require_face=require_face, quality=quality, max_bytes=max_bytes))
-
-    async def restore(
-        self, payload: PayloadSource, *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
-    ) -> Image.Image:
-        """Let the service restore one payload or scene, as `sdk.restore`.
-
-        Args:
-            payload: as for `sdk.restore`; not a bare LR.
-            bundle: id of a bundle of the service; None for the one the payload names.
-            size: as for `sdk.restore`.
-            max_pixels: largest picture that is accepted from the service, which has a limit of its own.
-            strength: as for `sdk.restore`, for bundles with that control.
-            mark: as for `sdk.restore`; the service's mark is taken over if it writes one.
-
-        Raises:
-            PayloadError: the payload is damaged, or of a bundle that the service does not have.
-            ImageError: the picture exceeds the service's limit.
-            ServiceError: the service cannot be reached, or refuses the request.
-        """
-        data = await self._in_thread(read_payload_or_scene, payload)
-        answer = await self._send(calls.restore_call(data, size, bundle, strength, max_pixels))
-        return await self._in_thread(calls.read_picture, answer, max_pixels, mark)
-
-    async def restore_batch(
-        self, payloads: Iterable[PayloadSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
-    ) -> list[Image.Image]:
-        """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0.
-
-        An error's ``results`` are the pictures that were restored, with None for the others.
-        """
-        return await self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
-
-    async def bundles(self) -> list[RemoteBundle]:
-        """List the bundles of the service."""
-        return calls.read_bundles(await self._send(Call("GET", "/v1/bundles", calls.MAX_LIST_BYTES)))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client().aclose()
-
-    async def __aenter__(self) -> AsyncRemoteCodec:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"AsyncRemoteCodec({self.url!r})"
-
-    async def _compress(self, picture: PictureSource, background: Colour, max_pixels: int, bundle: str | None,
-                        quality: str | None = None, max_bytes: int | None = None, **options: Any) -> bytes:
-        data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
-        return await self._send(calls.compress_call(data, background, bundle, quality, max_bytes, **options))
-
-    async def _send(self, call: Call) -> bytes:
-        """The answer's body; transient errors are retried."""
-        import httpx
-
-        failed, waited = 0, 0.0
-        while True:
-            retry_after = None
-            try:
-                response, body = await self._receive(call)
-            except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeEncodeError):  # httpx may quote the token
-                raise ServiceError(f"the request to the service at {self.url} is not valid HTTP") from None
-            except (httpx.TransportError, TimeoutError) as error:
-                failure: EdgegrainError = ServiceError(
-                    f"the service at {self.url} cannot be reached: {str(error).rstrip('.') or type(error).__name__}")
-            else:
-                if response.is_success:
-                    return body
-                failure = calls.read_refusal(response.status_code, body)
-                if response.status_code not in RETRIED:
-                    raise failure
-                retry_after = calls.parse_retry_after(response.headers.get("retry-after"))
-            failed += 1
-            pause = self._retries.pause(failed, waited, retry_after)
-            if pause is None:
-                raise failure
-            waited += pause
-            await self._sleep(pause)
-
-    def _client(self) -> Any:
-        """The httpx client of the current process: a forked one that shared connections could get other answers.
-
-        The inherited client is dropped without closing it, which may need its parent's event loop and locks.
-        """
-        process, client = self._opened
-        if process != os.getpid() and not client.is_closed:
-            client = self._open()
-            self._opened = os.getpid(), client
-        return client
-
-    def _stream(self, call: Call) -> Any:
-        client = self._client()
-        if client.is_closed:
-            raise ServiceError(f"this client of the service at {self.url} is closed; open another one with sdk.connect")
-        return client.stream(call.method, call.url, params=call.params, headers=call.headers, content=call.content)
-
-    def _open(self) -> Any:
-        import httpx
-
-        try:
-            return getattr(httpx, self._client_class)(**self._options)
-        except httpx.InvalidURL:  # which may quote a part of the proxy's password
-            found, cause = "the address of a proxy is invalid", None
-        except (ImportError, ValueError, OSError) as error:  # a SOCKS proxy, one of an unknown scheme, no certificates
-            found, cause = reason(error).rstrip("."), error
-        raise ServiceError(f"the service cannot be reached with the proxies and certificates of the environment: "
-                           f"{found}; change or unset ALL_PROXY, HTTP_PROXY, HTTPS_PROXY, SSL_CERT_FILE") from cause
-
-    # `_Blocking` overrides the following, and `close`.
-
-    async def _receive(self, call: Call) -> tuple[httpx.Response, bytes]:
-        """One attempt."""
-        async with self._stream(call) as response:
-            body = calls.Body(response, call.largest_answer, self._timeout)
-            async for piece in response.aiter_raw():
-                if not body.add(piece):
-                    break
-        return response, b"".join(body.pieces)
-
-    async def _sleep(self, seconds: float) -> None:
-        import asyncio
-
-        await asyncio.sleep(seconds)
-
-    async def _in_thread(self, function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
-        import asyncio
-
-        return await asyncio.to_thread(function, *arguments, **options)
-
-    async def _each(self, kind: str, items: Iterable[Item], work: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        import asyncio
-
-        room = asyncio.Semaphore(self._concurrency)
-
-        async def placed(index: int, item: Item) -> Result:
-            async with room:
-                with position_in_batch(kind, index):
-                    return await work(item)
-
-        tasks = []
-        try:
-            for index, item in enumerate(items):  # which may raise an error of the caller's
-                tasks.append(asyncio.create_task(placed(index, item)))
-            return [await task for task in tasks]
-        except EdgegrainError as error:
-            error.results = [_result(task) for task in tasks]
-            raise
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def pause(self, attempt: int, waited: float, retry_after: float | None) -> float | None:
+        """Seconds to wait after failed attempt number ``attempt`` (from 1), after pauses of ``waited`` seconds and if
+        the service asked for ``retry_after``; None to give up."""
+        pause = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1)) if retry_after is None else retry_after
+        if attempt >= self.attempts or waited + pause > self.patience:
+            return None
+        # Jitter, so that clients that failed together do not retry together.
+        return pause * random.uniform(0.5, 1) if retry_after is None else pause + random.uniform(0, self.first_pause)
 
 
-class _Blocking(AsyncRemoteCodec):
-    """An `AsyncRemoteCodec` whose coroutines never suspend."""
-
-    _client_class = "Client"
-
-    async def close(self) -> None:
-        self._client().close()
-
-    async def _receive(self, call: Call) -> tuple[httpx.Response, bytes]:
-        with self._stream(call) as response:
-            body = calls.Body(response, call.largest_answer, self._timeout)
-            for piece in response.iter_raw():
-                if not body.add(piece):
-                    break
-        return response, b"".join(body.pieces)
-
-    async def _sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    async def _in_thread(self, function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
-        return function(*arguments, **options)
-
-    async def _each(self, kind: str, items: Iterable[Item], work: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        from concurrent.futures import ThreadPoolExecutor
-
-        def placed(index: int, item: Item) -> Result:
-            with position_in_batch(kind, index):
-                return _finish(work(item))
-
-        futures: list[Any] = []
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            try:
-                for numbered in enumerate(items):  # which may raise an error of the caller's
-                    futures.append(pool.submit(placed, *numbered))
-                return [future.result() for future in futures]
-            except BaseException as error:
-                pool.shutdown(wait=True, cancel_futures=True)
-                if isinstance(error, EdgegrainError):
-                    error.results = [_result(future) for future in futures]
-                raise
+DEFAULT_RETRIES = Retries()
 
 
-def _result(done: Any) -> Any:
-    """The result of a task or future; None if it has none."""
-    return done.result() if done.done() and not done.cancelled() and done.exception() is None else None
+@dataclass(frozen=True)
+class RemoteBundle:
+    """A bundle that a service offers; sizes in pixels, ``lr_contract_id`` in hex.
 
+    ``step`` is that of the LR's levels; services up to 0.6 do not name it.
+    """
 
-def _finish(work: Awaitable[Result]) -> Result:
-    """The result of a coroutine of `_Blocking`."""
-    try:
-        next(work.__await__())
-    except StopIteration as done:
-        return done.value
-    raise RuntimeError("a coroutine of a blocking client was suspended")
-
-
-def _blocking(
-    method: Callable[Concatenate[AsyncRemoteCodec, P], Coroutine[Any, Any, Result]]
-) -> Callable[Concatenate[RemoteCodec, P], Result]:
-    """The same method of `RemoteCodec`."""
-    @functools.wraps(method)
-    def run(self: RemoteCodec, /, *arguments: P.args, **options: P.kwargs) -> Result:
-        return _finish(getattr(self._remote, method.__name__)(*arguments, **options))
-
-    return run
+    id: str
+    version: str
+    codec: str
+    domain: str
+    hr: int
+    lr: int
+    lr_contract_id: str
+    step: int = 1
 
 
 class RemoteCodec:
@@ -353,21 +112,133 @@ class RemoteCodec:
         concurrency: int = 8,
     ) -> None:
         """Arguments and errors as `sdk.connect`."""
-        self._remote = _Blocking(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
-        self.url = self._remote.url
+        with needs_extra("remote", "the remote client needs", ServiceError):
+            import httpx
 
-    def __reduce__(self) -> tuple[Callable[[], RemoteCodec], tuple[()]]:
-        """As of `AsyncRemoteCodec`."""
-        return functools.partial(type(self), self.url, **self._remote._arguments), ()
+        if not re.fullmatch(r"https?://[^\s@?#]+", url):
+            raise ServiceError("a service has an address such as http://host:8000, without user name and password; "
+                               "pass a token (token, --token)")
+        if token is not None and not re.fullmatch("[!-~]+", token):
+            raise ServiceError("the token is empty, or has characters that no token has, expected printable ASCII "
+                               "without spaces and line ends; read it from its file again, without the line end")
+        self.url = url.rstrip("/")
+        self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
+        self._concurrency = concurrency
+        headers = {"User-Agent": f"edgegrain/{__version__}"}
+        self._open = functools.partial(
+            httpx.Client, base_url=self.url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            headers=headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency))
+        try:
+            self._client, self._process = self._open(), os.getpid()
+        except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
+            raise ServiceError(f"there is no way to {self.url} with the proxies and certificates of the environment: "
+                               f"{reason(error)}") from error
 
-    compress = _blocking(AsyncRemoteCodec.compress)
-    compress_faces = _blocking(AsyncRemoteCodec.compress_faces)
-    compress_scene = _blocking(AsyncRemoteCodec.compress_scene)
-    compress_batch = _blocking(AsyncRemoteCodec.compress_batch)
-    restore = _blocking(AsyncRemoteCodec.restore)
-    restore_batch = _blocking(AsyncRemoteCodec.restore_batch)
-    bundles = _blocking(AsyncRemoteCodec.bundles)
-    close = _blocking(AsyncRemoteCodec.close)
+    def compress(
+        self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
+    ) -> Payload:
+        """Let the service compress one picture, as `sdk.compress`; a file is sent unchanged.
+
+        Args:
+            picture, fit, background, align, require_face: as for `sdk.compress`.
+            bundle: id of a bundle of the service; None for its first.
+            max_pixels: largest picture that is converted here; for files and their bytes the service's limit applies.
+            quality, max_bytes: as for `sdk.compress`, among the bundles of the service.
+
+        Raises:
+            ImageError: the picture cannot be read, or is refused.
+            ServiceError: the service cannot be reached, or refuses the request.
+        """
+        # Only options that differ from the defaults: services up to 0.6 refuse parameters that they do not know.
+        return _payload(self._compress(
+            picture, background, max_pixels, fit=fit, bundle=bundle, align=None if align else False,
+            require_face=require_face or None, quality=quality, max_bytes=max_bytes), Payload)
+
+    def compress_faces(
+        self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+    ) -> list[Payload]:
+        """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
+        answer = self._compress(picture, background, max_pixels, bundle=bundle, faces="all")
+        try:
+            return [Payload(base64.b64decode(face["payload"])) for face in json.loads(answer)["faces"]]
+        except (ValueError, KeyError, TypeError, PayloadError) as error:
+            raise ServiceError(f"the service's answer is not a list of payloads{NO_SERVICE}") from error
+
+    def compress_scene(
+        self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+    ) -> Scene:
+        """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
+        return _payload(self._compress(picture, background, max_pixels, bundle=bundle, quality=quality,
+                                       max_bytes=max_bytes, faces="scene"), Scene)
+
+    def compress_batch(
+        self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
+    ) -> list[Payload]:
+        """Compress pictures with several requests at a time, as `sdk.compress`; errors name the position, from 0."""
+        return self._each("picture", pictures, lambda picture: self.compress(
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
+            require_face=require_face, quality=quality, max_bytes=max_bytes))
+
+    def restore(
+        self, payload: PayloadSource, *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+    ) -> Image.Image:
+        """Let the service restore one payload or scene, as `sdk.restore`.
+
+        Args:
+            payload: as for `sdk.restore`; not a bare LR.
+            bundle: id of a bundle of the service; None for the one the payload names.
+            size: as for `sdk.restore`.
+            max_pixels: largest picture that is accepted from the service, which has a limit of its own.
+            strength: as for `sdk.restore`, for bundles with that control.
+            mark: as for `sdk.restore`; the service's mark is taken over if it writes one.
+
+        Raises:
+            PayloadError: the payload is damaged, or of a bundle that the service does not have.
+            ImageError: the picture exceeds the service's limit.
+            ServiceError: the service cannot be reached, or refuses the request.
+        """
+        answer = self._send("POST", "/v1/restore", bytes(read_payload_or_scene(payload)),
+                            {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"},
+                            size=size, bundle=bundle, strength=strength)
+        try:
+            with Image.open(io.BytesIO(answer), formats=["PNG"]) as image:
+                if image.width * image.height > max_pixels:
+                    raise ServiceError(f"the service sent a picture of {image.width} x {image.height} pixels, more "
+                                       f"than {max_pixels}; ask for size='native' or raise max_pixels")
+                picture = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ServiceError(f"the service's answer is not a picture{NO_SERVICE}") from error
+        xmp = picture.info.pop("xmp", None)
+        return MarkedPicture(picture, xmp or GeneratedMark().xmp()) if mark else picture
+
+    def restore_batch(
+        self, payloads: Iterable[PayloadSource], *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+    ) -> list[Image.Image]:
+        """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0."""
+        return self._each("payload", payloads, lambda payload: self.restore(
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
+
+    def bundles(self) -> list[RemoteBundle]:
+        """List the bundles of the service."""
+        names = [field.name for field in fields(RemoteBundle)]
+        try:
+            return [RemoteBundle(**{name: item[name] for name in names if name in item})
+                    for item in json.loads(self._send("GET", "/v1/bundles"))]
+        except (ValueError, TypeError) as error:
+            raise ServiceError(f"the service's answer is not a list of bundles{NO_SERVICE}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def __enter__(self) -> RemoteCodec:
         return self
@@ -377,6 +248,139 @@ class RemoteCodec:
 
     def __repr__(self) -> str:
         return f"RemoteCodec({self.url!r})"
+
+    def _compress(self, picture: PictureSource, background: Colour, max_pixels: int, **options: Any) -> bytes:
+        """The answer for a picture: a file is sent unchanged, pixels as a PNG."""
+        picture = content_of(picture)
+        if isinstance(picture, (str, os.PathLike)):
+            try:
+                data = Path(picture).read_bytes()
+            except OSError as error:
+                raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
+        elif isinstance(picture, (bytes, bytearray, memoryview)):
+            data = bytes(picture)
+        else:
+            stream = io.BytesIO()
+            Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
+            data = stream.getvalue()
+        return self._send("POST", "/v1/compress", data, {"Content-Type": BYTES_TYPE},
+                          background=bytes(check_background(background)).hex(), **options)
+
+    def _send(self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None,
+              **parameters: Any) -> bytes:
+        """The answer's body; transient errors are retried."""
+        import httpx
+
+        if self._process != os.getpid():  # a forked process that shared connections could get other answers
+            self._client, self._process = self._open(), os.getpid()
+        parameters = {name: value for name, value in parameters.items() if value is not None}
+        failed, waited = 0, 0.0
+        while True:
+            retry_after = None
+            try:
+                answer = self._client.request(method, path, params=parameters, headers=headers, content=content)
+            except httpx.TransportError as error:
+                failure: EdgegrainError = ServiceError(
+                    f"the service at {self.url} cannot be reached: {str(error) or type(error).__name__}")
+            else:
+                if answer.is_success:
+                    return answer.content
+                failure = _refusal(answer.status_code, answer.content)
+                if answer.status_code not in RETRIED:
+                    raise failure
+                if (seconds := answer.headers.get("retry-after", "")).isdecimal():  # dates would need equal clocks
+                    retry_after = float(seconds)
+            failed += 1
+            pause = self._retries.pause(failed, waited, retry_after)
+            if pause is None:
+                raise failure
+            time.sleep(pause)
+            waited += pause
+
+    def _each(self, kind: str, items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def placed(index: int, item: Item) -> Result:
+            with position_in_batch(kind, index):
+                return work(item)
+
+        items = list(items)
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            try:
+                return list(pool.map(placed, itertools.count(), items))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _payload(answer: bytes, kind: type[Made]) -> Made:
+    try:
+        return kind(answer)
+    except PayloadError as error:
+        raise ServiceError(f"the service's answer is not a {kind.__name__.lower()}: {error}{NO_SERVICE}") from error
+
+
+def _refusal(status: int, content: bytes) -> EdgegrainError:
+    """The error for an answer with another status than 2xx: the class of the local SDK for the same case."""
+    try:
+        problem = json.loads(content)
+        kind, detail = problem["type"].removeprefix(PROBLEM_PREFIX), problem["detail"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        kind, detail = "", f"its answer has no explanation{NO_SERVICE}"
+    if kind in (INVALID_PAYLOAD, INVALID_PICTURE):
+        return PayloadError(detail) if kind == INVALID_PAYLOAD else ImageError(detail)
+    return ServiceError(f"the service refused the request with status {status}: {detail}")
+
+
+def _in_thread(
+    method: Callable[Concatenate[RemoteCodec, P], Result]
+) -> Callable[Concatenate[AsyncRemoteCodec, P], Coroutine[Any, Any, Result]]:
+    """The same method of `AsyncRemoteCodec`."""
+    @functools.wraps(method)
+    async def run(self: AsyncRemoteCodec, /, *arguments: P.args, **options: P.kwargs) -> Result:
+        import asyncio
+
+        return await asyncio.to_thread(method, self._remote, *arguments, **options)
+
+    return run
+
+
+class AsyncRemoteCodec:
+    """`RemoteCodec` for asyncio: the same methods as coroutines, with the same arguments and errors.
+
+    They run in asyncio's threads, of which `loop.set_default_executor` sets the number; one that is cancelled there
+    ends in the background.
+
+    Example:
+        async with sdk.connect_async("http://host:8000") as remote:
+            pictures = await remote.restore_batch(payloads)
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+        concurrency: int = 8,
+    ) -> None:
+        """Arguments and errors as `sdk.connect`."""
+        self._remote = RemoteCodec(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
+        self.url = self._remote.url
+
+    compress = _in_thread(RemoteCodec.compress)
+    compress_faces = _in_thread(RemoteCodec.compress_faces)
+    compress_scene = _in_thread(RemoteCodec.compress_scene)
+    compress_batch = _in_thread(RemoteCodec.compress_batch)
+    restore = _in_thread(RemoteCodec.restore)
+    restore_batch = _in_thread(RemoteCodec.restore_batch)
+    bundles = _in_thread(RemoteCodec.bundles)
+    close = _in_thread(RemoteCodec.close)
+
+    async def __aenter__(self) -> AsyncRemoteCodec:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncRemoteCodec({self.url!r})"
 
 
 def connect(
@@ -388,14 +392,13 @@ def connect(
     Args:
         url: address of the service, for instance ``"http://host:8000"``, without user name and password.
         token: bearer token.
-        timeout: seconds that an attempt may wait for the service's next bytes, at most 1,000,000. An answer that takes
-            longer altogether must arrive at 8 KiB per second or more.
+        timeout: seconds that an attempt may wait for the service's next bytes.
         retries: retry policy for transient errors, or the maximum number of attempts.
         concurrency: simultaneous requests of the ``..._batch`` methods, and connections that are kept open.
 
     Raises:
-        ServiceError: an argument is invalid, the environment names a proxy or a file of certificates that cannot be
-            used, or httpx is missing: ``pip install 'edgegrain[remote]'``.
+        ServiceError: the address or the token is invalid, the environment names a proxy or a file of certificates that
+            cannot be used, or httpx is missing: ``pip install 'edgegrain[remote]'``.
     """
     return RemoteCodec(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
-from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights, set_threads
+from codec_contract.onnx_runtime import refuse_external_weights, set_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -293,8 +293,6 @@ def create_session(source: bytes | str, options: onnxruntime.SessionOptions, dev
         # Shape arithmetic has kernels on the CPU only.
         chain = [(provider, cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
     try:
-        if isinstance(source, bytes):
-            refuse_control_flow(source)
         with outside_captures(device):
             session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model

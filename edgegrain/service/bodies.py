@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from edgegrain.service.problems import Problem, retry_later
-from sdk.remote_calls import BYTES_TYPE
+from sdk.remote import BYTES_TYPE
 
 T = TypeVar("T")
 Chunks = AsyncGenerator[bytes, None]

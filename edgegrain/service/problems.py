@@ -10,7 +10,7 @@ from codec_contract.bundle.find import HOW_TO_INSTALL
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
 from edge_encoder.preprocessing import RAISE_LIMIT
 from sdk.payload import NATIVE
-from sdk.remote_calls import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
+from sdk.remote import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
 ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAISE_LIMIT: "",

@@ -30,7 +30,7 @@ from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, Rest
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState
 from sdk.payload import Payload, Scene
-from sdk.remote_calls import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
+from sdk.remote import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
 COMPRESS = "/v1/compress"
 

@@ -184,8 +184,5 @@ class TestRemote:
         with sdk.connect(service.url) as remote:
             assert level(remote.restore(payload, strength=24)) == 112
             assert [level(picture) for picture in remote.restore_batch([payload] * 2, strength=64)] == [132, 132]
-            for wrong in ("x", True, np.array(8.0)):
-                with pytest.raises(sdk.ImageError, match="a strength is a number, got"):
-                    remote.restore(payload, strength=wrong)
             with pytest.raises(sdk.ServiceError, match="a number from 4 to 64, got 2"):
                 remote.restore(payload, strength=2)

@@ -92,7 +92,5 @@ def test_other_arrays_are_refused(one_doubling: EnlargerSession, wrong: np.ndarr
 def test_other_factors_and_devices_are_refused(one_doubling: EnlargerSession) -> None:
     with pytest.raises(ImageError, match="the enlarger has the factors 2, not 4"):
         one_doubling.enlarge(squares(1), 4)
-    with pytest.raises(DeviceError, match="threads must be at least 1"):
-        EnlargerSession(nearest_enlarger(1, SIDE), SIDE, threads=0)
     with pytest.raises(DeviceError, match="unknown device 'tpu'"):
         EnlargerSession(nearest_enlarger(1, SIDE), SIDE, "tpu")  # type: ignore[arg-type]

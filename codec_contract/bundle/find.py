@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,15 +151,17 @@ class Control:
 
 def controls_of(manifest: Manifest) -> dict[str, Control]:
     """The controls of a bundle by name, as far as this release knows them."""
-    named = manifest.decoder.get("controls", ())
-    if not isinstance(named, (list, tuple)):
-        raise BundleError(f"the manifest of bundle {manifest.id} is wrong: decoder.controls is a list of names, got "
-                          f"{named!r}")
-    found = {}
-    if SEED in named:
-        found[SEED] = Control(0, MAX_SEED, None)
-    if STRENGTH in named:
-        found[STRENGTH] = _strength(manifest)
+    found, decoder = {}, manifest.decoder
+    try:
+        if SEED in decoder.get("controls", ()):
+            found[SEED] = Control(0, MAX_SEED, None)
+        if STRENGTH in decoder.get("controls", ()):
+            described = decoder.get(STRENGTH, {})  # older bundles have none
+            least, most = described.get("range", (SMALLEST_STRENGTH, LARGEST_STRENGTH))
+            found[STRENGTH] = Control(least, most, float(described.get("default", manifest.hr / manifest.lr)))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"the manifest of bundle {manifest.id} describes its decoder's controls wrongly: expected "
+                          '"controls": [NAME] and "strength": {"range": [LEAST, MOST], "default": NUMBER}') from error
     return found
 
 
@@ -179,15 +180,3 @@ def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
         raise ImageError(f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
                          f"{control.most:g}, got {wanted!r}")
     return float(wanted)
-
-
-def _strength(manifest: Manifest) -> Control:
-    described = manifest.decoder.get(STRENGTH, {})  # the default for older bundles, whose manifests do not describe it
-    described = described if isinstance(described, dict) else {"range": None}
-    limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
-    values = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
-    finite = all(isinstance(value, (int, float)) and abs(value) <= sys.float_info.max for value in values)
-    if len(values) != 3 or not finite or not 0 < values[0] <= values[2] <= values[1]:
-        raise BundleError(f"the manifest of bundle {manifest.id} describes no strength: expected "
-                          '"strength": {"range": [LEAST, MOST], "default": NUMBER} with the default in the range')
-    return Control(float(values[0]), float(values[1]), float(values[2]))

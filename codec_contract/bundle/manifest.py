@@ -12,13 +12,11 @@ import io
 import json
 import os
 import re
-import stat
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from codec_contract.errors import BundleError
 from codec_contract.payload import CONTRACT_ID_BYTES, Header
@@ -45,9 +43,6 @@ SHARED: Final = "shared"
 
 
 SCHEMA = 1
-MAX_MANIFEST_BYTES = 1 << 20
-MAX_FILE_BYTES = 4 << 30
-MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 MAX_SQUARE_SIDE = 16384
 """Longest side of a restored square or tile, enlarged or not, in pixels."""
@@ -58,8 +53,8 @@ DEFAULT_DECODER = "default"
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
-_QUALITY = re.compile(r"[a-z]{1,20}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"\w[\w.+ -]*(?:/\w[\w.+ -]*)*")  # cannot climb out of its folder
 
 
 @dataclass(frozen=True)
@@ -190,9 +185,9 @@ class Manifest:
         return shared if not own.exists() and shared.is_file() else own
 
     def open_file(self, name: str) -> bytes:
-        """Read a listed file, verifying its size and SHA-256; no more memory is taken than the file has bytes."""
+        """Read a listed file, verifying its size and SHA-256."""
         with _opened(self.path(name), f"{name} of bundle {self.id}") as stream:
-            data = stream.read(min(self.entry(name).size, os.fstat(stream.fileno()).st_size) + 1)
+            data = stream.read()
         self._check(name, len(data), hashlib.sha256(data).hexdigest())
         return data
 
@@ -211,59 +206,73 @@ class Manifest:
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
     """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``."""
-    where = f"manifest of {folder.name or folder}"
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where} is larger than {MAX_MANIFEST_BYTES} bytes, the most allowed")
+    where = f"the manifest of bundle {folder.name or folder}"
     try:
-        source = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not JSON: {error}") from None
-    if not isinstance(source, dict):
-        raise BundleError(f"{where} must be a JSON object, is {type(source).__name__}")
-    schema = _field(source, "schema", int, where)
-    if schema != SCHEMA:
-        raise BundleError(f"{where} has schema {schema}, this release reads {SCHEMA}; update edgegrain")
-    codec = _field(source, "codec", str, where)
-    if codec not in CODECS:
-        raise BundleError(f"{where}: codec {codec[:80]!r} is unknown, expected one of {', '.join(CODECS)}")
-    hr = _bounded(source, "hr", MAX_SQUARE_SIDE, where)
-    lr = _bounded(source, "lr", 256, where)
+        source = json.loads(data)
+        if source["schema"] != SCHEMA:
+            raise BundleError(f"{where} has schema {source['schema']}, this release reads {SCHEMA}; update edgegrain")
+        return _manifest(source, folder)
+    except KeyError as error:
+        raise BundleError(f"{where} lacks the field {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where} is malformed: {error}") from error
+
+
+def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
+    """The manifest; KeyError, ValueError, TypeError or AttributeError if it is malformed."""
+    objects = {}
+    for name in ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence"):
+        objects[name] = source[name]
+        if not isinstance(source[name], dict):
+            raise TypeError(f"{name!r} is no object")
+    if source["codec"] not in CODECS:
+        raise ValueError(f"the codec {source['codec']} is unknown, expected one of {', '.join(CODECS)}")
+    hr, lr = _whole(source["hr"], MAX_SQUARE_SIDE), _whole(source["lr"], 256)
     if hr % lr:
-        raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
-    objects = {name: _field(source, name, dict, where)
-               for name in ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence")}
-    tile_overlap = None
-    if "tile_overlap" in objects["preprocessing"]:
-        tile_overlap = _bounded(objects["preprocessing"], "tile_overlap", lr // 2, where, least=0)
-    files = _file_entries(_field(source, "files", dict, where), where)
+        raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
+    tile_overlap = objects["preprocessing"].get("tile_overlap")
+    enlarger = source.get("enlarger")
     manifest = Manifest(
         folder=folder,
-        id=_matching(source, "id", BUNDLE_ID, where),
-        version=_matching(source, "version", VERSION, where),
-        lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
-        codec=codec,
-        domain=_field(source, "domain", str, where),
+        id=_matching(BUNDLE_ID, source["id"]),
+        version=_matching(VERSION, source["version"]),
+        lr_contract_id=bytes.fromhex(_matching(_HEX64, source["lr_contract_id"])),
+        codec=source["codec"],
+        domain=source["domain"],
         hr=hr,
         lr=lr,
-        tile_overlap=tile_overlap,
-        files=files,
+        tile_overlap=None if tile_overlap is None else _whole(tile_overlap, lr // 2, least=0),
+        files={_matching(_FILE, name): FileEntry(entry["size"], entry["sha256"])
+               for name, entry in source["files"].items()},
         **objects,
-        decoders=_decoders(source, where),
-        enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
-        quality=_quality(source, where),
-        further_rates=_rates(source, files, where),
+        decoders=source.get("decoders", {}),
+        enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
+        quality=source.get("quality"),
+        further_rates=tuple(Rate(bytes.fromhex(_matching(_HEX64, rate["lr_contract_id"])), rate["file"],
+                                 rate.get("quality")) for rate in source.get("rates", [])),
     )
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
-        raise BundleError(f"{where}: two rates have LR contracts that begin alike; payloads could not tell them apart")
+        raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
     return manifest
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} has not the form {pattern.pattern}")
+    return text
+
+
+def _whole(number: int, most: int, least: int = 1) -> int:
+    if type(number) is not int or not least <= number <= most:
+        raise ValueError(f"{number!r} is no whole number from {least} to {most}")
+    return number
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """Read and check the manifest of the bundle in ``folder``; no other file is read."""
     path = Path(folder)
-    what = f"the manifest of bundle {path.name or path}"
-    with _opened(path / MANIFEST, what) as stream:
-        return parse_manifest(stream.read(MAX_MANIFEST_BYTES + 1), path)
+    with _opened(path / MANIFEST, f"the manifest of bundle {path.name or path}") as stream:
+        return parse_manifest(stream.read(), path)
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
@@ -278,118 +287,12 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
 def _opened(location: Path, what: str) -> Iterator[io.BufferedReader]:
     """A file of a bundle; errors of opening and reading it become `BundleError`."""
     try:
-        if not stat.S_ISREG(os.stat(location).st_mode):  # a FIFO would block, a device could have no end
-            raise BundleError(f"{what} is no regular file: {location}")
         with location.open("rb") as stream:
             yield stream
     except FileNotFoundError:
         raise BundleError(f"{what} is missing: no file {location}") from None
     except OSError as error:
         raise BundleError(f"{what} cannot be read: {error}") from error
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without repeated names, which readers may interpret differently."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"an object holds {twice!r} twice")
-    return fields
-
-
-def _field(source: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
-    if name not in source:
-        raise BundleError(f"{where} lacks the field {name!r}")
-    value = source[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BundleError(f"{where}: {name!r} must be of type {kind.__name__}, is {type(value).__name__}")
-    return value
-
-
-def _matching(source: Mapping[str, Any], name: str, pattern: re.Pattern[str], where: str) -> str:
-    text = _field(source, name, str, where)
-    if not pattern.fullmatch(text):
-        raise BundleError(f"{where}: {name!r} is {text[:80]!r}, expected the form {pattern.pattern}")
-    return str(text)
-
-
-def _bounded(source: Mapping[str, Any], name: str, most: int, where: str, least: int = 1) -> int:
-    number = _field(source, name, int, where)
-    if not least <= number <= most:
-        raise BundleError(f"{where}: {name!r} is {number}, expected {least} to {most}")
-    return int(number)
-
-
-def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEntry]:
-    if len(source) > MAX_FILES:
-        raise BundleError(f"{where} lists {len(source)} files, at most {MAX_FILES} are allowed")
-    entries = {}
-    for name, record in source.items():
-        parts = name.split("/")
-        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, no
-        # backslash, which is a separator on other systems, and no control characters, as messages show it.
-        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|') \
-                or not name.isprintable():
-            raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
-        if name == MANIFEST:
-            raise BundleError(f"{where} lists itself among its files")
-        if not isinstance(record, dict):
-            raise BundleError(f"{where}: the entry of {name!r} must be an object")
-        entry = f"{where}, file {name!r}"
-        entries[name] = FileEntry(_bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
-                                  _matching(record, "sha256", _HEX64, entry))
-    return entries
-
-
-def _quality(source: Mapping[str, Any], where: str) -> str | None:
-    return _matching(source, "quality", _QUALITY, where) if "quality" in source else None
-
-
-def _rates(source: Mapping[str, Any], files: Mapping[str, FileEntry], where: str) -> tuple[Rate, ...]:
-    """The optional field ``rates``."""
-    rates = []
-    for described in _field({"rates": [], **source}, "rates", list, where):
-        file = described.get("file") if isinstance(described, dict) else None
-        if not isinstance(file, str) or file not in files:
-            raise BundleError(f"{where}: each of 'rates' is an object with a listed 'file'")
-        rates.append(Rate(bytes.fromhex(_matching(described, "lr_contract_id", _HEX64, f"{where}, rates")),
-                          file, _quality(described, f"{where}, rates")))
-    return tuple(rates)
-
-
-def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:
-    """The optional field ``decoders``."""
-    described: dict[str, dict[str, Any]] = _field({"decoders": {}, **source}, "decoders", dict, where)
-    for name in described:
-        if not BUNDLE_ID.fullmatch(name) or name == DEFAULT_DECODER:
-            raise BundleError(f"{where}: a decoder cannot be called {name[:80]!r}")
-        _field(described, name, dict, f"{where}, decoders")
-    return described
-
-
-def _enlarger(
-    source: Mapping[str, Any], files: Mapping[str, FileEntry], hr: int, tiled: bool, where: str
-) -> Enlarger | None:
-    """The optional field ``enlarger``."""
-    if "enlarger" not in source:
-        return None
-    described = _field(source, "enlarger", dict, where)
-    names = _field(described, "files", list, f"{where}, enlarger")
-    if not 1 <= len(names) <= len(ENLARGEMENTS):
-        raise BundleError(f"{where}: the enlarger has {len(names)} files, expected 1 or {len(ENLARGEMENTS)}")
-    for name in names:
-        if not isinstance(name, str) or name not in files:
-            raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
-    if len(set(names)) < len(names):
-        raise BundleError(f"{where}: the enlarger lists a file twice")
-    training = _field({"training": {}, **described}, "training", dict, f"{where}, enlarger")
-    enlarger = Enlarger(tuple(names), training)
-    if (side := hr * enlarger.factors[-1]) > MAX_SQUARE_SIDE:
-        raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than "
-                          f"{MAX_SQUARE_SIDE}")
-    if tiled:
-        raise BundleError(f"{where} has an enlarger, which bundles of tiles cannot have")
-    return enlarger
 
 
 # Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
@@ -419,30 +322,21 @@ class BundledForm:
 
 def default_form(manifest: Manifest) -> BundledForm:
     """The form that runs everywhere."""
-    return _form(DEFAULT_FORM, manifest.decoder, f"the manifest of bundle {manifest.id}, decoder")
+    return _form(manifest, DEFAULT_FORM, manifest.decoder)
 
 
 def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The known forms of a bundle's decoder by name, the default one first."""
-    forms = {DEFAULT_FORM: default_form(manifest)}
-    listed = manifest.decoder.get("forms", {})
-    if not isinstance(listed, dict):
-        raise BundleError(f"the manifest of bundle {manifest.id}: 'forms' must be an object")
-    for name, listed_as in FORMS.items():
-        if listed_as in listed:
-            where = f"the manifest of bundle {manifest.id}, form {listed_as!r} of its decoder"
-            source = manifest.entry(forms[DEFAULT_FORM].file).sha256
-            forms[name] = _form(name, listed[listed_as], where, source)
-            manifest.entry(forms[name].file)
-    return forms
+    default, listed = default_form(manifest), manifest.decoder.get("forms", {})
+    source = manifest.entry(default.file).sha256
+    return {DEFAULT_FORM: default, **{
+        name: _form(manifest, name, listed[listed_as], source) for name, listed_as in FORMS.items()
+        if listed_as in listed}}
 
 
-def _form(name: str, described: Any, where: str, source: str | None = None) -> BundledForm:
+def _form(manifest: Manifest, name: str, described: Mapping[str, Any], source: str | None = None) -> BundledForm:
     """A form that is current if it was made from the file with the SHA-256 ``source``; None for the default form."""
-    if not isinstance(described, dict) or not isinstance(described.get("file"), str):
-        raise BundleError(f"{where}: expected an object with a 'file'")
-    precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
-    for key, value, known in (("precision", precision, get_args(Precision)), ("ops", ops, get_args(Ops))):
-        if value not in known:
-            raise BundleError(f"{where}: {key!r} is {str(value)[:80]!r}, expected {' or '.join(known)}")
-    return BundledForm(name, described["file"], precision, ops, source in (None, described.get("source")))
+    if "file" not in described:
+        raise BundleError(f"the manifest of bundle {manifest.id} names no file of its decoder's form {name!r}")
+    return BundledForm(name, described["file"], described.get("precision", "float32"), described.get("ops", "plain"),
+                       source in (None, described.get("source")))

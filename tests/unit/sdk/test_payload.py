@@ -205,7 +205,7 @@ def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: 
     try:
         (broken / "manifest.json").write_text("")
         shutil.copytree(tiny_bundles / "random-64-lr16", tiny_bundles / "b-forged-one")
-        refresh_manifest(tiny_bundles / "b-forged-one", id="b-forged-one", decoder={"controls": "seed"})
+        refresh_manifest(tiny_bundles / "b-forged-one", id="b-forged-one", decoder={"controls": 3})
         assert sdk.restore(payload).size == (HR, HR)
         with caplog.at_level(logging.WARNING):
             assert manifest_for(replace(payload.header, contract_id=b"\1\2")) is None

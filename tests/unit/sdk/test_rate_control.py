@@ -156,12 +156,9 @@ class TestRatesOfABundle:
         refresh_manifest(installed, rates=[{**rates[0], "lr_contract_id": 64 * "0"}])
         with pytest.raises(sdk.BundleError, match="states LR contract 0000"):
             check_contract_id(load_manifest(installed))
-        for wrong, message in (([{**rates[0], "file": "x.json"}], "a listed 'file'"), ({}, "must be of type list"),
-                               ([{**rates[0], "quality": "A"}], "'quality' is 'A'"),
-                               ([{**rates[0], "file": ["x"]}], "a listed 'file'"), (rates[:1] * 2, "begin alike")):
-            refresh_manifest(installed, rates=wrong)
-            with pytest.raises(sdk.BundleError, match=message):
-                load_manifest(installed)
+        refresh_manifest(installed, rates=rates[:1] * 2)
+        with pytest.raises(sdk.BundleError, match="begin alike"):
+            load_manifest(installed)
 
     def test_all_faces_of_a_scene_have_one_rate(self, installed: Path, portrait: np.ndarray) -> None:
         refresh_manifest(installed, domain="faces")

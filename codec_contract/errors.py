@@ -15,13 +15,7 @@ class EdgegrainError(Exception):
 
 
 class PayloadError(EdgegrainError):
-    """A payload is truncated, corrupt, of an unknown version, or names another LR contract.
-
-    Attributes:
-        truncated: True if the bytes begin as a payload does and say that more of them follow.
-    """
-
-    truncated = False
+    """A payload is truncated, corrupt, of an unknown version, or names another LR contract."""
 
 
 class ImageError(EdgegrainError):
@@ -72,13 +66,6 @@ class QuantizationError(EdgegrainError, ValueError):
 
 class ModelError(EdgegrainError, ValueError):
     """A model cannot be used: its file or library is missing or damaged, or weights or inputs have another shape."""
-
-
-def cut_off(message: str) -> PayloadError:
-    """The error of a payload that is ``truncated``."""
-    error = PayloadError(message)
-    error.truncated = True
-    return error
 
 
 def reason(error: BaseException) -> str:

@@ -50,7 +50,6 @@ FORMAT_WITH_STEP = "edgegrain coder tables 2"
 ACTIVATION_MAX = 4095
 ACCUMULATOR_LIMIT = 1 << 30
 """Leaves one bit of 32 for adding the reference to the result."""
-MAX_TABLE_BYTES = 1 << 20
 MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
 MAX_SHIFT = 24
@@ -113,22 +112,17 @@ class CoderTables:
     @classmethod
     def from_json(cls, data: bytes | str) -> CoderTables:
         """Parse the JSON of ``to_json``; see the class for errors."""
-        if len(data) > MAX_TABLE_BYTES:
-            raise BundleError(f"coder tables have at most {MAX_TABLE_BYTES} bytes, got {len(data)}")
         try:
             source = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"coder tables are not JSON: {error}") from None
-        if not isinstance(source, dict) or source.get("format") not in (FORMAT, FORMAT_WITH_STEP):
-            raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r} or {FORMAT_WITH_STEP!r}")
-        step: Any = 1 if source["format"] == FORMAT else source.get("step")
-        if step == 1 and source["format"] == FORMAT_WITH_STEP:
-            raise BundleError(f"coder tables of step 1 are of format {FORMAT!r}")
-        networks = source.get("channels")
-        if not isinstance(networks, list) or len(networks) != 3:
-            raise BundleError("coder tables must list three channels")
-        first, second, third = (_read_network(network) for network in networks)
-        return cls((first, second, third), step)
+            if source["format"] not in (FORMAT, FORMAT_WITH_STEP):
+                raise BundleError(f"coder tables of format {source['format']!r} are unknown, expected {FORMAT!r} or "
+                                  f"{FORMAT_WITH_STEP!r}")
+            first, second, third = (
+                ChannelNetwork(tuple(map(_read_layer, network["hidden"])), _read_layer(network["output"]))
+                for network in source["channels"])
+            return cls((first, second, third), 1 if source["format"] == FORMAT else source["step"])
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BundleError(f"coder tables are malformed: {error!r}") from error
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""
@@ -152,64 +146,33 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _integers(source: dict[str, Any], name: str) -> IntArray:
-    value = source.get(name)
-    try:
-        if isinstance(value, list) and value and all(type(number) is int for number in value):
-            return np.array(value, dtype=np.int32)
-    except OverflowError:
-        pass
-    raise BundleError(f"coder tables: {name!r} must be a list of 32-bit integers")
-
-
 def _read_layer(source: Any) -> Layer:
-    if not isinstance(source, dict):
-        raise BundleError("coder tables: a layer must be an object")
-    bias, shift = _integers(source, "bias"), _integers(source, "shift")
-    text = source.get("weight")
-    try:
-        data = base64.b64decode(text if isinstance(text, str) else "", validate=True)
-    except ValueError:
-        data = b""
-    if not data or len(data) % len(bias):
-        raise BundleError(f"coder tables: 'weight' must be base64 of as many bytes for each of {len(bias)} outputs")
-    weight = np.frombuffer(data, dtype=np.int8).astype(np.int32).reshape(len(bias), -1)
-    return Layer(weight, bias, shift)
-
-
-def _read_network(source: Any) -> ChannelNetwork:
-    if not isinstance(source, dict) or not isinstance(source.get("hidden"), list):
-        raise BundleError("coder tables: a channel must be an object with a list of hidden layers")
-    if not 1 <= len(source["hidden"]) <= MAX_HIDDEN_LAYERS:
-        raise BundleError(f"coder tables: 1 to {MAX_HIDDEN_LAYERS} hidden layers are allowed")
-    return ChannelNetwork(tuple(_read_layer(layer) for layer in source["hidden"]), _read_layer(source.get("output")))
+    bias, shift = (np.array(source[name], np.int32).reshape(-1) for name in ("bias", "shift"))
+    weight = np.frombuffer(base64.b64decode(source["weight"], validate=True), np.int8).astype(np.int32)
+    return Layer(weight.reshape(len(bias), -1), bias, shift)
 
 
 def _check_network(network: ChannelNetwork, channel: int) -> None:
     values = context = np.full(CONTEXT_SIZES[channel], INPUT_LIMIT, dtype=np.int64)
     for index, layer in enumerate(network.hidden):
-        outputs = _check_layer(layer, values, f"channel {channel}, hidden layer {index}")
-        values = np.full(outputs, ACTIVATION_MAX, dtype=np.int64)
-    outputs = _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
-    if outputs != 2:
-        raise BundleError(f"coder tables: channel {channel} has {outputs} outputs, expected mean and scale")
+        _check_layer(layer, values, f"channel {channel}, hidden layer {index}")
+        values = np.full(len(layer.weight), ACTIVATION_MAX, dtype=np.int64)
+    _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
+    if len(network.output.weight) != 2:
+        raise BundleError(f"coder tables: channel {channel} has {len(network.output.weight)} outputs, expected mean "
+                          "and scale")
 
 
-def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int:
-    """Check shapes and the accumulator bound; returns the number of outputs."""
-    weight, bias = layer.weight, layer.bias
-    if weight.ndim != 2 or weight.shape[1] != len(inputs) or not 1 <= weight.shape[0] <= MAX_WIDTH:
-        raise BundleError(f"coder tables: {where} has a weight of shape {list(weight.shape)}, expected 1 to "
-                          f"{MAX_WIDTH} outputs of {len(inputs)} inputs")
-    for name, values in (("biases", bias), ("shifts", layer.shift)):
-        if values.shape != weight.shape[:1]:
-            raise BundleError(f"coder tables: {where} has {values.size} {name} for {weight.shape[0]} outputs")
-    if weight.dtype != np.int32 or np.abs(weight).max() > MAX_WEIGHT:
-        raise BundleError(f"coder tables: {where} must have int32 weights of magnitude at most {MAX_WEIGHT}")
+def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> None:
+    weight = layer.weight
+    if weight.shape[1:] != inputs.shape or not layer.bias.shape == layer.shift.shape == weight.shape[:1]:
+        raise BundleError(f"coder tables: {where} has weights {list(weight.shape)}, {layer.bias.size} biases and "
+                          f"{layer.shift.size} shifts, expected {len(inputs)} inputs, a bias and a shift an output")
+    if np.abs(weight).max() > MAX_WEIGHT:
+        raise BundleError(f"coder tables: {where} must have weights of magnitude at most {MAX_WEIGHT}")
     if not 0 <= layer.shift.min() <= layer.shift.max() <= MAX_SHIFT:
         raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
     bound = layer.bound(inputs)
     if bound >= ACCUMULATOR_LIMIT:
         raise BundleError(f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its "
                           "weights")
-    return int(weight.shape[0])

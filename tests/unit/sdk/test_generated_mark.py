@@ -19,7 +19,7 @@ import sdk
 from codec_contract import __version__
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ImageError
-from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of
+from sdk.generated_mark import ALTERED, EDITED, GENERATED, MarkedPicture, mark_of
 from tests.pictures import chunk, encoded, noise
 from tests.tiny_bundle import HR
 
@@ -104,9 +104,6 @@ def test_the_other_parameters_of_save_are_kept(restored: Image.Image, tmp_path: 
         for xmp in (packet, packet.decode()):
             assert sdk.read_mark(encoded(restored, kind, xmp=xmp)) == sdk.GeneratedMark(CAPTURE, tool=None)
         assert sdk.read_mark(encoded(restored, kind, xmp=b"")) is None
-    for xmp in (b"\xff", "\ud800"):
-        with pytest.raises(ImageError, match="is not UTF-8"):
-            encoded(restored, xmp=xmp)
     restored.info.clear()
     assert sdk.read_mark(encoded(restored.copy())) is None
 
@@ -163,7 +160,6 @@ def test_no_mark(tmp_path: Path) -> None:
     assert sdk.read_mark(encoded(Image.new("RGB", (8, 8)))) is None
     assert sdk.read_mark(jpeg(described(attributes='xmp:CreatorTool="Camera"'))) is None
     assert sdk.read_mark(Image.new("L", (8, 8))) is None
-    assert sdk.read_mark(memoryview(encoded(Image.new("RGB", (8, 8)))[::-1])[::-1]) is None
     Image.new("RGB", (8, 8)).save(tmp_path / "me.gif")
     assert sdk.read_mark(tmp_path / "me.gif") is None
 
@@ -178,36 +174,12 @@ def test_xmp_after_the_pixels_of_a_png() -> None:
 LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
 
 
-@pytest.mark.parametrize(("xmp", "said"), [
-    (f'<!DOCTYPE x [<!ENTITY a0 "ha">{LAUGHS}]>'.encode() + described("&a9;"), "has a document type"),
-    (b'<!DOCTYPE x SYSTEM "file:///etc/passwd">' + described(), "has a document type"),
-    (described("&a9;"), "not well-formed"),
-    (described()[:-9], "not well-formed"),
-    (described().decode().encode("utf-16"), "not well-formed"),
-    (described("\0"), "not well-formed"),
-    (b"\xff" + described(), "not well-formed"),
-    (b"   ", "not well-formed")])
-def test_malicious_xmp_is_refused(xmp: bytes, said: str) -> None:
-    with pytest.raises(ImageError, match=said):
+@pytest.mark.parametrize("xmp", [
+    f'<!DOCTYPE x [<!ENTITY a0 "ha">{LAUGHS}]>'.encode() + described("&a9;"), described("&a9;"), described()[:-9],
+    described().decode().encode("utf-16"), b"\xff" + described(), b"   "])
+def test_malicious_xmp_is_refused(xmp: bytes) -> None:
+    with pytest.raises(ImageError, match="not well-formed"):
         sdk.read_mark(jpeg(xmp))
-
-
-def test_xmp_that_is_not_text() -> None:
-    picture = Image.new("RGB", (8, 8))
-    picture.info["xmp"] = (60, 120)
-    with pytest.raises(ImageError, match="XMP is of type tuple, expected text"):
-        sdk.read_mark(picture)
-
-
-def test_large_and_deep_xmp() -> None:
-    def webp(xmp: bytes) -> bytes:
-        return encoded(Image.new("RGB", (8, 8)), "WEBP", xmp=xmp)
-
-    with pytest.raises(ImageError, match=f"at most {MAX_XMP_BYTES} are read"):
-        sdk.read_mark(webp(described(" " * MAX_XMP_BYTES)))
-    deep = "<a>" * 100_000 + "</a>" * 100_000
-    mark = sdk.read_mark(webp(described(deep, f'e:DigitalSourceType="{CAPTURE}"')))
-    assert mark is not None and mark.source_type == CAPTURE
 
 
 def test_what_is_not_a_picture(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class ExistsError(EdgegrainError, FileExistsError):
 
 
 class QuantizationError(EdgegrainError, ValueError):
-    """An array cannot be quantized: it holds NaN, or is not of a floating type."""
+    """An array cannot be quantized: it holds NaN."""
 
 
 class ModelError(EdgegrainError, ValueError):

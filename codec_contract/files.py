@@ -45,24 +45,21 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> P
     path = Path(path)
     if path.exists() and not force:
         raise ExistsError(path)
-    with written_whole(path, force=force) as temporary:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with written_whole(path) as temporary, temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file next to ``path`` for the block to write, which takes its place if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the name may have the longest legal length
     try:
         yield temporary
-        _rename(temporary, path, force=force)
-    except ExistsError:
-        raise
+        os.replace(temporary, path)
     except OSError as error:
         if error.filename in (None, str(temporary)):  # a full disk has none; the other the caller has never seen
             raise OSError(error.errno, error.strerror, str(path)) from error  # of the same type
@@ -85,20 +82,6 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(aside, folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _rename(temporary: Path, path: Path, *, force: bool) -> None:
-    if not force:
-        try:
-            os.link(temporary, path)  # unlike a rename, this fails if another process has written the file meanwhile
-        except FileExistsError:
-            raise ExistsError(path) from None
-        except OSError:  # a file system without hard links
-            if path.exists():
-                raise ExistsError(path) from None
-        else:
-            return
-    os.replace(temporary, path)
 
 
 def cache_folder() -> Path:

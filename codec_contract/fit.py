@@ -6,7 +6,6 @@ Integer arithmetic only, so every client computes the same square from the same 
 from __future__ import annotations
 
 import operator
-from contextlib import suppress
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -100,14 +99,12 @@ def parse_size(text: str) -> Size:
 
 def check_size(size: Size) -> Size:
     """The size, with a number of pixels, for instance numpy's, as an ``int``; `ImageError` for what is no size."""
-    if isinstance(size, str) and size in get_args(NamedSize):
+    if size in get_args(NamedSize):
         return size
-    pixels = None
-    if not isinstance(size, (str, bool)):
-        with suppress(TypeError):
-            pixels = operator.index(size)
-    if pixels is None:
-        raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels")
+    try:
+        pixels = operator.index(size)  # type: ignore[arg-type]
+    except TypeError:
+        raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels") from None
     if not 1 <= pixels <= MAX_ORIGINAL_SIDE:
         raise ImageError(f"a size is 1 to {MAX_ORIGINAL_SIDE} pixels, got {pixels}")
     return pixels

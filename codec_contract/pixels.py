@@ -51,9 +51,6 @@ def unit_to_levels(values: Array) -> Array:
 def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Round values [-1, 1] of any shape to uint8 levels: half a level rounds up, excess is clipped."""
     array = np.asarray(values)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise QuantizationError(f"quantize takes floating-point values in [-1, 1], got dtype {array.dtype}; an array "
-                                "of levels needs no quantization")
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if np.isnan(array).any():

@@ -33,7 +33,6 @@ from sdk.installed_bundles import installed_manifests, manifest_for, require_man
 from sdk.payload import Payload, Scene, check_claims, coder_tables
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
-from server_decoder.providers import check_device
 
 _opening = threading.Lock()
 
@@ -285,7 +284,6 @@ def _hub_folder(name: str) -> Path:
 
 
 def _codec(folder: Path, device: Device) -> Codec:
-    check_device(device)  # before it is a key of the cache, which takes hashable values only
     with _opening:  # so that two threads do not open the same bundle twice
         return _kept_codec(folder, device)
 

@@ -76,7 +76,7 @@ class Codec:
         Args:
             bundle: id, alias or folder of a bundle, or ``hf://owner/name@revision`` for one of the Hugging Face Hub.
             device: ``"cpu"`` or ``"cuda"``.
-            threads: 1 to 4096, or None.
+            threads: per picture on the CPU; None for all cores.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
             form: ``"auto"`` takes the decoder's form for the device, if the bundle has one: fused on ``"cuda"``, if the
                 library of its fused ops is there; int8 on CPUs with dot products of bytes, but not for pictures that
@@ -85,8 +85,7 @@ class Codec:
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
-                range.
+            DeviceError: the device is unknown or its execution provider is not installed.
         """
         manifest = load_manifest(find_bundle(bundle, check=check_contract_id)).with_decoder(decoder)
         self._open = OpenBundle(manifest, device, threads, form=form)
@@ -141,9 +140,7 @@ class Codec:
         """
         if fit is not None:
             check_fit(fit)
-        if not isinstance(align, (bool, np.bool_)):
-            raise ImageError(f"align is True or False, got {align!r}")
-        aligned = bool(align) and fit is None and self._manifest.domain == DOMAIN and not self._tiled
+        aligned = align and fit is None and self._manifest.domain == DOMAIN and not self._tiled
         if require_face and not aligned:
             raise ImageError("require_face checks the face that is cut out of a photograph; leave it out with a fit, "
                              "with align=False, and with bundles of other domains")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from codec_contract.bundle.manifest import Manifest, Rate
-from codec_contract.errors import ImageError, PayloadError, reason
+from codec_contract.errors import ImageError, PayloadError
 from codec_contract.files import write_atomically
 from codec_contract.fit import Size, check_size, restored_size, unfit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -129,12 +129,8 @@ class _Sent(bytes):
 
         Raises:
             ExistsError: the file exists and ``force`` is false.
-            PayloadError: ``path`` is no name of a file.
         """
-        try:
-            return write_atomically(Path(path), bytes(self), force=force)
-        except ValueError as error:  # a null byte in the name
-            raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
+        return write_atomically(Path(path), bytes(self), force=force)
 
     def __reduce__(self) -> tuple[type[Self], tuple[bytes]]:
         return type(self), (bytes(self),)
@@ -216,12 +212,6 @@ class Payload(_Sent):
             f"Payload({len(self)} bytes: LR {header.lr_width} x {header.lr_height}, "
             f"original {header.original_width} x {header.original_height}, fit {header.fit!r})"
         )
-
-    def __copy__(self) -> Payload:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Payload:
-        return self
 
 
 class Scene(_Sent):

@@ -14,23 +14,6 @@ from codec_contract.errors import ExistsError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 
 
-def test_a_file_that_another_process_writes_meanwhile_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with pytest.raises(ExistsError), written_whole(path, force=False) as temporary:
-        temporary.write_bytes(b"ours")
-        path.write_bytes(b"theirs")
-    assert path.read_bytes() == b"theirs" and list(tmp_path.iterdir()) == [path]
-
-
-def test_without_hard_links_a_new_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*arguments: object) -> None:
-        raise PermissionError("no hard links here")
-
-    monkeypatch.setattr(files.os, "link", refused)
-    path = write_atomically(tmp_path / "file", b"one")
-    assert path.read_bytes() == b"one" and list(tmp_path.iterdir()) == [path]
-
-
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = write_atomically(tmp_path / "file", b"old")
     with pytest.raises(KeyboardInterrupt), written_whole(path) as temporary:

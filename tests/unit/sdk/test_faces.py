@@ -94,11 +94,6 @@ class TestCompress:
         with pytest.raises(sdk.ImageError, match="too small to be aligned"):
             sdk.compress(GREY)
 
-    @pytest.mark.parametrize("align", ["auto", "yes", 0, None, np.array([True, False])])
-    def test_wrong_align(self, align: object) -> None:
-        with pytest.raises(sdk.ImageError, match="align is True or False, got"):
-            sdk.compress(GREY, align=align)  # type: ignore[arg-type]
-
     def test_other_domains_are_encoded_whole(self, group: np.ndarray, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)
         assert sdk.compress(group, folder).fit == "pad"

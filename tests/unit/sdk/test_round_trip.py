@@ -303,10 +303,7 @@ class TestRefusals:
           for fit in ("cover", picture())),
         (lambda: sdk.compress(picture(), quality=picture()), sdk.BundleError, "no quality"),
         (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
-        (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device"),
-        (lambda: sdk.restore(sdk.compress(picture()), device=["cpu"]), sdk.DeviceError, "unknown device"),
-        *((lambda threads=threads: sdk.Codec(threads=threads), sdk.DeviceError,
-           f"an integer from 1 to 4096, or None; got {threads!r}") for threads in (0, "2", 1.0, 2**31))])
+        (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device")])
     def test_unknown_names(self, work: Callable[[], object], error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             work()
@@ -324,11 +321,3 @@ class TestRefusals:
         refresh_manifest(folder, preprocessing={"resize": "lanczos", "pad": "edge"})
         with pytest.raises(sdk.BundleError, match="'lanczos'.*update edgegrain"):
             sdk.Codec(folder)
-
-    def test_manifest_that_disagrees_with_the_encoder(self, tmp_path: Path) -> None:
-        folder = write_tiny_bundle(tmp_path)
-        refresh_manifest(folder, hr=128)
-        with pytest.raises(sdk.BundleError, match="from 64 to 16 pixels, its manifest says 128 to 16"):
-            sdk.Codec(folder).compress(picture())
-        with pytest.raises(sdk.BundleError, match=r"made pictures of \[64, 64, 3\]"):
-            sdk.Codec(folder).restore(np.zeros((LR, LR, 3), np.uint8))

@@ -112,7 +112,7 @@ def check_size(size: Size) -> Size:
 
 def check_fit(fit: str) -> None:
     """Raise `ImageError` unless ``fit`` is ``"pad"``, ``"stretch"`` or ``"crop"``."""
-    if not isinstance(fit, str) or fit not in FITS:
+    if fit not in FITS:
         raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -194,7 +193,7 @@ def paste(
     if square is None:
         raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
                            "into; only aligned faces and pictures compressed with fit='crop' are parts of others")
-    if not isinstance(feather, numbers.Real) or not 0 <= feather <= 0.5:
+    if not 0 <= feather <= 0.5:
         raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
     if inner.shape[0] != inner.shape[1]:

@@ -301,8 +301,7 @@ def test_pastes_that_are_refused() -> None:
         sdk.paste(face[:, 1:], payload, rgb)
     with pytest.raises(sdk.ImageError, match="background has 300 x 400 pixels, the original had 400 x 300"):
         sdk.paste(face, payload, rgb.transpose(1, 0, 2))
-    for feather in (0.6, None, "0.1"):
-        with pytest.raises(sdk.ImageError, match=f"0 to 0.5, got {feather!r}"):
-            sdk.paste(face, payload, rgb, feather=feather)  # type: ignore[arg-type]
+    with pytest.raises(sdk.ImageError, match="0 to 0.5, got 0.6"):
+        sdk.paste(face, payload, rgb, feather=0.6)
     with pytest.raises(sdk.ImageError, match="claims 400 x 300 pixels, more than 5000"):
         sdk.paste(face, payload, encoded(rgb), max_pixels=5000)

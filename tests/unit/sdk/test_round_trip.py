@@ -299,9 +299,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("work", "error", "message"), [
         (lambda: sdk.compress(picture(), bundle="cats"), sdk.BundleError, "no bundle 'cats'"),
-        *((lambda fit=fit: sdk.compress(picture(), fit=fit), sdk.ImageError, "unknown fit")
-          for fit in ("cover", picture())),
-        (lambda: sdk.compress(picture(), quality=picture()), sdk.BundleError, "no quality"),
+        (lambda: sdk.compress(picture(), fit="cover"), sdk.ImageError, "unknown fit"),
         (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
         (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device")])
     def test_unknown_names(self, work: Callable[[], object], error: type[Exception], message: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,12 +71,6 @@ def test_unknown_names_are_refused_with_what_there_is(roots: tuple[Path, Path], 
         find_bundle(name)
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "x/" * 3000, None, 7])
-def test_names_that_no_path_can_have_are_refused(roots: tuple[Path, Path], name: Any) -> None:
-    with pytest.raises(BundleError, match=r"is no bundle|installed bundles"):
-        find_bundle(name)
-
-
 def test_a_folder_that_is_no_bundle_says_what_is_missing(roots: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="holds no manifest.json"):
         find_bundle(tmp_path)
@@ -115,11 +108,8 @@ def test_what_is_wrong_is_named(bundles: list[Manifest]) -> None:
         bundles_to_try(bundles[0], bundles, "huge", None)
     with pytest.raises(BundleError, match="of quality large, only: tiny, small, medium; see 'edgegrain bundles'"):
         bundles_to_try(bundles[0], bundles, "large", None)
-    with pytest.raises(BundleError, match="no quality '80', only: tiny"):
-        bundles_to_try(bundles[0], bundles, 80, None)  # type: ignore[arg-type]
-    for limit in (0, -1, True, "500", 1.5, float("nan")):
-        with pytest.raises(ImageError, match="max_bytes must be a number of at least 1, got "):
-            bundles_to_try(bundles[0], bundles, None, limit)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="max_bytes must be a number of at least 1, got 0"):
+        bundles_to_try(bundles[0], bundles, None, 0)
 
 
 @pytest.fixture(scope="module")

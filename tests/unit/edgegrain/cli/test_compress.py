@@ -152,7 +152,7 @@ class TestCompress:
         shell.ok("compress", picture)
         assert not caplog.text
         shell.ok("compress", picture, "--max-bytes", 900, "--force")
-        assert "manifest of other-64-lr16 is not JSON" in " ".join(caplog.text.split())
+        assert "manifest of bundle other-64-lr16 is malformed" in " ".join(caplog.text.split())
         status, out, _ = shell("bundles")
         assert status == 1 and DEFAULT_BUNDLE in out and "other-64-lr16" not in out
 

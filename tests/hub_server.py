@@ -19,12 +19,11 @@ import pytest
 
 @dataclass
 class Repository:
-    """Commits, branches and access of a repository."""
+    """Commits and branches of a repository, which a token opens if it is private."""
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     private: bool = False
-    gated: bool = False
 
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         """Add a commit of exactly these files, and return its id."""
@@ -40,7 +39,7 @@ class Hub:
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
-    requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
+    requests: list[tuple[str, str]] = field(default_factory=list)  # method, path
     cut: dict[str, int] = field(default_factory=dict)  # path -> bytes after which the next transfer of it breaks off
     down: bool = False  # every request is answered with status 503
 
@@ -49,10 +48,6 @@ class Hub:
         files = {path.relative_to(folder).as_posix(): path.read_bytes()
                  for path in sorted(folder.rglob("*")) if path.is_file()}
         return self.repositories.setdefault(name, Repository()).commit(files)
-
-    def asked(self, method: str, ending: str = "") -> list[tuple[str, str]]:
-        """Path and Range of the requests with this method whose path ends so."""
-        return [(path, part) for verb, path, part in self.requests if verb == method and path.endswith(ending)]
 
 
 @contextmanager
@@ -94,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).strip("/")
         if path == "api/agent-harnesses":  # asked by huggingface-hub for its own User-Agent, once a day
             return self._send(404, b"", {})
-        self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
+        self.hub.requests.append((self.command, path))
         try:
             if self.hub.down:
                 raise _Refusal(503)
@@ -118,8 +113,6 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.hub.repositories:
             raise _Refusal(404, "RepoNotFound")
         repository = self.hub.repositories[name]
-        if repository.gated:
-            raise _Refusal(403, "GatedRepo")
         if repository.private and self.headers.get("Authorization") != "Bearer hf_secret":
             raise _Refusal(401, "RepoNotFound")
         return repository

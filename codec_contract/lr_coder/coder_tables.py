@@ -97,12 +97,6 @@ class CoderTables:
         for channel, network in enumerate(self.channels):
             _check_network(network, channel)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CoderTables) and self.to_json() == other.to_json()
-
-    def __hash__(self) -> int:
-        return hash(self.to_json())
-
     @staticmethod
     @cache
     def default() -> CoderTables:

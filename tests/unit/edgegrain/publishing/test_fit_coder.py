@@ -129,7 +129,8 @@ def test_the_report_codes_every_tenth_lr():
     report = fit_coder.fit_and_report(lrs, widths=(4,), steps=20, held_out=5)
     assert (report.fitted_to, report.held_out) == (54, 5)
     assert report.coded == np.mean([len(encode_lr(lr, report.tables)) for lr in lrs[::10][:5]])
-    assert report.tables == fit_coder.fit_tables([lr for i, lr in enumerate(lrs) if i % 10], widths=(4,), steps=20)
+    tables = fit_coder.fit_tables([lr for i, lr in enumerate(lrs) if i % 10], widths=(4,), steps=20)
+    assert report.tables.to_json() == tables.to_json()
     assert list(report.lossless) == ["optimised PNG", "lossless WebP"]
     coarse = fit_coder.fit_and_report(lrs, widths=(4,), steps=20, held_out=5, level_step=4)
     assert coarse.tables.step == 4

@@ -116,8 +116,8 @@ class RemoteCodec:
             import httpx
 
         if not re.fullmatch(r"https?://[^\s@?#]+", url):
-            raise ServiceError("a service has an address such as http://host:8000, without user name and password; "
-                               "pass a token (token, --token)")
+            raise ServiceError(f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, expected the form "
+                               "http://host:8000, without user name and password; pass a token (token, --token)")
         if token is not None and not re.fullmatch("[!-~]+", token):
             raise ServiceError("the token is empty, or has characters that no token has, expected printable ASCII "
                                "without spaces and line ends; read it from its file again, without the line end")

@@ -234,31 +234,36 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     enlarger = source.get("enlarger")
     manifest = Manifest(
         folder=folder,
-        id=_matching(BUNDLE_ID, source["id"]),
-        version=_matching(VERSION, source["version"]),
-        lr_contract_id=bytes.fromhex(_matching(_HEX64, source["lr_contract_id"])),
+        id=_matching(BUNDLE_ID, "id", source),
+        version=_matching(VERSION, "version", source),
+        lr_contract_id=_contract_id(source),
         codec=source["codec"],
         domain=source["domain"],
         hr=hr,
         lr=lr,
         tile_overlap=None if tile_overlap is None else _whole(tile_overlap, lr // 2, least=0),
-        files={_matching(_FILE, name): FileEntry(entry["size"], entry["sha256"])
+        files={_matching(_FILE, "file", {"file": name}): FileEntry(entry["size"], entry["sha256"])
                for name, entry in source["files"].items()},
         **objects,
         decoders=source.get("decoders", {}),
         enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
         quality=source.get("quality"),
-        further_rates=tuple(Rate(bytes.fromhex(_matching(_HEX64, rate["lr_contract_id"])), rate["file"],
-                                 rate.get("quality")) for rate in source.get("rates", [])),
+        further_rates=tuple(Rate(_contract_id(rate), rate["file"], rate.get("quality"))
+                            for rate in source.get("rates", [])),
     )
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
         raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
     return manifest
 
 
-def _matching(pattern: re.Pattern[str], text: str) -> str:
+def _contract_id(source: Mapping[str, Any]) -> bytes:
+    return bytes.fromhex(_matching(_HEX64, "lr_contract_id", source))
+
+
+def _matching(pattern: re.Pattern[str], name: str, source: Mapping[str, Any]) -> str:
+    text: str = source[name]
     if not pattern.fullmatch(text):
-        raise ValueError(f"{text[:80]!r} has not the form {pattern.pattern}")
+        raise ValueError(f"the {name} {text[:80]!r} has not the form {pattern.pattern}")
     return text
 
 

@@ -293,7 +293,7 @@ def test_pauses_are_as_long_as_asked_for_within_the_patience() -> None:
     "", "host:8000", "ftp://host", "http://", "http://host?x=1", "http://ho\nst", "http://[::1", "http://host:abc",
     "http://host#x", "http://user:s3cret@host", "http://s3cret@host:8000/x"])
 def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(sdk.ServiceError, match="has an address such as http://host:8000|no way to") as caught:
+    with pytest.raises(sdk.ServiceError, match="is not the address of a service, expected|no way to") as caught:
         sdk.connect(url)
     assert "s3cret" not in str(caught.value)
 

@@ -126,7 +126,7 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> N
     "a\x1b[2Jb", "../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "a/", "..\\secret", "C:/x",
     "a\0b"])
 def test_names_that_leave_the_folder_are_refused(name: str) -> None:
-    with pytest.raises(BundleError, match="the manifest of bundle faces-256-lr16 is malformed: '.*' has not the form"):
+    with pytest.raises(BundleError, match="bundle faces-256-lr16 is malformed: the file '.*' has not the form"):
         parse(files={name: {"sha256": "0" * 64, "size": 1}})
 
 

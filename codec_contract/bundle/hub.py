@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,36 +39,45 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
     """The folder of a bundle of the Hub in the cache, downloaded if it is not there yet.
 
     The Hub is https://huggingface.co or ``$HF_ENDPOINT``. The licence of a new bundle is logged as a warning. A branch
-    or tag is looked up on the Hub; if that fails, its last known commit is taken.
+    or tag is looked up on the Hub; if that fails, its last known commit is taken. A commit that is in the cache needs
+    neither the network nor huggingface-hub.
 
     With ``verify``, every file is verified, and a bundle that is altered in the cache is downloaded again. ``check``
     may refuse the bundle's manifest with a `BundleError`.
     """
     repository, revision = parse_hub_name(name)
-    with hub_errors(name):
-        from huggingface_hub import hf_hub_download, snapshot_download
-
-        folder = Path(hf_hub_download(repository, MANIFEST, revision=revision, cache_dir=hub_cache())).parent
-        manifest = load_manifest(folder)
-
-        def download(force: bool = False) -> None:
-            snapshot_download(repository, revision=folder.name, cache_dir=hub_cache(), force_download=force,
-                              allow_patterns=[MANIFEST, *manifest.files])
-
-        if not all((folder / file).exists() for file in manifest.files):
-            logger.warning("%s: downloading bundle %s, version %s, commit %s. %s", name, manifest.id, manifest.version,
-                           folder.name, licence_text(manifest.licence))
-            download()
-        if verify:
-            try:
-                verify_bundle(folder)
-            except BundleError as error:
-                logger.warning("%s: %s", name, error)
-                download(force=True)
-                verify_bundle(folder)
+    folder = cached_hub_bundles().get(name)
+    if folder is None or verify or not _complete(load_manifest(folder)):
+        with hub_errors(name):
+            folder = _download(name, repository, revision, verify)
     if check is not None:
-        check(manifest)
+        check(load_manifest(folder))
     return folder
+
+
+def _download(name: str, repository: str, revision: str, verify: bool) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    folder = Path(hf_hub_download(repository, MANIFEST, revision=revision, cache_dir=hub_cache())).parent
+    manifest = load_manifest(folder)
+    fetch = partial(snapshot_download, repository, revision=folder.name, cache_dir=hub_cache(),
+                    allow_patterns=[MANIFEST, *manifest.files])
+    if not _complete(manifest):
+        logger.warning("%s: downloading bundle %s, version %s, commit %s. %s", name, manifest.id, manifest.version,
+                       folder.name, licence_text(manifest.licence))
+        fetch()
+    if verify:
+        try:
+            verify_bundle(folder)
+        except BundleError as error:
+            logger.warning("%s: %s", name, error)
+            fetch(force_download=True)
+            verify_bundle(folder)
+    return folder
+
+
+def _complete(manifest: Manifest) -> bool:
+    return all((manifest.folder / file).exists() for file in manifest.files)
 
 
 def hub_cache() -> Path:

@@ -135,11 +135,9 @@ def test_models_that_are_no_decoder_are_refused(source: bytes | Path, message: s
         DecoderSession(source)
 
 
-def test_unknown_device_and_threads() -> None:
+def test_unknown_device() -> None:
     with pytest.raises(DeviceError, match="unknown device 'tpu', expected one of cpu, cuda"):
         DecoderSession(repeating_decoder(), device="tpu")  # type: ignore[arg-type]
-    with pytest.raises(DeviceError, match="at least 1"):
-        DecoderSession(repeating_decoder(), threads=0)
     assert require_provider("cpu") == CPU
 
 

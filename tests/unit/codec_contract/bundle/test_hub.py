@@ -95,6 +95,11 @@ def test_without_the_hub_the_last_commit_is_used(hub: Hub, bundle: Path, monkeyp
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BundleError, match=r"install: pip install 'edgegrain\[hub\]'"):
         find_hub_bundle(NAME)
+    pinned = f"{NAME}@{folder.name}"
+    assert find_hub_bundle(pinned) == folder
+    (folder / DECODER).unlink()  # an interrupted download
+    with pytest.raises(BundleError, match="install: "):
+        find_hub_bundle(pinned)
 
 
 def test_an_altered_file_is_refused_and_downloaded_again(

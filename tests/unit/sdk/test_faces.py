@@ -76,12 +76,6 @@ class TestCompress:
             sdk.Codec().compress_batch([portrait, GREY])
         assert sdk.compress(GREY, align=False).fit == "pad"
 
-    def test_batches_give_the_same(self, group: np.ndarray, portrait: np.ndarray) -> None:
-        codec = sdk.Codec()
-        assert codec.compress_batch([group, portrait]) == [sdk.compress(group), sdk.compress(portrait)]
-        payload = sdk.compress(group)
-        np.testing.assert_array_equal(codec.restore_batch([payload])[0], sdk.restore(payload))
-
     def test_a_photograph_of_a_phone_is_turned_upright(self, group: np.ndarray) -> None:
         exif = Image.Exif()
         exif[274] = 6  # to be shown turned clockwise

@@ -20,7 +20,6 @@ from starlette.datastructures import UploadFile
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.fit import fit_picture, restored_size, unfit_picture
-from edge_encoder.integer_network import load_integer_network, run_reference
 from tests.payload_bytes import sealed
 from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
@@ -178,13 +177,6 @@ def test_payload_names_its_bundle_and_restore_finds_it() -> None:
     np.testing.assert_array_equal(np.asarray(sdk.restore(bytes(payload))), repeated(payload.lr))
     with pytest.raises(sdk.PayloadError, match=f"bundle {DEFAULT_BUNDLE} has"):
         sdk.restore(payload, bundle="faces")
-
-
-def test_sdk_encoder_equals_the_int64_reference(tiny_bundles: Path) -> None:
-    network = load_integer_network(tiny_bundles / "random-64-lr16" / "encoder.safetensors")
-    rgb = np.random.default_rng(1).integers(0, 256, (3, HR, HR, 3), dtype=np.uint8)
-    payloads = sdk.Codec("random-64-lr16").compress_batch(rgb)
-    np.testing.assert_array_equal(np.stack([payload.lr for payload in payloads]), run_reference(network, rgb))
 
 
 def test_bundle_in_a_folder(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ class EdgegrainError(Exception):
 
 
 class PayloadError(EdgegrainError):
-    """A payload is truncated, corrupt, of an unknown version, or names another LR contract."""
+    """A payload is truncated, corrupt, of an unknown version, or names another LR contract.
+
+    Attributes:
+        truncated: True if the bytes begin as a payload does and say that more of them follow.
+    """
+
+    truncated = False
 
 
 class ImageError(EdgegrainError):
@@ -66,6 +72,13 @@ class QuantizationError(EdgegrainError, ValueError):
 
 class ModelError(EdgegrainError, ValueError):
     """A model cannot be used: its file or library is missing or damaged, or weights or inputs have another shape."""
+
+
+def cut_off(message: str) -> PayloadError:
+    """The error of a payload that is ``truncated``."""
+    error = PayloadError(message)
+    error.truncated = True
+    return error
 
 
 def reason(error: BaseException) -> str:

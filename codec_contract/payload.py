@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec_contract.errors import PayloadError
+from codec_contract.errors import PayloadError, cut_off
 from codec_contract.lr_coder.coder import decode_lr, deflate_lr, encode_lr, inflate_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare, centre_square
-from codec_contract.pixels import Rgb
+from codec_contract.payload_text import misread
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
 """Suffix of payload files, by convention."""
@@ -134,8 +135,18 @@ def encode_payload(
             A body that coding does not shorten is stored raw.
         square: the square that was cut out of the picture; required with ``FIT_ALIGN``, not allowed otherwise.
     """
+    if not is_rgb(lr):
+        raise PayloadError(f"an LR is uint8 [h, w, 3], got {describe_array(lr)}")
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 2 for its beginning, got {len(contract_id)}")
+    if fit not in _WIRE_FITS:
+        raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
+    if (fit == FIT_ALIGN) != (square is not None):
+        raise PayloadError(f"the fit {FIT_ALIGN} needs a square, no other fit has one; got {fit} and {square}")
+    if coding not in CODINGS:
+        raise PayloadError(f"unknown coding {coding}, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     check_original(*original_size)
     if square is not None:
         square.check(original_size)
@@ -170,23 +181,28 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PayloadError(f"a payload is bytes, got {type(data).__name__}; Payload.from_text reads a text")
     length = memoryview(data).nbytes
+    if not length:
+        raise PayloadError("the payload is empty: 0 bytes")
     if length > MAX_LARGE_PAYLOAD_BYTES:
         raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
     version = _version(data)
-    if version == 1 and not (data and MAGIC.startswith(data[: len(MAGIC)])):
-        raise PayloadError(f"not a payload: it begins with {data[: len(MAGIC)].hex() or 'nothing'}, a payload with "
-                           f"{_FIRST:x} to {_LAST:x} or {MAGIC.hex()}; compress makes one of a picture; send bytes, "
-                           "or Payload.text(), which Payload.from_text reads")
+    if version == 1 and not MAGIC.startswith(data[: len(MAGIC)]):
+        begins = f"it begins with {data[: len(MAGIC)].hex()}, a payload with {_FIRST:x} to {_LAST:x} or {MAGIC.hex()}"
+        raise PayloadError(f"not a payload: {misread(data) or begins}")
     if length < _MIN_BYTES[version]:
-        raise PayloadError(f"a payload has at least {_MIN_BYTES[version]} bytes, got {length}; it was truncated")
+        raise cut_off(f"a payload has at least {_MIN_BYTES[version]} bytes, got {length}; it was truncated")
     if version == 1 and data[2] >> 4 == SCENE_VERSION:
         raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
                            "whole photograph, without another background; sdk.Scene reads its faces")
     if version == 1 and data[2] >> 4 != 1:
         raise PayloadError(f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
                            "corrupt or needs a newer edgegrain")
-    end = check_crc(data)
+    try:
+        end = check_crc(data)
+    except PayloadError:
+        _refuse_truncated(data)
+        raise
     header, position = _read_header(data, end)
     body = data[position:end]
     raw_bytes = _raw_bytes(header)
@@ -227,9 +243,12 @@ def check_crc(data: bytes) -> int:
     stored, computed = data[end:], _crc(data[:end], size)
     if stored == computed:
         return end
+    before = data.replace(b"\r\n", b"\n")
+    if len(before) > size and before[-size:] == _crc(before[:-size], size):
+        raise PayloadError("the payload was written as text, which put a CR before each LF; write it in binary mode, "
+                           "or send Payload.text()")
     raise PayloadError(f"the payload is corrupt or truncated: the CRC of its {len(data)} bytes is "
-                       f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's, "
-                       "and send bytes, or Payload.text()")
+                       f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's")
 
 
 def _crc(data: bytes, size: int) -> bytes:
@@ -257,6 +276,19 @@ def _check_lr_size(width: int, height: int) -> None:
         raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
     if width * height > MAX_LARGE_LR_PIXELS:
         raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
+
+
+def _refuse_truncated(data: bytes) -> None:
+    """Raise the error of a payload whose end is missing, as far as its header says so; only a raw body has a length."""
+    try:
+        header, position = _read_header(data, len(data))
+    except PayloadError as error:
+        if error.truncated:
+            raise
+        return
+    whole = position + _raw_bytes(header) + _CRC_BYTES[header.version]
+    if header.coding == CODING_RAW and len(data) < whole:
+        raise cut_off(f"the payload is truncated: {len(data)} of {whole} bytes; ask for the rest")
 
 
 def _read_header(data: bytes, end: int) -> tuple[Header, int]:
@@ -339,7 +371,7 @@ def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, i
     value = 0
     for count in range(_MAX_LEB128_BYTES):
         if position >= end:
-            raise PayloadError(f"the payload is truncated: it ends inside the {name}")
+            raise cut_off(f"the payload is truncated: it ends inside the {name}")
         byte = data[position]
         position += 1
         value |= (byte & 127) << (7 * count)

@@ -54,8 +54,10 @@ def from_text(text: str) -> bytes:
             return base64.b64decode(found + "=" * (-len(found) % 4), validate=True)
     except (ValueError, KeyError, OverflowError) as error:  # KeyError: of a character that is no digit
         raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
+    if cause := misread(found[:4].encode("utf-8", "replace")):
+        raise PayloadError(f"not a payload's text: {cause}")
     raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with q, r or 7W, "
-                       "base45 has L as its third character or begins with W0U; send bytes, or Payload.text()")
+                       "base45 has L as its third character or begins with W0U")
 
 
 def _bare(text: str) -> str:
@@ -65,6 +67,19 @@ def _bare(text: str) -> str:
     """
     text = text.rstrip().lstrip("\t\r\n").removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").lstrip("\t\r\n")
     return text if _BASE45.match(text) else text.lstrip()
+
+
+def misread(data: bytes) -> str | None:
+    """Why bytes do not begin as a payload: the step that turned one into them, or a picture; None if they do not show
+    it."""
+    advice = "; send bytes, or Payload.text()"
+    if data.startswith((b"\xc3\xadn", *(bytes((0xC2, first)) for first in range(0xA8, 0xAD)))):
+        return f"it was read as latin-1 and written as UTF-8{advice}"
+    if data.startswith(b"\xef\xbf\xbd"):
+        return f"it was read as UTF-8, which replaced its bytes{advice}"
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")) or data[4:8] == b"ftyp":
+        return "it is a picture; compress makes a payload of it"
+    return "it is a payload's text; Payload.from_text reads it" if is_text(data[:8].decode("latin-1")) else None
 
 
 def _from_base45(text: str) -> bytes:

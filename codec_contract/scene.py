@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codec_contract.errors import PayloadError
+from codec_contract.errors import PayloadError, cut_off
 from codec_contract.payload import (
     MAGIC,
     MAX_PAYLOAD_BYTES,
@@ -103,7 +103,11 @@ def parse_scene(data: BytesLike) -> ParsedScene:
     data = bytes(data)
     if not is_scene(data):
         raise PayloadError(f"not a scene: it begins with {data[:3].hex()}, a scene with {MAGIC.hex()}2")
-    end = check_crc(data)
+    try:
+        end = check_crc(data)
+    except PayloadError:
+        _refuse_truncated(data)
+        raise
     _, version_and_coding, count = _FIXED.unpack_from(data)
     coding = version_and_coding & 15
     if coding not in (_NONE, _VP8):
@@ -132,6 +136,24 @@ def parse_scene(data: BytesLike) -> ParsedScene:
     if background:
         _check_background(background)
     return ParsedScene((width, height), tuple(faces), background)
+
+
+def _refuse_truncated(data: bytes) -> None:
+    """Raise the error of a scene whose end is missing, as far as the lengths of its faces say so."""
+    count, position = data[3] if len(data) > 3 else MAX_FACES, _FIXED.size
+    try:
+        _, position = read_size(data, position, len(data), "original")
+        for index in range(count):
+            size, start = read_leb128(data, position, len(data), f"length of face {index}")
+            position = start + size
+            if position <= len(data):
+                check_crc(data[start:position])
+    except PayloadError as error:
+        if error.truncated:
+            raise
+        return
+    if len(data) < position + 4:
+        raise cut_off(f"the scene is truncated: {len(data)} of at least {position + 4} bytes; ask for the rest")
 
 
 def _check_background(frame: bytes) -> None:

@@ -227,6 +227,36 @@ def test_every_truncation_is_refused(data: bytes) -> None:
         refused(data[:length])
 
 
+@pytest.mark.parametrize(("version", "least", "whole", "inside"), [(1, 14, 64, 18), (2, 7, 61, 14)])
+def test_a_payload_that_goes_on_is_told_from_a_damaged_one(version: int, least: int, whole: int, inside: int) -> None:
+    def error(data: bytes) -> PayloadError:
+        with pytest.raises(PayloadError) as caught:
+            parse_header(data)
+        return caught.value
+
+    raw = pack(content("noise", 4, 4, 3), coding=CODING_RAW, version=version)
+    for length in range(1, least):
+        assert str(error(raw[:length])) == f"a payload has at least {least} bytes, got {length}; it was truncated"
+        assert error(raw[:length]).truncated
+    for length in range(least, 14):  # of version 2, within the header
+        assert error(raw[:length]).truncated
+    for length in range(14, len(raw)):
+        assert str(error(raw[:length])) == f"the payload is truncated: {length} of {whole} bytes; ask for the rest"
+        assert error(raw[:length]).truncated
+    square = DAMAGED[5 if version == 1 else 11]
+    assert "it ends inside the square's slope" in str(error(square[:inside])) and error(square[:inside]).truncated
+    for damaged in (b"", b"no", raw + b"1", raw[:30] + bytes([raw[30] ^ 1]) + raw[31:], square[:-1],
+                    square[: inside - 10] + b"\xff" * 20):
+        assert not error(damaged).truncated
+
+
+@BOTH_VERSIONS
+def test_translated_line_ends_are_told(version: int) -> None:
+    data = pack(np.full((4, 4, 3), 10, np.uint8), coding=CODING_RAW, version=version)
+    with pytest.raises(PayloadError, match="written as text, which put a CR before each LF; write it in binary mode"):
+        parse_header(data.replace(b"\n", b"\r\n"))
+
+
 @pytest.mark.parametrize("data", DAMAGED)
 def test_every_single_bit_flip_is_refused(data: bytes) -> None:
     for bit in range(8 * len(data)):
@@ -291,11 +321,12 @@ LR_SIZES = [(b"\x81\x02\x01", "too large for coding 1"), (b"\xff\xff\x03\xff\x03
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "begins with nothing"),
+    ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
     (b"\xed", "at least 14 bytes, got 1"), (b"\xa8", "at least 7 bytes, got 1"),
     (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
     (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"), (b"\xad" * 20, "it begins with adad"),
-    (b"\x89PNG" + bytes(20), "not a payload: .* compress makes one of a picture"),
+    *((start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
+      for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")),
     *((forge(**changes), message) for forge in (old, new) for changes, message in IN_BOTH_VERSIONS),
     *((forge(sizes=sizes), message) for forge in (partial(old, flags=14 << 2), partial(new, first=0xAC))
       for sizes, message in LR_SIZES),
@@ -362,16 +393,21 @@ def test_the_beginning_of_a_contract_id_is_as_good_as_all() -> None:
 
 
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"contract_id": b"abc"}, "32 bytes, or 2"),
+    ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"), ({"fit": FIT_ALIGN}, "needs a square"),
+    ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
     ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
     ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
-    ({"original_size": (0, 5)}, "width must be 1 to 65535"), ({"original_size": (5, 65536)}, "height must be 1 to 65"),
-    ({"original_size": (20000, 20000)}, "exceeds")])
+    ({"coding": 3}, "coding 3"), ({"original_size": (0, 5)}, "width must be 1 to 65535"),
+    ({"original_size": (5, 65536)}, "height must be 1 to 65535"), ({"original_size": (20000, 20000)}, "exceeds")])
 def test_arguments_outside_the_format_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         pack(content("gradient", 8, 8, 0), **changes)
 
 
-@pytest.mark.parametrize("lr", [np.zeros((0, 16, 3), np.uint8), np.broadcast_to(np.uint8(0), (4097, 4097, 3))])
-def test_other_sizes_are_refused(lr: np.ndarray) -> None:
-    with pytest.raises(PayloadError, match="an LR"):
+@pytest.mark.parametrize("lr", [
+    np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8), np.zeros((16, 16, 3), np.float32),
+    np.zeros((0, 16, 3), np.uint8), np.broadcast_to(np.uint8(0), (4097, 4097, 3)), [[0, 0, 0]]])
+def test_what_is_not_an_lr_is_refused(lr: np.ndarray) -> None:
+    with pytest.raises(PayloadError, match="LR"):
         pack(lr)

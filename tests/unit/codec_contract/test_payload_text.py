@@ -84,17 +84,24 @@ def test_other_things_are_no_texts() -> None:
         to_text(b"", "hex")  # type: ignore[arg-type]
 
 
+def test_strings_that_hold_bytes_are_told() -> None:
+    for data in map(bytes.fromhex, ("ed6e1100", "a846d704", "acffffff")):
+        for text, step in (
+                (data.decode("latin-1"), "read as latin-1"), (data.decode("utf-8", "replace"), "read as UTF-8")):
+            with pytest.raises(PayloadError, match=step):
+                from_text(text)
+
+
 @pytest.mark.parametrize("name", ["coded-16x16-smooth", "v2-16x16-smooth", "v2-9x5-textured"])
 def test_a_payload_that_went_through_text_is_told(name: str) -> None:
     data = (GOLDEN / f"{name}.grain").read_bytes()
-    for read in (data.decode("latin-1"), data.decode("utf-8", "replace")):
-        for work in (lambda read=read: from_text(read), lambda read=read: parse_payload(read.encode())):
-            with pytest.raises(PayloadError, match="not a payload.* it begins with .*send bytes, or Payload.text"):
-                work()
-    with pytest.raises(PayloadError, match="which Payload.from_text reads"):
-        parse_payload(to_text(data).encode())
-    with pytest.raises(PayloadError, match="corrupt or truncated: .*send bytes, or Payload.text"):
-        parse_payload(data.replace(b"\0", b"\r\n") + b"\n")
+    for damaged, message in (
+            (data.decode("latin-1").encode(), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
+            (data.decode("utf-8", "replace").encode(), "read as UTF-8, which replaced its bytes; send bytes, or"),
+            (to_text(data).encode("utf-8-sig"), "it is a payload's text; Payload.from_text reads it"),
+            (to_text(data, "base45").encode(), "Payload.from_text")):
+        with pytest.raises(PayloadError, match=message):
+            parse_payload(damaged)
 
 
 def test_a_qr_code() -> None:

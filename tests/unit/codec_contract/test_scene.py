@@ -56,6 +56,21 @@ def test_messages() -> None:
     assert f"at most {MAX_SCENE_BYTES} bytes" in refused(SCENES[0] + bytes(MAX_SCENE_BYTES))
 
 
+@pytest.mark.parametrize("index", [1, 4], ids=["version 2", "version 1"])
+def test_a_scene_that_goes_on_is_told_from_a_damaged_one(index: int) -> None:
+    scene = SCENES[index]
+    assert not parse_scene(scene).background
+    for length in range(3, len(scene)):
+        with pytest.raises(PayloadError, match="truncated") as error:
+            parse_scene(scene[:length])
+        assert error.value.truncated
+    assert str(error.value) == f"the scene is truncated: {length} of at least {len(scene)} bytes; ask for the rest"
+    for damaged in (scene + b"1", scene[:20] + bytes([scene[20] ^ 1]) + scene[21:]):
+        with pytest.raises(PayloadError, match="corrupt") as error:
+            parse_scene(damaged)
+        assert not error.value.truncated
+
+
 def test_wrong_parts() -> None:
     with pytest.raises(PayloadError, match="a scene has 1 to 64 faces, got 0"):
         encode_scene([], (640, 480))

@@ -52,7 +52,7 @@ def encoder(
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
                                         "exported.")] = DEFAULT_BUNDLE,
     formats: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(FORMATS),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and the report.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
                                                "encoders].")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20 inputs: under a minute instead of minutes.")] = False,
@@ -67,10 +67,10 @@ def encoder(
     """Write the encoder for phones and prove it: TFLite, Core ML and ONNX, byte for byte the same.
 
     Every file is run by every runtime this machine has and compared with the int64 reference on real pictures,
-    noise, gradients, checkerboards, constants and pictures searched to sit on rounding boundaries. report.json and
-    report.md next to the encoders state the results. The exit status is 1 if a single byte differs. Files appear when
-    everything is done. The encoder of an IRN bundle or a converted GRAIN is a float network: its runtimes are compared
-    with torch, and bytes that differ are counted only.
+    noise, gradients, checkerboards, constants and pictures searched to sit on rounding boundaries. report.json
+    next to the encoders states the results. The exit status is 1 if a single byte differs. Files appear when everything
+    is done. The encoder of an IRN bundle or a converted GRAIN is a float network: its runtimes are compared with torch,
+    and bytes that differ are counted only.
 
     \b
     Examples:
@@ -117,7 +117,7 @@ def _print_summary(report: ProofReport, out: Path) -> None:
     for row in report["runtimes"]:
         typer.echo(f"  {row['name']:<64} {row['inputs']} inputs, {row['bytes_compared']:,} LR bytes: "
                    f"{row['differing_bytes']} differing bytes")
-    typer.echo(f"wrote {out / 'report.md'}")
+    typer.echo(f"wrote {out / 'report.json'}")
 
 
 if __name__ == "__main__":

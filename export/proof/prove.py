@@ -6,11 +6,11 @@ An exact encoder is compared with the int64 reference, a float encoder with torc
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +18,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +28,8 @@ from codec_contract.files import replace_folder
 from edge_encoder.integer_network import ACCUMULATOR_LIMIT, IntegerNetwork, integer_digest, prove_bound, run_reference
 from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
-from export.proof import report as reports
 from export.proof.inputs import CheckInput, input_counts, make_inputs
-from export.proof.report import ProofReport
+from export.proof.report import REPORT, ProofReport, new_report
 from export.proof.runtimes import LARGE_BATCH, Runtime, load_runtimes, torch_runtimes
 
 EXACT_INPUTS, QUICK_INPUTS = 200, 20
@@ -46,7 +44,7 @@ def export_proven(
     formats: Sequence[str] = tuple(FORMATS), tflite_converter: TfliteConverter = TfliteConverter.direct,
     pictures: Sequence[Path] = (), seed: int = 0, force: bool = False, say: Callable[[str], None] = lambda line: None,
 ) -> ProofReport:
-    """Write an exact (integer) or a float encoder's files with their reports; all appear together, at the end.
+    """Write an exact (integer) or a float encoder's files with their report; all appear together, at the end.
 
     ``source``, of the weights, stands in the report; ``pictures`` are real ones to compare on; ``say`` is called with
     lines that show the progress. Differing bytes raise no error: the report states them, and `report.require_exact`
@@ -56,7 +54,7 @@ def export_proven(
     with _staged(out_dir, formats, force) as staging:
         artefacts = export_encoder(encoder, staging, formats, tflite_converter=tflite_converter,
                                    progress=lambda name: say(f"writing {name}"))
-        report = reports.new_report(graph, artefacts, source=source)
+        report = new_report(graph, artefacts, source=source)
         job = ProofJob(graph, artefacts, inputs, network, pictures, seed)
         report["inputs"] = input_counts(inputs, adversarial=network is not None)
         report["reference"] = "the int64 reference" if network else "torch"
@@ -68,7 +66,7 @@ def export_proven(
             report["encoder"]["digest"] = integer_digest(network).hex()
         if tflite := report["files"].get(FORMATS["tflite"]):
             tflite["converter"] = str(tflite_converter)
-        reports.write_report(report, staging)
+        (staging / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
@@ -78,7 +76,7 @@ def _staged(out_dir: Path, formats: Sequence[str], force: bool) -> Iterator[Path
     def refuse_existing() -> None:
         if out_dir.exists() and not out_dir.is_dir():
             raise ExistsError(out_dir, "it is a file; name a folder")
-        names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), *reports.REPORTS]
+        names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), REPORT]
         existing = [path for name in names if (path := out_dir / name).exists()]
         if existing and not force:
             raise ExistsError(existing[0], "choose another folder (--out), or pass force (--force) to replace it")
@@ -139,12 +137,12 @@ class ProofJob:
             yield from run_all(self.runtimes(), self.inputs())
             return
         size = min(LARGE_BATCH, -(-self.count // processes))
+        # Threads of NumPy and torch in these processes wait without busy loops, which would take most of the time.
+        os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
         spans = [slice(start, start + size) for start in range(0, self.count, size)]
         with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (self,)) as pool:
             try:
-                with _waiting_threads():  # the processes start here
-                    results = pool.map(_run_span, spans)
-                for chunks in results:
+                for chunks in pool.map(_run_span, spans):
                     yield from chunks
             except BrokenProcessPool as error:
                 raise ExportError(f"a process of the comparison ended early ({error}); it may have needed more memory "
@@ -153,29 +151,10 @@ class ProofJob:
                 pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _waiting_threads() -> Iterator[None]:
-    """Let the threads of NumPy and torch in processes that start here wait without busy loops.
-
-    Those took most of the time where more threads than cores wanted to run.
-    """
-    chosen = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    before = {name: os.environ.get(name) for name in chosen}
-    os.environ.update(chosen)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 def _begin(job: ProofJob) -> None:
-    """Load the runtimes of a process, which ends silently at Ctrl-C and with the process that started it."""
+    """Load the runtimes of a process, which ends silently at Ctrl-C."""
     global _job, _runtimes
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     _job, _runtimes = job, job.runtimes()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
-import math
 import os
 import platform
 import re
@@ -13,8 +11,7 @@ import statistics
 import subprocess
 import sys
 import timeit
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -27,26 +24,15 @@ import numpy as np
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
-from export.encoder.graph import Conv, EncoderGraph
-from export.proof.mil_interpreter import MilProgram
+from export.encoder.graph import EncoderGraph
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
-REPORTS = ("report.json", "report.md")
+REPORT = "report.json"
 ProofReport = dict[str, Any]
 
 
 def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str) -> ProofReport:
-    """The part of every report: encoder, files, versions, machine, commit, date.
-
-    Raises an `ExportError` if a file of an exact encoder has other weights than the encoder.
-    """
-    for kind, path in artefacts.items() if graph.exact else ():
-        convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
-        held = Counter(_key(*layer) for layer in _READERS[kind](path))
-        held.subtract(_key(node.weight, node.bias) for node in convolutions)
-        if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
-            raise ExportError(f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
-                              "ship it, export it again")
+    """The part of every report: encoder, files, versions, machine, commit, date."""
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,85 +55,6 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
                  + (f", first on {row['first_difference']}" if "first_difference" in row else "") for row in wrong]
         raise ExportError("the exported encoder does not compute the integer network's bytes; do not ship it: "
                           + ("; ".join(found) or "nothing was compared"))
-
-
-def write_report(report: ProofReport, folder: Path) -> None:
-    """Write ``report.json`` and ``report.md``."""
-    for name, text in zip(REPORTS, (json.dumps(report, indent=2) + "\n", markdown(report)), strict=True):
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def markdown(report: ProofReport) -> str:
-    """The report as Markdown."""
-    encoder, lines = report["encoder"], []
-    lines += [f"# Encoder {encoder['architecture']}", "",
-              f"{encoder['hr']} x {encoder['hr']} to {encoder['lr']} x {encoder['lr']}, from {report['source']}: "
-              f"{encoder['parameters']:,} parameters, {encoder['flops'] / 1e9:.2f} GFLOP a picture.", ""]
-    lines += _table(["file", "bytes", "SHA-256"], [[name, f"{entry['bytes']:,}", entry["sha256"][:16]]
-                                                   for name, entry in report["files"].items()])
-    if "bound" in report:
-        bound = report["bound"]
-        lines += ["## Proof", "",
-                  f"No accumulator can exceed 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']}), so every "
-                  "partial sum is an exact float32 number in any order.", ""]
-    inputs = ", ".join(f"{count} {kind}" for kind, count in report["inputs"].items())
-    lines += [f"## Compared with {report['reference']}", "", f"Inputs: {inputs}.", ""]
-    lines += _table(["runtime", "inputs", "LR bytes", "differing", "by at most"],
-                    [[row["name"], row["inputs"], f"{row['bytes_compared']:,}", row["differing_bytes"],
-                      row["largest_step"]] for row in report["runtimes"]])
-    lines += ["## Made by", "", f"{report['date']}, commit {report['commit'] or 'unknown'}, "
-              f"{report['machine']['processor']} ({report['machine']['system']} {report['machine']['architecture']}); "
-              + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".", ""]
-    return "\n".join(lines)
-
-
-Layer = tuple[np.ndarray, np.ndarray]
-"""Weight float32 ``[O, I / groups, kh, kw]`` and bias float32 ``[O]`` of a convolution."""
-
-
-def _key(weight: np.ndarray, bias: np.ndarray) -> tuple[tuple[int, ...], bytes, bytes]:
-    return weight.shape, weight.tobytes(), bias.tobytes()
-
-
-def _read_onnx(path: Path) -> Iterator[Layer]:
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type in ("Cast", "Mul") and all(name in values for name in node.input):  # int8 times its scale
-            first, *rest = (values[name].astype(np.float32) for name in node.input)
-            values[node.output[0]] = math.prod(rest, start=first)
-    return ((values[node.input[1]], values[node.input[2]]) for node in graph.node if node.op_type == "Conv")
-
-
-def _read_tflite(path: Path) -> Iterator[Layer]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    # Old readers use the deprecated 8-bit code; new operations have only the other one.
-    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
-    (graph,) = model.subgraphs
-    found = [(kinds[operator.opcodeIndex], operator) for operator in graph.operators]
-    int8 = {operator.outputs[0]: graph.tensors[operator.inputs[0]] for kind, operator in found if kind == "DEQUANTIZE"}
-
-    def value(index: int) -> np.ndarray:
-        tensor = int8.get(index, graph.tensors[index])
-        data = model.buffers[tensor.buffer].data.view(np.int8 if index in int8 else np.float32).reshape(tensor.shape)
-        if index not in int8:
-            return data
-        sides = np.where(np.arange(4) == tensor.quantization.quantizedDimension, -1, 1)
-        return data * tensor.quantization.scale.reshape(sides)
-
-    axes = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
-    return ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
-            if kind in axes)
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Layer]]] = {
-    "onnx": _read_onnx, "tflite": _read_tflite, "coreml": lambda path: MilProgram(path).layers()}
-"""Format -> the convolutions of a file."""
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
@@ -184,11 +91,6 @@ def _versions() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
 
 
 def processor_name() -> str:

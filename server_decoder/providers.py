@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
 from codec_contract.onnx_runtime import refuse_external_weights, set_threads
@@ -212,59 +212,14 @@ def can_run_int8() -> bool:
         return False
 
 
-# Keeps all other work on GPUs out of the capture of a CUDA graph. ONNX Runtime captures in CUDA's global mode
-# (``cudaStreamCaptureModeGlobal``): if any thread of the process allocates memory meanwhile, its call fails and the
-# capture is lost.
-class CaptureLock:
-    """Any number of threads work, or one captures; no thread may begin a second block within a block.
-
-    A capture waits for running work, and work that begins later waits for it: captures are rare and take milliseconds.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._working = 0
-        self.captures = 0  # that wait or run
-
-    @contextmanager
-    def work(self) -> Iterator[None]:
-        """Work that may run at the same time as other work."""
-        with self._when(lambda: self.captures == 0):
-            yield
-
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Work that runs alone."""
-        with self._changed:
-            self.captures += 1
-        try:
-            with self._when(lambda: self._working == 0):
-                yield
-        finally:
-            with self._changed:
-                self.captures -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def _when(self, free: Callable[[], bool]) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(free)
-            self._working += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._working -= 1
-                self._changed.notify_all()
+GPU = threading.Lock()
+"""Held by all work on GPUs of this process: ONNX Runtime captures CUDA graphs in the global mode
+(``cudaStreamCaptureModeGlobal``), in which memory that any thread allocates meanwhile ends the capture."""
 
 
-GPU = CaptureLock()
-"""The lock of all sessions of the process."""
-
-
-def outside_captures(device: str) -> AbstractContextManager[None]:
+def outside_captures(device: str) -> AbstractContextManager[Any]:
     """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
-    return GPU.work() if device == "cuda" else nullcontext()
+    return GPU if device == "cuda" else nullcontext()
 
 
 @contextmanager

@@ -6,9 +6,8 @@ import ctypes
 import importlib.util
 import mmap
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codec_contract.errors import DeviceError
 from server_decoder.providers import beyond_driver, compute_capability, driver_version, release, version_text
@@ -62,17 +61,15 @@ def find_library(path: str | os.PathLike[str] | None = None) -> Path:
 
 def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
     """True if a library was built with CUDA kernels; needs no GPU."""
-    return bool(_call(path, "edgegrain_has_cuda"))
+    return cuda_version(path) > 0
 
 
 def cuda_version(path: str | os.PathLike[str]) -> int:
     """The version of CUDA that a library's kernels were built with, as 13000 for 13.0; 0 if it has none."""
-    return int(_call(path, "edgegrain_cuda_version"))
-
-
-def cuda_architectures(path: str | os.PathLike[str]) -> str:
-    """The CUDA architectures that a library's kernels were built for, as ``80-real,90``; "" if it has none."""
-    return str(_call(path, "edgegrain_cuda_architectures", ctypes.c_char_p).decode())
+    try:
+        return int(ctypes.CDLL(os.fspath(Path(path).resolve())).edgegrain_cuda_version())
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error
 
 
 def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
@@ -80,37 +77,13 @@ def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
     if not has_cuda_kernels(library):
         raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
                           "'make ops' where CUDA's compiler is installed")
-    # Without this check the first launch would fail, after minutes of loading.
+    # Without these checks the first launch would fail, after minutes of loading.
     if beyond_driver(built := cuda_version(library), driver := driver_version()):
         raise DeviceError(f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
                           f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA")
-    built_for = cuda_architectures(library)
-    if (capability := compute_capability(device_id)) is not None and not runs_on(built_for, capability):
-        raise DeviceError(f"{library} has kernels for the CUDA architectures {built_for}, and GPU {device_id} has "
-                          f"compute capability {capability[0]}.{capability[1]}; fused ops need 8.0 or higher and a "
-                          "library that was built for the GPU (docs/cuda_ops.md), or use a decoder exported with --ops "
-                          "plain")
-
-
-def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
-    """True if kernels for these architectures, as CMake names them, run on GPUs of a compute capability.
-
-    Compiled code (``80-real``) runs from its own minor version to the end of the major one, PTX (``80-virtual``) on all
-    newer GPUs, and ``80`` is both. Code for one architecture alone (``90a``) or a family (``100f``) runs there only.
-    Names without a number, such as ``native``, are taken to run.
-    """
-    for architecture in architectures.split(","):
-        if (found := re.fullmatch(r"(\d+)(\d)([af]?)(-real|-virtual)?", architecture.strip())) is None:
-            return True
-        built = (int(found[1]), int(found[2]))
-        if found[3] == "a":
-            matches = capability == built
-        else:
-            matches = capability >= built and (
-                capability[0] == built[0] or (found[3] == "" and found[4] != "-real"))
-        if matches:
-            return True
-    return False
+    if (capability := compute_capability(device_id)) is not None and capability < (8, 0):
+        raise DeviceError(f"fused ops need a GPU of compute capability 8.0 or higher, GPU {device_id} has "
+                          f"{capability[0]}.{capability[1]}; use a decoder exported with --ops plain")
 
 
 def register_library(
@@ -139,12 +112,3 @@ def register_library(
     except Exception as error:  # ONNX Runtime has no common class for its errors
         raise DeviceError(f"ONNX Runtime refuses {library}: {error}; {_HINT}") from error
     return library
-
-
-def _call(path: str | os.PathLike[str], function: str, result: Any = ctypes.c_int) -> Any:
-    try:
-        called = getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)
-        called.restype = result
-        return called()
-    except (OSError, AttributeError) as error:
-        raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error

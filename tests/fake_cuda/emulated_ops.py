@@ -18,8 +18,7 @@ EMULATED_DEVICE = ("fiber.cc", "device.cc")
 OPTIMIZED = {"conv_cuda.cu", *EMULATED_DEVICE}
 """Sources that run for longer than it takes to optimize them."""
 CUDA_VERSION = 13000
-FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}",
-         '-DEDGEGRAIN_CUDA_ARCHITECTURES="80-real,90"')
+FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
 EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
 HEADER_SECONDS = 60
 

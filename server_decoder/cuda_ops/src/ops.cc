@@ -267,30 +267,12 @@ extern "C" EDGEGRAIN_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSession
   });
 }
 
-// 1 if the library holds CUDA kernels, else 0.
-extern "C" EDGEGRAIN_EXPORT int edgegrain_has_cuda() {
-#ifdef EDGEGRAIN_CUDA
-  return 1;
-#else
-  return 0;
-#endif
-}
-
 // The version of CUDA that the kernels were built with, as 13000 for 13.0; 0 without kernels.
 extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
 #ifdef EDGEGRAIN_CUDA
   return EDGEGRAIN_CUDA;
 #else
   return 0;
-#endif
-}
-
-// The architectures that the kernels were built for, as CMake names them: "80-real,90"; "" without kernels.
-extern "C" EDGEGRAIN_EXPORT const char* edgegrain_cuda_architectures() {
-#ifdef EDGEGRAIN_CUDA
-  return EDGEGRAIN_CUDA_ARCHITECTURES;
-#else
-  return "";
 #endif
 }
 

@@ -1,14 +1,9 @@
-"""Runs on buffers that are kept, with or without CUDA graphs; captures that run alone; page-locked memory."""
+"""Runs on buffers that are kept, with or without CUDA graphs."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import logging
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,14 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from codec_contract.errors import DeviceMemoryError
-from server_decoder import bound_runs
 from server_decoder.bound_runs import BoundRuns
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.providers import CaptureLock, CudaOptions, can_replay_graphs
+from server_decoder.providers import CudaOptions, can_replay_graphs
 from tests.pretended_cuda import CPU, PretendedCuda
 from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
-
-WAIT = 10
 
 
 def lrs(count: int, seed: int = 0) -> np.ndarray:
@@ -72,31 +64,6 @@ def test_a_result_is_not_written_by_the_runs_of_other_threads() -> None:
         results = list(threads.map(lambda lr: runs.run({"lr": lr}), given))  # kept until all have run
     for lr, hr in zip(given, results, strict=True):
         np.testing.assert_array_equal(hr, enlarged(lr))
-
-
-def test_older_versions_copy_results_through_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    update = onnxruntime.OrtValue.update_inplace
-
-    def from_arrays_only(self: onnxruntime.OrtValue, data: object) -> None:
-        if not isinstance(data, np.ndarray):
-            raise TypeError("update_inplace(): incompatible function arguments")
-        update(self, data)
-
-    monkeypatch.setattr(onnxruntime.OrtValue, "update_inplace", from_arrays_only)
-    runs = bound(quantizing_decoder())
-    runs.keep({"lr": lrs(1)})
-    np.testing.assert_array_equal(runs.run({"lr": lrs(1, seed=3)}), enlarged(lrs(1, seed=3)))
-
-
-def test_a_failing_run_gives_its_buffers_back() -> None:
-    runs, values = bound(repeating_decoder()), np.zeros((1, 3, LR, LR), np.float32)
-    runs.keep({"lr": values})
-    session, runs._session = runs._session, None  # type: ignore[assignment]
-    for _ in range(3):
-        with pytest.raises(AttributeError):
-            runs.run({"lr": values})
-    runs._session = session
-    assert runs.run({"lr": values}).shape == (1, 3, HR, HR)
 
 
 # -- sessions on CUDA ---------------------------------------------------------------------------------------
@@ -178,98 +145,3 @@ def test_releases_that_replay_graphs_wrongly_run_without(
     assert "install onnxruntime-gpu 1.30 or newer" in caplog.text
     assert [can_replay_graphs(version) for version in ("1.9.0", "1.29.1", "1.30.0", "1.31.1", "2.0.0", "?")] == [
         False, False, True, True, True, False]
-
-
-# -- captures -----------------------------------------------------------------------------------------------
-
-
-def test_a_capture_waits_for_work_and_later_work_for_the_capture() -> None:
-    lock, begun, release, order = CaptureLock(), threading.Barrier(3), threading.Event(), []
-
-    def work() -> None:
-        with lock.work():
-            begun.wait(WAIT)  # breaks unless the other work is here too
-            assert release.wait(WAIT)
-            order.append("work")
-
-    def capture() -> None:
-        with lock.capture():
-            order.append("capture")
-
-    def later() -> None:
-        with lock.work():
-            order.append("later work")
-
-    with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(work) for _ in range(2)]
-        begun.wait(WAIT)
-        running.append(threads.submit(capture))
-        while not lock.captures:
-            assert not running[2].done()
-        running.append(threads.submit(later))
-        release.set()
-        for done in running:
-            done.result()
-    assert order == ["work", "work", "capture", "later work"]
-    for block in (lock.capture, lock.work):  # a failure releases the lock
-        with pytest.raises(ValueError, match="failed"), block():
-            raise ValueError("failed")
-
-
-# -- page-locked memory -------------------------------------------------------------------------------------
-
-
-class FakeRuntime:
-    """`cudaHostAlloc`, `cudaFreeHost` and `cudaGetLastError` on ordinary memory."""
-
-    def __init__(self, status: int = 0) -> None:
-        self.status = self.last_error = status
-        self.blocks: dict[int, Any] = {}
-
-    def cudaHostAlloc(self, pointer: Any, size: ctypes.c_size_t, flags: int) -> int:
-        if not self.status:
-            block = ctypes.create_string_buffer(size.value)
-            pointer._obj.value = ctypes.addressof(block)
-            self.blocks[pointer._obj.value] = block
-        return self.status
-
-    def cudaGetLastError(self) -> int:
-        error, self.last_error = self.last_error, 0
-        return error
-
-    def cudaFreeHost(self, pointer: ctypes.c_void_p) -> int:
-        assert pointer.value is not None
-        del self.blocks[pointer.value]
-        return 0
-
-
-def test_an_array_frees_its_memory_when_its_last_view_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = FakeRuntime()
-    monkeypatch.setattr(bound_runs, "_runtime", lambda: runtime)
-    array = bound_runs.page_locked_empty((2, 3, 5), np.float32)
-    (address,) = runtime.blocks
-    assert (array.ctypes.data, array.shape, array.dtype) == (address, (2, 3, 5), np.float32)
-    array[:] = 7
-    view = array[1, :, 2:]
-    del array
-    gc.collect()
-    assert list(runtime.blocks) == [address] and float(view.sum()) == 63
-    del view
-    gc.collect()
-    assert not runtime.blocks
-
-
-def test_memory_is_ordinary_where_none_can_be_locked(
-        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(onnxruntime, "cuda_version", "0.7", raising=False)
-    bound_runs._runtime.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert bound_runs.page_locked_empty((1,), np.uint8).flags.owndata
-    bound_runs._runtime.cache_clear()
-    assert len(caplog.records) == 1 and "cudart" in caplog.text and "pageable memory" in caplog.text
-    runtime = FakeRuntime(status=2)
-    monkeypatch.setattr(bound_runs, "_runtime", lambda: runtime)
-    array = bound_runs.page_locked_empty((4, 4), np.uint8)
-    assert array.flags.owndata and array.shape == (4, 4)
-    assert runtime.last_error == 0  # ONNX Runtime would take it for its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from edgegrain.evaluation.results import (
     tsv,
 )
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.picture_metrics import CENTRES, boxes
 from edgegrain.metrics.score_names import (
     DETAILS,
     MEANS,
@@ -45,11 +44,9 @@ from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from edgegrain.pictures.stored_pictures import original_of
 from sdk import BundleInfo, Codec
 
-PICTURE_SCORES = tuple(score for score in MEANS if score not in KIDS)
-"""Scores of the table of single pictures."""
 SHEET_ROWS, SHEET_SIDE = 6, 256
 PAGE = "report.html"
-PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_worst.png", "sheet_details.png")
+PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_worst.png")
 """The pictures that a report may have."""
 LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
@@ -124,8 +121,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                    undefined=jinja2.StrictUndefined)
     page = templates.get_template("report.html.jinja").render(
-        title=_title(summary), summary=summary, claims=claims(summary),
-        compared=CLASSICAL_BY_PSNR in summary["means"],
+        title=_title(summary), summary=summary, compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
         tables=[(table_columns(summary, scores), table(summary, scores))
                 for scores in (MEANS, measured_details(summary)) if scores],
@@ -134,9 +130,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
-        picture_columns=("bytes", *column_titles(PICTURE_SCORES, summary["training_losses"], arrows=True),
-                         "classical LPIPS-Alex", "how"),
-        pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
+        tsv=f"{name}.tsv", json=f"{name}.json")
     return {f"{name}.tsv": tsv(results).encode(),
             f"{name}.json": (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode(),
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
@@ -146,37 +140,6 @@ def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mappi
     """Name of an evaluation's files without their suffix."""
     parts = [bundle.id, bundle.version, *([str(side)] if side != bundle.hr else []), *([rate] if rate else [])]
     return "-".join(parts) + refinement_suffix(refinement or {})
-
-
-def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline figures; each compares with the better of the two classical choices, if it has a finite score.
-
-    Those are the codecs' best pictures by LPIPS-Alex and by PSNR. By other scores their best pictures may be others.
-    """
-    ours = summary["means"][summary["bundle"]["id"]]
-    found = [{"value": f"{ours['bytes']:.0f} bytes", "text": "mean payload"}]
-    classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
-    if not classical:
-        return found
-    for score in ("lpips_vgg", "dists", "identity_mobileface", "lpips_alex", "identity"):
-        best, name = _best(classical, score), marked(SCORE_NAMES[score].name, score, summary["training_losses"])
-        if ours[score] is not None and best:
-            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the classical codecs' {name}"})
-    best = _best(classical, "psnr", max)
-    if ours["psnr"] is not None and best is not None:
-        value = f"{ours['psnr'] - best:+.2f} dB".replace("-", "−")
-        found.append({"value": value, "text": "compared with the classical codecs' best PSNR"})
-    best = _best(classical, "kid")
-    if ours["kid"] is not None and best is not None:
-        found.append({"value": _signed(ours["kid"]), "text": f"KID; classical codecs: {_signed(best)}"})
-    return found
-
-
-def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list[float]], float] = min
-          ) -> float | None:
-    """The best mean; None if one is not known, or infinite."""
-    values = [mean[score] for mean in means]
-    return None if None in values else choose(values)
 
 
 def _title(summary: Mapping[str, Any]) -> str:
@@ -205,17 +168,6 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
-def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
-    rows = []
-    for result in sorted(results, key=_rank):
-        best = next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
-        scores = [_cell(score, getattr(result.ours.scores, score)) for score in PICTURE_SCORES]
-        against = ("–", "–") if best is None else (
-            _cell("lpips_alex", best.scores.lpips_alex), best.setting.description if best.setting else "")
-        rows.append({"picture": result.ours.picture, "cells": [str(result.ours.nbytes), *scores, *against]})
-    return rows
-
-
 def _rank(result: PictureResult) -> tuple[float, str]:
     """Sorts the worst picture first."""
     return -result.ours.scores.lpips_alex, result.ours.picture
@@ -223,7 +175,7 @@ def _rank(result: PictureResult) -> tuple[float, str]:
 
 def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
             summary: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    """File -> (caption, PNG): pictures from the best to the worst, the worst ones, eyes and mouth of faces."""
+    """File -> (caption, PNG): pictures from the best to the worst, and the worst ones."""
     ranked = sorted(zip(results, paths, strict=True), key=lambda pair: _rank(pair[0]))
     spread = [ranked[i] for i in np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)]
     text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0][0].ours.picture
@@ -231,12 +183,6 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
     if len(ranked) > SHEET_ROWS:
         text = f"The {SHEET_ROWS} worst pictures by LPIPS-Alex"
         yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], summary, text))
-    if codec.bundle.domain == "faces":
-        text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
-        rows = [detail_tiles(original_of(path, summary["size"]), np.asarray(codec.restore(result.payload)),
-                             result.ours.picture) for result, path in spread]
-        titles = [f"{name}, {which}" for name in CENTRES for which in ("original", "restored")]
-        yield "sheet_details.png", (text, encode_sheet(draw_sheet(rows, titles=titles, heading=text, side=SHEET_SIDE)))
 
 
 def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: Mapping[str, Any], text: str) -> bytes:
@@ -306,10 +252,3 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
-
-
-def detail_tiles(original: Rgb, restored: Rgb, name: str) -> list[Tile]:
-    """A row of a sheet: each box of the original and of the restored picture; ``name`` is the picture's."""
-    return [Tile(picture[top : top + size, left : left + size], caption, accent=picture is restored)
-            for left, top, size in boxes(original.shape[0]).values()
-            for picture, caption in ((original, name), (restored, ""))]

@@ -25,8 +25,7 @@ CLASSICAL = "classical"
 BY_LPIPS, BY_PSNR, FULL_SIZE = "best LPIPS-Alex", "best PSNR", "full size"
 CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR = f"{CLASSICAL}, {BY_LPIPS}", f"{CLASSICAL}, {BY_PSNR}"
 SCORES = tuple(score.name for score in fields(Scores))
-KID_COLUMNS = tuple(f"{kid}{bound}" for kid in KIDS for bound in ("", "_low", "_high"))
-COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID_COLUMNS, "setting")
+COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, "setting")
 
 
 REFINEMENT = {"refinement": "refined", "refinement_size": "at", "refinement_max_bytes": "to"}
@@ -123,18 +122,13 @@ def curve_means(results: Sequence[PictureResult]) -> dict[str, dict[int, dict[st
 
 
 def tsv(results: Sequence[PictureResult]) -> str:
-    """The TSV file: rows of each picture and method at equal bytes, mean rows of methods, mean rows of the curves."""
+    """The TSV file: rows of each picture and method at equal bytes."""
     lines = [COLUMNS]
     for result in results:
         for row in (result.ours, *result.equal):
-            scores = [_cell(getattr(row.scores, score)) for score in SCORES]
+            scores = ["" if value is None else format(value, ".4f") for value in astuple(row.scores)]
             setting = row.setting.description if row.setting else ""
-            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores,
-                          *[""] * len(KID_COLUMNS), setting))
-    for method, mean in equal_means(results).items():
-        lines.append(("mean", method, "equal", *_mean_cells(mean)))
-    for method, curve in curve_means(results).items():
-        lines += [("mean", method, str(budget), *_mean_cells(mean)) for budget, mean in curve.items()]
+            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores, setting))
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
@@ -192,15 +186,6 @@ def _means(rows: Sequence[Row]) -> dict[str, float | None]:
         values = [getattr(row.scores, score) for row in rows]
         mean[score] = None if None in values else float(np.mean(values))
     return mean
-
-
-def _cell(value: float | None, form: str = ".4f") -> str:
-    return "" if value is None else format(value, form)
-
-
-def _mean_cells(mean: Mapping[str, float | None]) -> tuple[str, ...]:
-    return (_cell(mean["bytes"], ".1f"), *(_cell(mean[score]) for score in SCORES),
-            *(_cell(mean.get(key), ".6f") for key in KID_COLUMNS), f"{mean['pictures']:g} pictures")
 
 
 def rounded(value: Any) -> Any:

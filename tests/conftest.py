@@ -34,11 +34,6 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return cores + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long file that would be the last one, and run alone while the others wait."""
-    items.sort(key=lambda item: item.path != REPOSITORY / "tests/unit/export/decoder/test_served.py")
-
-
 def pytest_collection_finish() -> None:
     """Keep thousands of tests and all imported modules out of the garbage collections to come: 5 % of the time.
 

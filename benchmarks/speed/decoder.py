@@ -11,10 +11,10 @@ One run measures everything, each variant and batch size in its own process:
     torch-eager-half    in float16
     torch-half          in float16, channels-last
     torch-compile       torch.compile of them; float32 on the CPU, float16 on CUDA
-    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16; on CUDA in float16 also with TensorRT
+    ort-plain           ONNX Runtime, ONNX's own ops
     ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
-    session             from uint8 LR to uint8 picture (`DecoderSession`): on the CPU the plain graph in float32; on
-                        CUDA in float16, the fused graph if the library has CUDA kernels, otherwise the plain one
+    session             from uint8 LR to uint8 picture (`DecoderSession`): the plain graph in float32; on CUDA the fused
+                        one in float16, if the library has CUDA kernels
     session-int8        the same with a bundle's form in int8, on a CPU that has dot products of bytes
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
@@ -56,12 +56,11 @@ from measurement import (
 
 TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
 SESSIONS = ("session", "session-int8")
-FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
-         "ort-fused-half": "fused.float16"}
+FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-fused-half": "fused.float16"}
 VARIANTS = {
     "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "session-int8", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "ort-plain-half", "session", "torch-compile")}
+             "session", "torch-compile")}
 """Variants, the most important first: time may run out."""
 PRECISIONS = ("half_vs_float32", "int8_vs_float32")
 """The ratios of two precisions."""
@@ -70,7 +69,6 @@ RATIOS = {
     "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
     "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
     "fused_vs_plain": ("ort-plain", "ort-fused"),
-    "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
@@ -205,8 +203,7 @@ def session_run(variant: str, batch: int, folder: Path, device: str, threads: in
         bundle = OpenBundle(load_manifest(folder / BUNDLE), threads=threads or None, form="int8")
         return lambda: bundle.decode(lr)
     runnable = runnable_forms(pack.read_table(folder), device)
-    wanted = ("fused.float16", "plain.float16") if device == "cuda" else ("plain.float32",)
-    form = next(form for form in wanted if form in runnable)
+    form = "fused.float16" if device == "cuda" and "fused.float16" in runnable else "plain.float32"
     session = DecoderSession(folder / f"{form}.onnx", device, threads or None)
     session.warm_up(batch)
     return lambda: session.decode(lr)

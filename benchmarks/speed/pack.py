@@ -4,8 +4,8 @@
     python benchmarks/speed/pack.py gpu_host_pack --python 3.12 --architecture 90       # also ONNX Runtime for CUDA
 
     NAME/pack.json             sizes, architecture, shape and statistics of each tensor
-         plain.float32.onnx    also plain.float16, fused.float32, fused.float16
-         float32.bin           the decoder's tensors concatenated, for torch and the plain graphs; also float16.bin
+         plain.float32.onnx    also fused.float32, fused.float16
+         float32.bin           the decoder's tensors concatenated, for torch and the plain graph
          fused.float32.bin     the tensors of a fused graph, which orders and combines the decoder's; also fused.float16
 
 The .bin files are written by `fill`. The random weights of a fused graph are not those of the plain graphs, so their
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 PACKED = ("grain-1024-lr16-paper", "grain-256-lr16")
 FILLED = ("grain-smoke", "grain-smoke-mobile")
 """Packed with their weights."""
-FORMS = ("plain.float32", "fused.float32", "plain.float16", "fused.float16")
+FORMS = ("plain.float32", "fused.float32", "fused.float16")
 TABLE = "pack.json"
 PARTS = ROOT / "gpu_host_onnxruntime"
 ARCHIVE = "onnxruntime.tar.xz"
@@ -80,9 +80,8 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
     own: dict[str, list[dict[str, Any]]] = {}
     for form in forms:
         ops, kind = form.split(".")
-        half = kind == "float16"
-        graph = (fused_graph(decoder, half=half) if ops == "fused"
-                 else decoder_graph(served_decoder(decoder, half=half), lr))
+        graph = (fused_graph(decoder, half=kind == "float16") if ops == "fused"
+                 else decoder_graph(served_decoder(decoder), lr))
         if ops == "plain":
             _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
         else:
@@ -275,17 +274,13 @@ def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:
 
 
 def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
-    with open(folder / "float32.bin", "wb") as single, open(folder / "float16.bin", "wb") as half:
+    with open(folder / "float32.bin", "wb") as file:
         for tensor in tensors:
-            values = np.asarray(tensor, np.float32)
-            single.write(values.tobytes())
-            half.write(values.astype(np.float16).tobytes())
+            file.write(np.asarray(tensor, np.float32).tobytes())
 
 
 def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Replace the tensors of the decoder by references to the files of `fill`."""
-    from onnx import TensorProto
-
+    """Replace the tensors of the decoder by references to the file of `fill`."""
     offsets, offset = {}, 0
     for name, shape in shapes.items():
         offsets[name] = offset
@@ -293,8 +288,7 @@ def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -
     for tensor in graph.graph.initializer:
         if tensor.name not in shapes or math.prod(tensor.dims) < _SMALL:
             continue
-        kind, width = {TensorProto.FLOAT: ("float32", 4), TensorProto.FLOAT16: ("float16", 2)}[tensor.data_type]
-        _refer(tensor, f"{kind}.bin", width * offsets[tensor.name], width * math.prod(tensor.dims))
+        _refer(tensor, "float32.bin", 4 * offsets[tensor.name], 4 * math.prod(tensor.dims))
 
 
 def _leave_own_weights(graph: onnx.ModelProto, file: Path, *, keep: bool) -> list[dict[str, Any]]:

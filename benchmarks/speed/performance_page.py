@@ -28,7 +28,6 @@ VARIANTS = {
     "torch-compile": "torch.compile",
     "ort-plain": "ONNX Runtime",
     "ort-fused": "ONNX Runtime, fused ops",
-    "ort-plain-half": "ONNX Runtime, float16",
     "ort-fused-half": "ONNX Runtime, fused ops, float16",
     "session": "LR to picture, uint8 (`DecoderSession`)",
     "session-int8": "LR to picture, uint8, int8"}
@@ -37,7 +36,6 @@ RATIOS = {
     "ort_fused_vs_torch_eager": "with the fused ops {} times",
     "ort_vs_torch_compile": "{} times as fast as torch.compile",
     "fused_vs_plain": "the fused ops make it {} times as fast",
-    "half_fused_vs_plain": "in float16 the fused ops make it {} times as fast",
     "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch",
     "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
     "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",

@@ -4,8 +4,12 @@ The graph is written from the network's weights; values that depend on weights o
 first convolution reads coarser features at their own resolution (`export.decoder.served.upsampled_kernel`). A code
 is an affine function of a branch's features and a style one of its code; their product, in float64, is one matrix.
 
-In float16, convolutions read and write halves; styles, channel weights and the sum of pictures stay float32, and
-factors are divided out so that nothing overflows (`export.decoder.served`).
+In float16, convolutions read and write halves; styles, channel weights and the sum of pictures stay float32. Plain
+float16 overflows in style² (demodulation) and in activation times style. So a generator's styles are divided by their
+largest magnitude and every output filter by its norm; both come back in the factor after the convolution, in float32.
+With activations clamped to ±900, styles in [-1, 1] and filters of norm one, a convolution of n products gives at most
+900 sqrt(n): 61,100 for 512 channels and 3x3 taps, within float16's 65,504, for any code. (Separable convolutions after
+the inverse Haar transform reach the same: 2 * 900 * sqrt(9) * sqrt(128).)
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
 from export.decoder.graph import add_optional_input
-from export.decoder.served import CLAMP, normalized_filters, upsampled_kernel
+from export.decoder.served import upsampled_kernel
 from server_decoder.decoder_session import INPUT, STEP
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
@@ -33,6 +37,9 @@ from server_decoder.mobile_stylegan import Block, MobileStyleGAN, SeparableConv,
 from server_decoder.stylegan2.layers import EPSILON, ModulatedConv, StyledLayer, ToRGB
 from server_decoder.stylegan2.networks import StyleGAN2
 
+CLAMP = 900.0
+"""Largest magnitude of a generator's activation in float16. Those of trained codes reach 461; NVIDIA's networks in half
+precision, whose 256 would cut them, are trained with their clamp."""
 _LEAKY = {"slope": NEGATIVE_SLOPE}
 
 
@@ -376,6 +383,12 @@ def _channel_weights(graph: FusedGraph, attention: SqueezeExcitation, parts: Seq
     hidden = graph.node("Relu", [hidden], hidden.shape)
     excited = graph.gemm(hidden, f"{name}.excite", array(attention.excite.weight)[:, :, 0, 0])
     return graph.node("Sigmoid", [excited], excited.shape)
+
+
+def normalized_filters(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``[out, in, k, k]`` -> filters of norm one, and the divisors ``[out]``."""
+    norm = weight.square().sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+    return weight / norm[:, None, None, None], norm
 
 
 def _wide(values: Tensor) -> Array:

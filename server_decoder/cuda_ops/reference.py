@@ -162,7 +162,7 @@ def modulation_factors(
     ``demodulate`` gives every output channel unit variance ([StyleGAN2] Eq. 3), with ``squares`` ``[C, O]``, the sum of
     the weight's squares over its taps. ``normalize`` divides the style by its largest magnitude, as a generator in
     float16 needs it, and multiplies the output's factors by it and by ``norm`` ``[1, O]``
-    (`export.decoder.served.normalized_filters`).
+    (`export.decoder.fused_decoder.normalized_filters`).
     """
     wide = _wide(style)
     gain: Array = np.ones((len(wide), 1))

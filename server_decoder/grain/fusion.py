@@ -55,9 +55,6 @@ class BicubicEnlargement(nn.Module):
         return matrix @ (x @ matrix.T)
 
 
-_MEANS = 16  # side of the blocks whose means float16 holds
-
-
 @dataclass(frozen=True)
 class FusionConfig:
     """Shape of the module; the defaults are the paper's, its widths those of the authors' model.
@@ -183,9 +180,7 @@ class PictureFusion(nn.Module):
 
 
 def channel_means(x: Tensor) -> Tensor:
-    """``[B, C, H, W]`` -> ``[B, C, 1, 1]``; of float16 in float32, because a sum over so many pixels overflows."""
-    if x.dtype == torch.float16:
-        x = F.avg_pool2d(x, min(_MEANS, x.shape[-1])).float()
+    """``[B, C, H, W]`` -> ``[B, C, 1, 1]``."""
     return x.mean((2, 3), keepdim=True)
 
 

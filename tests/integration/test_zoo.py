@@ -21,12 +21,10 @@ from edgegrain.papers.face_sr.bundle import load_glean, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
-from export.decoder import DecoderOptions, Precision
 from export.decoder.export import (
     TRAINED,
     DecoderSource,
     described_prior,
-    export_compared,
     kept_bundle,
     zoo_decoder,
 )
@@ -97,12 +95,6 @@ def test_the_generator_draws_the_face_of_the_lr(source: DecoderSource, shared_da
         score = lpips(unit_batch(levels), original).item()
         print(f"LPIPS-Alex {score:.3f}")
         assert score < 0.16
-
-
-def test_float16_keeps_the_picture_of_the_trained_generator(source: DecoderSource, shared_data: Path) -> None:
-    faces = shared_data / "dev_eval" / "faces_256"
-    exported = export_compared(source, DecoderOptions(precision=Precision.float16), faces, count=4)
-    assert exported.comparison.psnr > 50  # with activations cut at 256: 33
 
 
 NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-wide": "irn-x4-wide",

@@ -49,7 +49,8 @@ def decoder(
         "a form of its own: in int8 for CPUs, else for CUDA.")] = "",
     storage: Annotated[WeightStorage | None, typer.Option(
         help="Storage of the weights [default: the precision's].")] = None,
-    precision: Annotated[Precision, typer.Option(help="Type that the decoder computes in.")] = Precision.float32,
+    precision: Annotated[Precision, typer.Option(
+        help="Type that the decoder computes in; float16 needs --ops fused.")] = Precision.float32,
     ops: Annotated[Ops, typer.Option(
         help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
         "(docs/cuda_ops.md).")] = Ops.plain,

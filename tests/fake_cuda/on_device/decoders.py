@@ -25,11 +25,9 @@ class Form(NamedTuple):
         return f"{self.ops}.{self.precision}{'' if self.generator else '.no-generator'}"
 
 
-PLAIN_HALF = Form(Ops.plain, "float16")
 FUSED_HALF = Form(Ops.fused, "float16")
 RRDB = Form(Ops.fused, "float32", generator=False)
 RRDB_HALF = Form(Ops.fused, "float16", generator=False)
-FORMS = (PLAIN_HALF, FUSED_HALF)
 
 
 class Decoders:

@@ -13,7 +13,7 @@ import pytest
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.providers import CudaOptions, create_session
 from tests.fake_cuda.on_device.conftest import Device
-from tests.fake_cuda.on_device.decoders import FORMS, Decoders, Form
+from tests.fake_cuda.on_device.decoders import FUSED_HALF, SHIPPED, Decoders
 
 CUDA = "CUDAExecutionProvider"
 
@@ -40,11 +40,12 @@ def is_shape_arithmetic(node: dict[str, Any]) -> bool:
     return all(set(value) == {"int64"} and len(value["int64"]) <= 1 for value in node["output_type_shape"])
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-def test_every_node_is_on_cuda(idle_kernels: Device, emulated_ops: Path, decoders: Decoders, tmp_path: Path, form: Form,
-                               nhwc: bool) -> None:
-    nodes = executed_nodes(decoders(form), CudaOptions(graphs=False, prefer_nhwc=nhwc), 2, tmp_path)
+def test_every_node_is_on_cuda(idle_kernels: Device, emulated_ops: Path, decoders: Decoders, tmp_path: Path,
+                               fused: bool, nhwc: bool) -> None:
+    model = decoders(FUSED_HALF) if fused else SHIPPED
+    nodes = executed_nodes(model, CudaOptions(graphs=False, prefer_nhwc=nhwc), 2, tmp_path)
     assert sum(node["provider"] == CUDA for node in nodes) > 100
     assert [node["op_name"] for node in nodes if node["op_name"].startswith("Memcpy")] == []
     assert [node for node in nodes if node["provider"] != CUDA and not is_shape_arithmetic(node)] == []

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from codec_contract.bundle.manifest import load_manifest
-from export.decoder import Ops
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
 from tests.fake_cuda.on_device.conftest import Device
-from tests.fake_cuda.on_device.decoders import FORMS, RRDB, RRDB_HALF, SHIPPED, Decoders, Form
+from tests.fake_cuda.on_device.decoders import FUSED_HALF, RRDB, RRDB_HALF, SHIPPED, Decoders
 
 KEPT = (1, 2, 4)
 NEW = 3
@@ -30,16 +29,15 @@ def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_replays_read_what_was_captured(idle_kernels: Device, decoders: Decoders, caplog: pytest.LogCaptureFixture,
-                                        request: pytest.FixtureRequest, form: Form, nhwc: bool) -> None:
-    if form.ops is Ops.fused:
-        request.getfixturevalue("emulated_ops")
-    check_replays(idle_kernels, decoders(form), caplog, nhwc)
+def test_replays_read_what_was_captured(idle_kernels: Device, emulated_ops: Path, decoders: Decoders,
+                                        caplog: pytest.LogCaptureFixture, nhwc: bool) -> None:
+    check_replays(idle_kernels, decoders(FUSED_HALF), caplog, nhwc)
 
 
-def test_the_shipped_decoder_replays_what_was_captured(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
-    check_replays(idle_kernels, SHIPPED, caplog)
+@pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+def test_the_shipped_decoder_replays_what_was_captured(idle_kernels: Device, caplog: pytest.LogCaptureFixture,
+                                                       nhwc: bool) -> None:
+    check_replays(idle_kernels, SHIPPED, caplog, nhwc)
 
 
 def test_a_second_run_takes_no_more_memory(idle_kernels: Device) -> None:

@@ -54,9 +54,9 @@ def test_the_session_takes_fused_ops_if_they_run(
     (tmp_path / "pack.json").write_text(json.dumps(table))
     for device in ("cuda", "cpu"):
         decoder.session_run("session", 1, tmp_path, device, 1)
-    assert opened == ["fused.float16" if kernels else "plain.float16", "plain.float32"]
-    options = Namespace(variants="ort-fused-half,session-int8,ort-plain-half", device="cuda")
-    assert decoder.chosen_variants(options, tmp_path) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
+    assert opened == ["fused.float16" if kernels else "plain.float32", "plain.float32"]
+    options = Namespace(variants="ort-fused-half,session-int8,ort-plain", device="cuda")
+    assert decoder.chosen_variants(options, tmp_path) == ["ort-fused-half"] * kernels + ["ort-plain"]
 
 
 def test_ratios_are_of_one_precision(packed: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ One run measures everything, each variant and batch size in its own process:
     torch-half          in float16, channels-last
     torch-compile       torch.compile of them; float32 on the CPU, float16 on CUDA
     ort-plain           ONNX Runtime, ONNX's own ops
-    ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
+    ort-fused, -half    on CUDA: ONNX Runtime with the fused ops, channels-last, from levels to levels
     session             from uint8 LR to uint8 picture (`DecoderSession`): the plain graph in float32; on CUDA the fused
                         one in float16, if the library has CUDA kernels
     session-int8        the same with a bundle's form in int8, on a CPU that has dot products of bytes
@@ -58,7 +58,7 @@ TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
 SESSIONS = ("session", "session-int8")
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-fused-half": "fused.float16"}
 VARIANTS = {
-    "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "session-int8", "torch-compile", "torch-half"),
+    "cpu": ("torch-eager", "ort-plain", "session", "session-int8", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "session", "torch-compile")}
 """Variants, the most important first: time may run out."""
@@ -257,7 +257,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     from server_decoder.providers import can_run_int8
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
-    forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
+    forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:1]
     pack.write(folder, source.name, source.decoder, source.network.lr, forms, weights=True)
     if not options.config:
         picture = fit_picture(load_picture(PORTRAIT), source.network.hr)

@@ -26,8 +26,7 @@ HEADER_SECONDS = 60
 def build_ops(repository: Path, folder: Path, device: Path) -> Path:
     """The folder with the library, which is linked with a fake CUDA run time."""
     ops = repository / "server_decoder" / "cuda_ops"
-    # The CPU's kernels for newer processors take long to compile, and nothing here runs them.
-    on_cpu = [path for path in sorted((ops / "src").rglob("*.cc")) if "avx" not in path.name]
+    on_cpu = sorted((ops / "src").rglob("*.cc"))
     on_device = [*sorted((ops / "src").glob("*.cu")), *(EMULATION / name for name in EMULATED_DEVICE)]
     folder.mkdir(parents=True, exist_ok=True)
     headers = _headers(repository, folder, ops / "fetch_headers.sh")

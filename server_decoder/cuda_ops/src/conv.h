@@ -21,6 +21,8 @@
 
 namespace edgegrain {
 
+constexpr int kMaxTaps = 49;  // kernel_height * kernel_width
+
 // Null pointers leave their step out. A stride is the number of elements from one pixel to the next, at least the
 // channels: maps may be slices of wider ones. In other respects maps are dense: rows follow rows, pictures pictures.
 template <class T>

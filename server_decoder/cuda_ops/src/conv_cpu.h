@@ -1,102 +1,71 @@
-// The convolution of conv.h on the CPU.
-//
-// Filters are packed once: 16 or 32 of them ("a panel") side by side, so that a step of the inner loop multiplies one
-// value of x by a vector of filters. Sums of up to 14 windows and one panel stay in registers until they are finished.
-// The kernels are compiled for several instruction sets, one is chosen at run time.
+// The convolution of conv.h on the CPU, in plain loops: what the CUDA kernels are compared with.
 #pragma once
-
-#include <memory>
 
 #include "conv.h"
 
 namespace edgegrain {
 
-constexpr int kMaxTaps = 49;  // kernel_height * kernel_width
-
-// The use of the filters, which decides how they are packed.
-enum class Form {
-  dense,      // [phase, panel of O, tap, C, filter of the panel]: most convolutions
-  narrow,     // [O, tap, C]: so few filters that the vectors are of x's channels
-  depthwise,  // [tap, C]
-  winograd,   // [panel of O, 36, C, filter of the panel]: large maps and 3 x 3 taps
-};
-
-// The maps that a convolution reads, as float: x with the channels before `split`, `more` (or null) with the others.
-struct FloatMaps {
-  const float *x, *more;
-  std::int64_t x_stride, more_stride;
-  std::int32_t split;
-};
-
-// A share of the work: windows first...last of a picture, panels first...last. Narrow and depthwise convolutions have
-// one panel.
+// An item is a window; it makes all channels of its pixels.
 template <class T>
-struct ConvPiece {
-  const Conv<T>* conv;
-  FloatMaps maps;
-  const float* filters;  // all of them, packed
-  const float* zeros;    // C of them
-  float* scratch;        // for winograd, of this thread
-  std::int32_t picture, first_panel, last_panel;
-  std::int64_t first, last;  // windows; for winograd, tiles
-};
+struct ConvOnCpu {
+  Conv<T> conv;
 
-// The kernels of one instruction set.
-struct ConvKernels {
-  const char* name;
-  int lanes, panel;  // floats of a vector, filters of a panel
-  void (*run_float[4])(const ConvPiece<float>&);  // by Form
-  void (*run_half[4])(const ConvPiece<Half>&);
-};
+  std::int64_t items() const { return std::int64_t{conv.batch} * conv.rows * conv.columns; }
 
-extern const ConvKernels kBaselineKernels;
-#ifdef EDGEGRAIN_X86_KERNELS
-extern const ConvKernels kAvx2Kernels, kAvx512Kernels;
-#endif
-
-// The instruction set of filters packed from now on: "avx512", "avx2" or "baseline"; null for the best one. False if
-// the CPU or the library does not have it. For tests and measurements.
-bool use_instruction_set(const char* name);
-
-// The filters of a convolution as its kernels want them; independent of the memory they came from.
-class PackedFilters {
- public:
-  // Of `shape` count the weight, its sizes, `shuffle` and `depthwise`; with `rows`, `columns` and `stride`, where they
-  // are known, filters for large maps are transformed for Winograd's algorithm. The maps may have other sizes later.
-  template <class T>
-  explicit PackedFilters(const Conv<T>& shape);
-
-  const ConvKernels& kernels() const { return *kernels_; }
-  Form form() const { return form_; }
-  int panels() const { return panels_; }
-  const float* filters() const { return memory_.get(); }
-  const float* zeros() const { return memory_.get() + size_; }
-  std::size_t bytes() const { return size_ * sizeof(float); }
+  void operator()(std::uint32_t item) const {
+    const std::int32_t m = item % conv.columns, n = item / conv.columns % conv.rows, b = item / conv.columns / conv.rows;
+    const std::int64_t depth = conv.depthwise ? 1 : conv.channels;
+    const T* filter = conv.weight + b * conv.weight_stride;
+    for (std::int32_t phase = 0; phase < conv.shuffle * conv.shuffle; ++phase) {
+      const std::int32_t down = phase / conv.shuffle, right = phase % conv.shuffle;
+      const std::int32_t row = conv.shuffle * n + down, column = conv.shuffle * m + right;
+      for (std::int32_t o = 0; o < conv.out_channels; ++o, filter += conv.kernel_height * conv.kernel_width * depth) {
+        if (row >= conv.out_height || column >= conv.out_width) continue;  // crop
+        float sum = 0.0f;
+        for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
+          const std::int32_t y = n * conv.stride - conv.pad_top + conv.shift * down + i;
+          if (y < 0 || y >= conv.height) continue;
+          for (std::int32_t j = 0; j < conv.kernel_width; ++j) {
+            const std::int32_t x = m * conv.stride - conv.pad_left + conv.shift * right + j;
+            if (x < 0 || x >= conv.width) continue;
+            const std::int64_t pixel = (std::int64_t{b} * conv.height + y) * conv.width + x;
+            sum += product(pixel, filter + (i * conv.kernel_width + j) * depth, o);
+          }
+        }
+        finish(b, row, column, o, sum);
+      }
+    }
+  }
 
  private:
-  struct Free {
-    void operator()(float* memory) const { ::operator delete(memory, std::align_val_t{64}); }
-  };
-  const ConvKernels* kernels_;
-  Form form_;
-  int panels_;        // of all phases
-  std::size_t size_;  // floats
-  std::unique_ptr<float, Free> memory_;
+  // Of a pixel of x and a tap of a filter.
+  float product(std::int64_t pixel, const T* tap, std::int32_t o) const {
+    const T* const x = conv.x + pixel * conv.x_stride;
+    if (conv.depthwise) return to_float(x[o]) * to_float(*tap);
+    float sum = 0.0f;
+    for (std::int32_t c = 0; c < conv.split; ++c) sum += to_float(x[c]) * to_float(tap[c]);
+    if (!conv.more) return sum;
+    const T* const more = conv.more + pixel * conv.more_stride - conv.split;
+    for (std::int32_t c = conv.split; c < conv.channels; ++c) sum += to_float(more[c]) * to_float(tap[c]);
+    return sum;
+  }
+
+  // The steps after the sum of channel o of a pixel of y.
+  void finish(std::int32_t b, std::int32_t row, std::int32_t column, std::int32_t o, float value) const {
+    const std::int64_t in_picture = std::int64_t{row} * conv.out_width + column;
+    const std::int64_t pixel = std::int64_t{b} * conv.out_height * conv.out_width + in_picture;
+    const std::int64_t channel = std::int64_t{b} * conv.out_channels + o;
+    const float residual = conv.residual ? to_float(conv.residual[pixel * conv.residual_stride + o]) : 0.0f;
+    if (conv.demodulation) value *= conv.demodulation[channel];
+    if (conv.noise) value += to_float(conv.noise[in_picture]);
+    if (conv.bias) value += conv.bias[o];
+    if (conv.residual_first) value += residual;
+    value = activate(value, conv.slope, conv.gain, conv.clamp);
+    if (conv.residual && !conv.residual_first) value = residual + conv.scale * value;
+    if (conv.outer) value = to_float(conv.outer[pixel * conv.outer_stride + o]) + conv.outer_scale * value;
+    if (conv.y) conv.y[pixel * conv.y_stride + o] = from_float<T>(value);
+    if (conv.modulated) conv.modulated[pixel * conv.out_channels + o] = from_float<T>(value * conv.style[channel]);
+  }
 };
-
-// Calls of piece(data, index) for all indices below `count`, on any threads.
-class Parallel {
- public:
-  using Piece = void (*)(void* data, std::size_t index);
-
-  virtual void run(Piece piece, std::size_t count, void* data) const = 0;
-
- protected:
-  ~Parallel() = default;
-};
-
-// `maps`: those of `conv`, itself or converted. They are read in place of conv.x and conv.more.
-template <class T>
-void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps& maps, const Parallel& parallel);
 
 }  // namespace edgegrain

@@ -9,9 +9,7 @@
 #define EDGEGRAIN_HD __host__ __device__ __forceinline__
 #define EDGEGRAIN_UNROLL _Pragma("unroll")
 #else
-#ifndef EDGEGRAIN_HD  // conv_cpu_kernels.h has its own
 #define EDGEGRAIN_HD inline
-#endif
 #define EDGEGRAIN_UNROLL
 #endif
 

@@ -275,9 +275,3 @@ extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
   return 0;
 #endif
 }
-
-// The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2" or "baseline", or null
-// for the best one. 0 if this CPU or the library does not have it. For tests and measurements.
-extern "C" EDGEGRAIN_EXPORT int edgegrain_use_instruction_set(const char* name) {
-  return edgegrain::use_instruction_set(name);
-}

@@ -1,8 +1,6 @@
 // FusedConv and DenseBlock.
 #pragma once
 
-#include <optional>
-
 #include "../conv.h"
 #include "../conv_cpu.h"
 #include "bias_act_ops.h"
@@ -59,7 +57,7 @@ struct ConvAttributes {
     return conv;
   }
 
-  // The part of them that packed filters depend on.
+  // Those of the filters.
   template <class T>
   Conv<T> filters(const Shape& weight) const {
     if (weight.size() != 4 || empty(weight)) {
@@ -91,74 +89,29 @@ T* as(const Input& input) {
   return static_cast<T*>(const_cast<void*>(input.data));
 }
 
-// Filters of a weight that is the same in every run, packed for the CPU, for maps of the size of the first input.
-template <class T>
-std::optional<PackedFilters> pack_constant(const Node& node, std::size_t index, const ConvAttributes& attributes) {
-  const Input weight = node.constant(index);
-  if (!weight || weight.type != kType<T> || weight.shape.size() != 4) return {};
-  Conv<T> shape = attributes.filters<T>(weight.shape);
-  Shape x = node.shape(0);
-  if (x.size() == 4 && x[1] > 0 && x[2] > 0) {
-    x[3] = shape.channels;  // of a dense block's convolution: more than those of its x
-    shape = attributes.sizes<T>(x, weight.shape);
-  }
-  shape.weight = as<const T>(weight);
-  return PackedFilters(shape);
-}
-
-// Filters for one run: transforming them for it would not pay.
-template <class T>
-PackedFilters pack(Conv<T> conv) {
-  conv.rows = conv.columns = 0;
-  return PackedFilters(conv);
-}
-
-// The maps that a convolution reads as float32, for the CPU: the maps themselves if they are, else one with all
-// channels.
-template <class T>
-class AsFloat {
- public:
-  AsFloat(const Ort::KernelContext& context, const Memory& memory, const Conv<T>& conv)
-      : scratch_(context, memory, sizeof(T) == 4 ? 0 : pixels(conv) * conv.channels * sizeof(float)),
-        picture_(std::int64_t{conv.height} * conv.width) {
-    if constexpr (sizeof(T) == 4) {
-      maps_ = {conv.x, conv.more, conv.x_stride, conv.more_stride, conv.split};
-    } else {
-      float* to = scratch_.template as<float>();
-      maps_ = {to, nullptr, conv.channels, 0, conv.channels};
-      for (std::int64_t pixel = 0; pixel < pixels(conv); ++pixel) {
-        for (std::int32_t c = 0; c < conv.split; ++c) *to++ = to_float(conv.x[pixel * conv.x_stride + c]);
-        for (std::int32_t c = conv.split; c < conv.channels; ++c) {
-          *to++ = to_float(conv.more[pixel * conv.more_stride + c - conv.split]);
-        }
-      }
+// Runs convolutions one after the other.
+template <bool kCuda, class T>
+void convolve(const Ort::KernelContext& context, const Memory& memory, const std::vector<Conv<T>>& convolutions) {
+  if constexpr (kCuda) {
+#ifdef EDGEGRAIN_CUDA
+    std::size_t bytes = 0;
+    for (const Conv<T>& conv : convolutions) bytes = std::max(bytes, convolution_workspace(conv));
+    const Scratch workspace(context, memory, bytes);
+    for (const Conv<T>& conv : convolutions) {
+      check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
     }
+#endif
+  } else {
+    for (const Conv<T>& conv : convolutions) run<false>(context, ConvOnCpu<T>{conv}, ConvOnCpu<T>{conv}.items());
   }
-
-  // Those of picture b and the ones after it.
-  FloatMaps of_picture(std::int32_t b) const {
-    FloatMaps maps = maps_;
-    maps.x += b * picture_ * maps.x_stride;
-    if (maps.more) maps.more += b * picture_ * maps.more_stride;
-    return maps;
-  }
-
- private:
-  static std::int64_t pixels(const Conv<T>& conv) { return std::int64_t{conv.batch} * conv.height * conv.width; }
-
-  Scratch scratch_;
-  std::int64_t picture_;  // its pixels
-  FloatMaps maps_;
-};
+}
 
 // ------------------------------------------------------------------------------------------------ FusedConv
 
 template <class T, bool kCuda>
 class FusedConvKernel {
  public:
-  explicit FusedConvKernel(const Node& node) : attributes_(node.attributes), memory_(node) {
-    if constexpr (!kCuda) packed_ = pack_constant<T>(node, 1, attributes_);
-  }
+  explicit FusedConvKernel(const Node& node) : attributes_(node.attributes), memory_(node) {}
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
     if (inputs.size() < 2 || inputs[1].empty()) return {};
@@ -205,24 +158,7 @@ class FusedConvKernel {
       (conv.style ? conv.modulated : conv.y) = first;
     }
     if (empty(y)) return;
-    if constexpr (kCuda) {
-#ifdef EDGEGRAIN_CUDA
-      const Scratch workspace(context, memory_, convolution_workspace(conv));
-      check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
-#endif
-    } else {
-      const AsFloat<T> maps(context, memory_, conv);
-      if (conv.weight_stride) {
-        for (std::int32_t b = 0; b < conv.batch; ++b) {
-          const Conv<T> one = picture(conv, b);
-          convolve(one, pack(one), maps.of_picture(b), Threads(context));
-        }
-      } else if (packed_) {
-        convolve(conv, *packed_, maps.of_picture(0), Threads(context));
-      } else {
-        convolve(conv, pack(conv), maps.of_picture(0), Threads(context));
-      }
-    }
+    convolve<kCuda, T>(context, memory_, {conv});
   }
 
  private:
@@ -240,25 +176,8 @@ class FusedConvKernel {
     return {x[0], x[1], x[2], x[3] + more[3]};
   }
 
-  // Picture b of the convolution of a batch.
-  static Conv<T> picture(const Conv<T>& conv, std::int32_t b) {
-    Conv<T> one = conv;
-    const std::int64_t pixels = std::int64_t{b} * conv.out_height * conv.out_width;
-    const std::int64_t row = std::int64_t{b} * conv.out_channels;
-    one.batch = 1;
-    one.weight += b * conv.weight_stride;
-    if (conv.demodulation) one.demodulation += row;
-    if (conv.style) one.style += row;
-    if (conv.residual) one.residual += pixels * conv.residual_stride;
-    if (conv.outer) one.outer += pixels * conv.outer_stride;
-    if (conv.y) one.y += pixels * conv.y_stride;
-    if (conv.modulated) one.modulated += pixels * conv.out_channels;
-    return one;
-  }
-
   ConvAttributes attributes_;
   Memory memory_;
-  std::optional<PackedFilters> packed_;
 };
 
 // ------------------------------------------------------------------------------------------------ DenseBlock
@@ -268,12 +187,7 @@ template <class T, bool kCuda>
 class DenseBlockKernel {
  public:
   explicit DenseBlockKernel(const Node& node)
-      : attributes_(convolution(node.attributes, node.attributes.number("slope", 0.2f))), memory_(node) {
-    if constexpr (!kCuda) {
-      const std::size_t convolutions = node.inputs() < 2 ? 0 : (node.inputs() - 2) / 2;
-      for (std::size_t k = 0; k < convolutions; ++k) packed_.push_back(pack_constant<T>(node, 2 + k, attributes_));
-    }
-  }
+      : attributes_(convolution(node.attributes, node.attributes.number("slope", 0.2f))), memory_(node) {}
 
   static std::vector<Shape> output_shapes(const Attributes&, const std::vector<Shape>& inputs) { return {inputs[0]}; }
 
@@ -284,18 +198,32 @@ class DenseBlockKernel {
     const std::vector<Layer> layers = read_layers(context, x.shape[3]);
     T* const y = static_cast<T*>(output(context, 0, x.shape));
     if (empty(x.shape)) return;
-    if constexpr (kCuda) {
-      run_on_cuda(context, x, outer, layers, y);
-    } else {
-      run_here(context, x, outer, layers, y);
+    const std::int64_t channels = x.shape[3], stride = layers.back().first - channels;
+    const Scratch grown(context, memory_, elements(x.shape) / channels * stride * sizeof(T));
+    std::vector<Conv<T>> convolutions;
+    for (const Layer& layer : layers) {
+      Conv<T> conv =
+          attributes_.sizes<T>({x.shape[0], x.shape[1], x.shape[2], layer.first}, layer.weight.shape);
+      conv.x = as<const T>(x), conv.x_stride = conv.split = count(channels);
+      if (layer.first > channels) conv.more = grown.as<const T>(), conv.more_stride = stride;
+      conv.weight = as<const T>(layer.weight), conv.bias = layer.bias;
+      if (&layer == &layers.back()) {
+        conv.slope = 1.0f;
+        conv.y = y, conv.residual = as<const T>(x), conv.outer = outer;
+      } else {
+        conv.scale = 1.0f;
+        conv.y = grown.as<T>() + layer.first - channels, conv.y_stride = stride;
+      }
+      convolutions.push_back(conv);
     }
+    convolve<kCuda, T>(context, memory_, convolutions);
   }
 
  private:
   struct Layer {
     Input weight;
     const float* bias;
-    std::int64_t first;  // of its results in the wide map: the channels that it sees
+    std::int64_t first;  // the channels that it sees: x's and the results before its own
   };
 
   static ConvAttributes convolution(const Attributes& attributes, float slope) {
@@ -330,79 +258,8 @@ class DenseBlockKernel {
     return layers;
   }
 
-  // For the CPU: a convolution on slices of `wide`, which has `stride` channels: x, then what grows. Of the last one, y
-  // and what is added are still to be set.
-  template <class U>
-  Conv<U> slice(const Input& x, const Layer& layer, U* wide, std::int64_t stride, bool last) const {
-    Conv<U> conv = attributes_.sizes<U>({x.shape[0], x.shape[1], x.shape[2], layer.first}, layer.weight.shape);
-    conv.x = wide, conv.x_stride = stride;
-    conv.bias = layer.bias;
-    if (last) {
-      conv.slope = 1.0f;
-    } else {
-      conv.scale = 1.0f;
-      conv.y = wide + layer.first, conv.y_stride = stride;
-    }
-    return conv;
-  }
-
-  void run_on_cuda(const Ort::KernelContext& context, const Input& x, const T* outer, const std::vector<Layer>& layers,
-                   T* y) const {
-#ifdef EDGEGRAIN_CUDA
-    const std::int64_t channels = x.shape[3], stride = layers.back().first - channels;
-    const Scratch grown(context, memory_, elements(x.shape) / channels * stride * sizeof(T));
-    std::vector<Conv<T>> convolutions;
-    std::size_t bytes = 0;
-    for (const Layer& layer : layers) {
-      Conv<T> conv = slice(x, layer, grown.as<T>() - channels, stride, &layer == &layers.back());
-      conv.x = as<const T>(x), conv.x_stride = conv.split = count(channels);
-      if (layer.first > channels) conv.more = grown.as<const T>(), conv.more_stride = stride;
-      conv.weight = as<const T>(layer.weight);
-      bytes = std::max(bytes, convolution_workspace(conv));
-      convolutions.push_back(conv);
-    }
-    Conv<T>& last = convolutions.back();
-    last.y = y, last.residual = as<const T>(x), last.outer = outer;
-    const Scratch workspace(context, memory_, bytes);
-    for (const Conv<T>& conv : convolutions) {
-      check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
-    }
-#endif
-  }
-
-  // On the CPU the wide map is float32 for both types.
-  void run_here(const Ort::KernelContext& context, const Input& x, const T* outer, const std::vector<Layer>& layers,
-                T* y) const {
-    const std::int64_t pixels = elements(x.shape) / x.shape[3], channels = x.shape[3], stride = layers.back().first;
-    const Scratch wide(context, memory_, pixels * stride * sizeof(float));
-    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-      const T* const from = as<const T>(x) + pixel * channels;
-      float* const to = wide.as<float>() + pixel * stride;
-      for (std::int64_t c = 0; c < channels; ++c) to[c] = to_float(from[c]);
-    }
-    const Threads threads(context);
-    for (std::size_t k = 0; k < layers.size(); ++k) {
-      std::optional<PackedFilters> made;
-      if (!packed_[k]) {
-        Conv<T> shape = attributes_.filters<T>(layers[k].weight.shape);
-        shape.weight = as<const T>(layers[k].weight);
-        made.emplace(shape);
-      }
-      const PackedFilters& filters = packed_[k] ? *packed_[k] : *made;
-      if (k + 1 < layers.size()) {
-        const Conv<float> conv = slice(x, layers[k], wide.as<float>(), stride, false);
-        convolve(conv, filters, {conv.x, nullptr, stride, 0, conv.channels}, threads);
-      } else {
-        Conv<T> last = slice<T>(x, layers[k], nullptr, stride, true);
-        last.y = y, last.residual = as<const T>(x), last.outer = outer;
-        convolve(last, filters, {wide.as<float>(), nullptr, stride, 0, last.channels}, threads);
-      }
-    }
-  }
-
   ConvAttributes attributes_;
   Memory memory_;
-  std::vector<std::optional<PackedFilters>> packed_;
 };
 
 }  // namespace edgegrain

@@ -75,38 +75,6 @@ class Node {
  public:
   explicit Node(const OrtKernelInfo* info) : attributes(info), info_(info) {}
 
-  // An input that is the same in every run; empty where it is none, or not on the CPU.
-  Input constant(std::size_t index) const {
-    int is_constant = 0;
-    const OrtValue* value = nullptr;
-    Ort::ThrowOnError(Ort::GetApi().KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
-    return is_constant && value ? as_input(Ort::ConstValue{value}) : Input{};
-  }
-
-  std::size_t inputs() const {
-    std::size_t count = 0;
-    Ort::ThrowOnError(Ort::GetApi().KernelInfo_GetInputCount(info_, &count));
-    return count;
-  }
-
-  // The shape that was inferred for an input; -1 for sizes that depend on the run, empty where nothing is known.
-  Shape shape(std::size_t index) const {
-    OrtTypeInfo* type = nullptr;
-    if (OrtStatus* status = Ort::GetApi().KernelInfo_GetInputTypeInfo(info_, index, &type)) {
-      Ort::GetApi().ReleaseStatus(status);
-      return {};
-    }
-    const Ort::TypeInfo owner(type);
-    const OrtTensorTypeAndShapeInfo* tensor = nullptr;
-    std::size_t rank = 0;
-    Ort::ThrowOnError(Ort::GetApi().CastTypeInfoToTensorInfo(type, &tensor));
-    if (!tensor) return {};
-    Ort::ThrowOnError(Ort::GetApi().GetDimensionsCount(tensor, &rank));
-    Shape shape(rank);
-    Ort::ThrowOnError(Ort::GetApi().GetDimensions(tensor, shape.data(), rank));
-    return shape;
-  }
-
   const OrtKernelInfo* info() const { return info_; }
 
   Attributes attributes;
@@ -165,23 +133,6 @@ class Scratch {
 
 // ------------------------------------------------------------------------------------------------ running kernels
 
-// ONNX Runtime's threads.
-class Threads final : public Parallel {
- public:
-  explicit Threads(const Ort::KernelContext& context) : context_(context) {}
-
-  void run(Piece piece, std::size_t count, void* data) const override {
-    if (count == 1) {
-      piece(data, 0);
-    } else if (count > 1) {
-      context_.ParallelFor(piece, count, 0, data);
-    }
-  }
-
- private:
-  const Ort::KernelContext& context_;
-};
-
 // Items on ONNX Runtime's thread pool, in pieces that are worth a thread's while.
 template <class Kernel>
 void run_on_cpu(const Ort::KernelContext& context, const Kernel& kernel, std::uint32_t items) {
@@ -196,7 +147,7 @@ void run_on_cpu(const Ort::KernelContext& context, const Kernel& kernel, std::ui
     const std::uint64_t last = std::min<std::uint64_t>(first + kPiece, work.items);
     for (std::uint64_t item = first; item < last; ++item) (*work.kernel)(static_cast<std::uint32_t>(item));
   };
-  Threads(context).run(piece, items / kPiece + (items % kPiece != 0), &work);
+  if (items) context.ParallelFor(piece, items / kPiece + (items % kPiece != 0), 0, &work);
 }
 
 inline void check_launched(const char* error) {

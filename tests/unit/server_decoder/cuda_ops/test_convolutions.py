@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,39 +121,6 @@ def test_channels_in_two_maps_and_filters_of_every_picture(
         check(ops, first, weight, *[None] * 6, more, constants=constants, **case.geometry())
     weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
     check(ops, x, weights, *random_rest(rng, kind, result_shape(x, weight, case)), **case.geometry(), **STEPS)
-
-
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def instruction_set(request: pytest.FixtureRequest, ops_library: Path) -> Iterator[None]:
-    """Sessions that a test makes convolve with these instructions."""
-    use = ctypes.CDLL(str(ops_library)).edgegrain_use_instruction_set
-    assert not use(b"avx1024")
-    if not use(request.param.encode()):
-        pytest.skip(f"this CPU has no {request.param}")
-    yield
-    use(None)
-
-
-@EVERY_CASE
-def test_every_instruction_set(ops_library: Path, rng: np.random.Generator, instruction_set: None, case: Case) -> None:
-    x, weight = case.random(rng, np.float32)
-    rest = random_rest(rng, np.float32, result_shape(x, weight, case), "dnbro")
-    ops = Ops(ops_library, "cpu")
-    check(ops, x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
-    if not case.depthwise:
-        first, more = in_two(x, x.shape[3] // 2)
-        check(ops, first, weight, *rest, more, constants=(1,), **case.geometry(), **STEPS)
-
-
-def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.random.Generator, instruction_set: None
-                                                  ) -> None:
-    """Convolutions of large maps take Winograd's algorithm on the CPU, if their weight is known beforehand."""
-    x, weight = Case((1, 44, 44, 256), 32).random(rng, np.float32)
-    ops, wanted = Ops(ops_library, "cpu"), reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0]
-    (direct,) = ops("FusedConv", x, weight, pads=[1] * 4)
-    (transformed,) = ops("FusedConv", x, weight, pads=[1] * 4, constants=(1,))
-    assert 0 < np.abs(transformed - direct).max()  # it did
-    assert difference(direct, wanted) < 3e-6 and difference(transformed, wanted) < 5e-6
 
 
 @TYPES

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec_contract.errors import DeviceError, ImageError
+from codec_contract.errors import DeviceError
 from codec_contract.pixels import Rgb, network_input
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import Features, FeatureSets
@@ -167,10 +167,7 @@ class PictureMetrics:
         self.mobileface = MobileFace(weights) if faces else None
 
     def against(self, original: Rgb) -> Reference:
-        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
-        if min(original.shape[:2]) < LEAST_SIDE:
-            raise ImageError(f"the metrics need pictures with sides of at least {LEAST_SIDE} pixels, got "
-                             f"{original.shape[1]}×{original.shape[0]}; evaluate at a larger size")
+        """The reference that pictures are scored against, from uint8 ``[H, W, 3]`` with sides from `LEAST_SIDE` on."""
         return Reference(self, original)
 
 

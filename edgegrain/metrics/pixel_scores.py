@@ -86,11 +86,8 @@ Spectrum = npt.NDArray[np.float64]
 
 
 def periodic_peaks(picture: Rgb) -> dict[int, float]:
-    """Period -> height of its peaks in dB above their neighbours, of a uint8 ``[H, W, 3]``."""
+    """Period -> height of its peaks in dB above their neighbours, of a uint8 ``[H, W, 3]`` for which `has_peaks`."""
     height, width = picture.shape[:2]
-    if not has_peaks(picture):
-        raise ImageError(f"peaks need sides of at least {8 * max(PERIODS)} pixels, multiples of {max(PERIODS)}; got "
-                         f"{width}×{height}")
     luma = picture @ np.array(LUMA)
     window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
     power = (np.abs(np.fft.fft2((luma - luma.mean()) * window)) / window.sum()) ** 2 + 1e-18  # of one colour: no peaks

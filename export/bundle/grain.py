@@ -1,10 +1,7 @@
-"""Bundles of GRAIN: from trained weights and their generator, or the invertible decoder of a bundle alone.
+"""Bundles of GRAIN: from trained weights and their generator.
 
 The folder of weights holds what ``edgegrain publish run --trained-only`` writes: ``grain.safetensors``, the integer
 encoder and the coder's tables. The generator, if the weights need one, is added.
-
-A bundle of the invertible decoder alone reads the same payloads; restoring takes a fraction of the time, and the
-generator's detail is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.errors import BundleError, ExportError, ModelError
+from codec_contract.errors import ExportError, ModelError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export import papers
 from export.bundle.writer import (
@@ -41,7 +38,6 @@ from export.decoder.export import (
     Comparison,
     compare_decoder,
     export_decoder,
-    find_decoder,
     kept_bundle,
     zoo_decoder,
 )
@@ -94,27 +90,6 @@ def write_trained_bundle(
         return WrittenBundle(replace_decoder(kept, folder, model, fields, card, force=force), comparison)
     return WrittenBundle(write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats,
                                       force=force), comparison)
-
-
-def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = False) -> WrittenBundle:
-    """Write a bundle with the invertible decoder of a GRAIN, a bundle by name or folder, alone. Its LR contract is that
-    of the GRAIN, so it restores the same payloads."""
-    refuse_to_replace(folder, force)
-    source = find_decoder(bundle)
-    grain, manifest = source.decoder, source.manifest
-    if manifest is None:
-        raise BundleError(f"{bundle} is no bundle; make one of it first: edgegrain export bundle {bundle} --out BUNDLE")
-    if not isinstance(grain, Grain) or grain.fusion is None or grain.fusion.config.base != "invertible":
-        raise BundleError(f"{manifest.id} has no invertible picture of its own: " + (
-            "its fusion does not add to it" if isinstance(grain, Grain) else "it has no generator at all"))
-    decoder = grain.decoder
-    model, comparison = _export(decoder, source.network, WeightStorage.compact)
-    licence = {name: text for name, text in manifest.licence.items() if name != "prior"}
-    training = {**manifest.training, "part_of": f"{manifest.id} {manifest.version}"}
-    fields = manifest_fields(folder.name, manifest.codec, architecture=asdict(decoder.config), training=training,
-                             licence=licence, domain=manifest.domain, version=manifest.version)
-    card = bundle_card(fields, _summary(manifest.hr, manifest.lr))
-    return WrittenBundle(replace_decoder(manifest, folder, model, fields, card, force=force), comparison)
 
 
 def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: WeightStorage) -> tuple[bytes, Comparison]:

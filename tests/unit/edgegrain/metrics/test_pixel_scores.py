@@ -62,15 +62,11 @@ def noise(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(128, 12, (SIDE, SIDE, 1)).clip(0, 255).repeat(3, 2).astype(np.uint8)
 
 
-def test_noise_has_no_peaks_and_other_sizes_are_refused() -> None:
+def test_noise_has_no_peaks_and_other_sizes_are_not_measured() -> None:
     peaks = [periodic_peaks(noise(seed)) for seed in range(8)]
     for period in (4, 8, 16):  # 2 has three frequencies, too few for a mean
         assert np.mean([found[period] for found in peaks]) == pytest.approx(1.6, abs=1)
-    with pytest.raises(ImageError, match="multiples of 16; got 120×128"):
-        periodic_peaks(noise()[:, :120])
-    assert has_peaks(noise()) and not has_peaks(np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(ImageError, match="multiples of 16"):
-        periodic_peaks(np.zeros((64, 64, 3), np.uint8))
+    assert has_peaks(noise()) and not has_peaks(noise()[:, :120]) and not has_peaks(np.zeros((64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("period", PERIODS)

@@ -17,7 +17,6 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
-from export.bundle import grain
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
 from export.decoder.export import (
@@ -185,26 +184,6 @@ def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
         find_decoder(tmp_path / "elsewhere" / root.name, zoo=zoo)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     assert find_decoder(root.name, zoo=zoo).manifest is not None
-
-
-def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path, shell: Shell
-                                                           ) -> None:
-    decoder, model = stylegan2
-    root = write_bundle(tmp_path, decoder, model)
-    small = tmp_path / "tiny-invertible"
-    shell.ok("bundle", "--invertible-of", root, "--out", small)
-    manifest = load_manifest(small)
-    assert manifest.lr_contract_id == load_manifest(root).lr_contract_id and manifest.id == "tiny-invertible"
-    assert (small / "decoder.onnx").stat().st_size < len(model) / 3
-    restored = find_decoder(small).decoder
-    x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        expected = decoder.forward_all(x).invertible
-        assert (restored(x) - expected).abs().max() < 0.02 * expected.abs().max()  # int8
-    with pytest.raises(BundleError, match="no generator at all"):
-        grain.write_invertible_bundle(small, tmp_path / "smaller")
-    with pytest.raises(FileExistsError):
-        grain.write_invertible_bundle(root, small)
 
 
 def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

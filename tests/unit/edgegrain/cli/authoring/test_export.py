@@ -60,13 +60,6 @@ def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path,
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("arguments", [
-    ("--out", "b"), (".", "--invertible-of", "faces", "--out", "b"), (".",),
-    ("--invertible-of", "faces", "--version", "2.0.0", "--out", "b")])
-def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
-    assert shell("export", "bundle", *arguments)[0] == 2
-
-
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
     assert "19 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}

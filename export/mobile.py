@@ -3,19 +3,12 @@ same bytes everywhere."""
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-try:
-    import typer
-    from typer.core import TyperCommand
-except ModuleNotFoundError as missing:
-    if __name__ == "__main__":
-        sys.exit(f"error: this command needs {missing.name}, which is not installed; install: "
-                 "pip install 'edgegrain[export]'")
-    raise
+import typer
+from typer.core import TyperCommand
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.manifest import ENCODER_WEIGHTS, load_manifest

@@ -94,22 +94,12 @@ def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node
             return _convolve(tf, node, x, shapes[node.input][1:])
         case g.Add():
             return tf.add(*inputs)
-        case g.Multiply():
-            return tf.multiply(*inputs)
         case g.Floor():
             return tf.floor(x)
-        case g.Sigmoid():
-            return tf.sigmoid(x)
-        case g.Exp():
-            return tf.exp(x)
         case g.Clip():
             return tf.clip_by_value(x, 0.0, node.high)
-        case g.Scale():
-            return x * node.factor + node.offset if node.offset else x * node.factor
-        case g.LeakyRelu():
-            return tf.nn.leaky_relu(x, node.slope)
-        case g.Concat():
-            return tf.concat(inputs, axis=3)
+        case _:
+            raise ExportError("TensorFlow converts exact encoders only; leave --tflite-converter out")
 
 
 def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:

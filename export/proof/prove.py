@@ -73,20 +73,16 @@ def export_proven(
 @contextmanager
 def _staged(out_dir: Path, formats: Sequence[str], force: bool) -> Iterator[Path]:
     """A folder whose files and packages move to ``out_dir`` at the end, unless an error or Ctrl-C ends it."""
-    def refuse_existing() -> None:
-        if out_dir.exists() and not out_dir.is_dir():
-            raise ExistsError(out_dir, "it is a file; name a folder")
-        names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), REPORT]
-        existing = [path for name in names if (path := out_dir / name).exists()]
-        if existing and not force:
-            raise ExistsError(existing[0], "choose another folder (--out), or pass force (--force) to replace it")
-
-    refuse_existing()
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ExistsError(out_dir, "it is a file; name a folder")
+    names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), REPORT]
+    existing = [path for name in names if (path := out_dir / name).exists()]
+    if existing and not force:
+        raise ExistsError(existing[0], "choose another folder (--out), or pass force (--force) to replace it")
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     place = out_dir if out_dir.is_dir() else out_dir.parent  # a folder that exists may be on another file system
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=place) as folder:
         yield Path(folder)
-        refuse_existing()  # another export may have written there meanwhile
         out_dir.mkdir(exist_ok=True)
         for path in sorted(Path(folder).iterdir()):
             (replace_folder if path.is_dir() else os.replace)(path, out_dir / path.name)

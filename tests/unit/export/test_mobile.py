@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -73,14 +71,6 @@ def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_without_typer_the_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "typer", None)
-    monkeypatch.delitem(sys.modules, "export.mobile")
-    with pytest.raises(SystemExit, match=r"needs typer, which is not installed; install: pip install "
-                                         r"'edgegrain\[export\]'"):
-        runpy.run_module("export.mobile", run_name="__main__")
-
-
 def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Path) -> None:
     out, _ = run
     before = (out / "encoder.onnx").read_bytes()
@@ -126,19 +116,6 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
     (folder / "encoder.safetensors").write_bytes(weights)
     assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in invoke(
         folder, tmp_path / "dist", "--inputs", "1", status=1)
-
-
-def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    def another_export(chunks: object) -> list[object]:
-        (tmp_path / "dist").mkdir()
-        (tmp_path / "dist" / "encoder.onnx").write_bytes(b"of another export")
-        return []
-
-    monkeypatch.setattr(prove, "compare", another_export)
-    printed = invoke(bundle, tmp_path / "dist", "--formats", "onnx", "--inputs", "1", status=1)
-    assert "encoder.onnx exists; choose another folder (--out), or pass force" in " ".join(printed.split())
-    assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
 
 
 def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

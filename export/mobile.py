@@ -54,7 +54,6 @@ def encoder(
              "compute the same bytes.")] = TfliteConverter.direct,
     data: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that ship "
                                               "with edgegrain].", file_okay=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the generated inputs.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write the encoder for phones and prove it: TFLite, Core ML and ONNX, byte for byte the same.
@@ -81,7 +80,7 @@ def encoder(
     network = _bundle_encoder(folder)
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if isinstance(network, IntegerNetwork) else FLOAT_INPUTS)
     report = export_proven(
-        network, out, source=f"bundle {folder.resolve().name}", inputs=count, formats=chosen, seed=seed, force=force,
+        network, out, source=f"bundle {folder.resolve().name}", inputs=count, formats=chosen, force=force,
         tflite_converter=tflite_converter, pictures=find_pictures(data), say=partial(typer.echo, err=True))
     _print_summary(report, out)
     if isinstance(network, IntegerNetwork):

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,17 +100,16 @@ def require_provider(device: str) -> str:
 
 def preload_cuda() -> None:
     """Load CUDA's and cuDNN's libraries from pip's packages (torch's, or those of ``nvidia``), once in a process."""
-    import onnxruntime
-
-    if preload := getattr(onnxruntime, "preload_dlls", None):  # older versions have no such function
-        with _preloading:
-            _preload(preload)
+    with _preloading:
+        _preload()
 
 
 @functools.cache
-def _preload(preload: Callable[[], None]) -> None:
+def _preload() -> None:
+    import onnxruntime
+
     with redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
-        preload()
+        onnxruntime.preload_dlls()
 
 
 def cuda_failure() -> str | None:

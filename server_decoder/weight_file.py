@@ -132,11 +132,7 @@ def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             if name.startswith(prefix) and not name.endswith(_SCALE):
                 tensor = file.get_tensor(name).float()
                 if name + _SCALE in names:
-                    scale = file.get_tensor(name + _SCALE)
-                    if any(side not in (1, of) for side, of in zip(reversed(scale.shape), reversed(tensor.shape),
-                                                                   strict=False)) or scale.ndim > tensor.ndim:
-                        raise ValueError(f"{name} has scales of {list(scale.shape)} for {list(tensor.shape)}")
-                    tensor *= scale
+                    tensor *= file.get_tensor(name + _SCALE)  # in place: a scale cannot enlarge a tensor
                 tensors[name.removeprefix(prefix)] = tensor
         return tensors
 

@@ -375,10 +375,6 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
     if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
                           "another name")
-    if others := _unlisted(folder):
-        raise BundleError(f"{folder} holds {others[0]}{', ...' if len(others) > 1 else ''}, which its {MANIFEST} does "
-                          "not list and which would be lost, so it is not replaced; move such files away, or choose "
-                          "another name")
 
 
 def require_bundle_formats(formats: Sequence[str]) -> None:
@@ -386,13 +382,3 @@ def require_bundle_formats(formats: Sequence[str]) -> None:
     require_formats(formats)
     if "onnx" not in formats:
         raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
-
-
-def _unlisted(folder: Path) -> list[str]:
-    """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
-    try:
-        listed = set(read_record(folder)["files"])
-    except (OSError, ValueError, LookupError, TypeError):
-        listed = set()
-    held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [name for name in held if name != MANIFEST and name not in listed]

@@ -36,7 +36,7 @@ def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
     convert = _by_onnx2tf if converter is TfliteConverter.onnx2tf else _by_tensorflow
     with captured_stderr() as said:
         try:
-            return _finished(convert(graph), graph)
+            return _finished(convert(graph))
         except ExportError:
             raise
         except Exception as error:  # a failing pass may raise any exception
@@ -115,24 +115,13 @@ def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
     return tf.nn.bias_add(y, node.bias)
 
 
-def _finished(flatbuffer: bytes, graph: EncoderGraph) -> bytes:
+def _finished(flatbuffer: bytes) -> bytes:
     """A converter's file with the ends of edgegrain's own: ``image`` and ``lr``."""
     schema = tflite_schema()
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     (part,) = model.subgraphs
-    model.signatureDefs = [schema.SignatureDefT(
-        [_end(schema, part, part.inputs, INPUT, graph.hr)], [_end(schema, part, part.outputs, OUTPUT, graph.lr)],
-        SIGNATURE)]
+    (image,), (lr,) = part.inputs.tolist(), part.outputs.tolist()
+    part.tensors[image].name, part.tensors[lr].name = INPUT, OUTPUT
+    model.signatureDefs = [schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)],
+                                                SIGNATURE)]
     return pack(model)
-
-
-def _end(schema: Any, part: Any, tensors: np.ndarray, name: str, side: int) -> Any:
-    """The only input or output, renamed, as the signature's entry."""
-    (index,) = tensors
-    tensor = part.tensors[index]
-    shape = tensor.shape.tolist()
-    if tensor.type != schema.TensorType.UINT8 or shape != [1, side, side, 3]:
-        raise ExportError(f"the converter made {name} a tensor of type {tensor.type} and shape {shape}, "
-                          f"expected uint8 [1, {side}, {side}, 3]; use another --tflite-converter")
-    tensor.name = name
-    return schema.TensorMapT(name, int(index))

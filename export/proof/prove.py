@@ -42,7 +42,7 @@ LINE_EVERY = 15.0
 def export_proven(
     encoder: IntegerNetwork | EncoderGraph, out_dir: Path, *, source: str, inputs: int,
     formats: Sequence[str] = tuple(FORMATS), tflite_converter: TfliteConverter = TfliteConverter.direct,
-    pictures: Sequence[Path] = (), seed: int = 0, force: bool = False, say: Callable[[str], None] = lambda line: None,
+    pictures: Sequence[Path] = (), force: bool = False, say: Callable[[str], None] = lambda line: None,
 ) -> ProofReport:
     """Write an exact (integer) or a float encoder's files with their report; all appear together, at the end.
 
@@ -55,7 +55,7 @@ def export_proven(
         artefacts = export_encoder(encoder, staging, formats, tflite_converter=tflite_converter,
                                    progress=lambda name: say(f"writing {name}"))
         report = new_report(graph, artefacts, source=source)
-        job = ProofJob(graph, artefacts, inputs, network, pictures, seed)
+        job = ProofJob(graph, artefacts, inputs, network, pictures)
         report["inputs"] = input_counts(inputs, adversarial=network is not None)
         report["reference"] = "the int64 reference" if network else "torch"
         report["runtimes"] = compare(_with_progress(job, f"comparing with {report['reference']}", say))
@@ -109,7 +109,6 @@ class ProofJob:
     count: int
     network: IntegerNetwork | None = None
     pictures: Sequence[Path] = ()
-    seed: int = 0
 
     def runtimes(self) -> list[Runtime]:
         """All runtimes, the one to compare with first."""
@@ -120,8 +119,7 @@ class ProofJob:
 
     def inputs(self, span: slice = slice(None)) -> Iterator[CheckInput]:
         """The inputs of a span."""
-        return make_inputs(self.graph.hr, self.count, network=self.network, pictures=self.pictures, seed=self.seed,
-                           span=span)
+        return make_inputs(self.graph.hr, self.count, network=self.network, pictures=self.pictures, span=span)
 
     def run(self) -> Iterator[Chunk]:
         """All inputs in their order on all runtimes, in as many processes as are worth their start.

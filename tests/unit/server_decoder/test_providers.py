@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import onnxruntime
 import pytest
 
+from server_decoder import providers
 from server_decoder.providers import limited_arena, preload_cuda, session_options
 
 
@@ -20,7 +21,8 @@ def test_libraries_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         loaded.append(sys.stdout is not before)
 
     before = sys.stdout
-    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    providers._preload.cache_clear()
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: preload_cuda(), range(4)))
     assert loaded == [True] and sys.stdout is before

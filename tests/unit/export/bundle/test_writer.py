@@ -57,20 +57,6 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     refuse_to_replace(tmp_path / "empty", True)
 
 
-def test_files_that_a_bundle_does_not_list_are_not_lost(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    notes = folder / "notes" / "today.txt"
-    notes.parent.mkdir()
-    notes.write_text("keep me")
-    with pytest.raises(BundleError, match=r"holds notes/today\.txt, which its manifest\.json does not list"):
-        refuse_to_replace(folder, True)
-    notes.unlink()
-    refuse_to_replace(folder, True)
-    (folder / "manifest.json").write_text("{")
-    with pytest.raises(BundleError, match=r"holds README\.md, \.\.\., which"):
-        refuse_to_replace(folder, True)
-
-
 def test_an_id_or_version_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"'My_Faces' is no valid id of a bundle.* such as my-faces"):
         refuse_to_replace(tmp_path / "My_Faces", False)

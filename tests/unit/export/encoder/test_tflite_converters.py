@@ -5,16 +5,17 @@ import itertools
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder import export_encoder, tflite_converters
 from export.encoder.graph import TfliteConverter, exact_graph
+from export.encoder.tflite import pack
 from export.encoder.tflite_converters import converted
 from export.proof.runtimes import tflite_runtimes
 
@@ -49,9 +50,14 @@ def test_what_onnx2tf_says_when_it_fails_is_shown(network: IntegerNetwork, monke
         converted(exact_graph(network), TfliteConverter.onnx2tf)
 
 
-def test_a_converted_file_with_another_interface_is_refused(network: IntegerNetwork,
-                                                            exported: Mapping[str, Path]) -> None:
-    other = replace(exact_graph(network), lr=network.lr // 2)
-    with pytest.raises(ExportError, match=r"made lr a tensor of type 3 and shape \[1, 16, 16, 3\], expected uint8 "
-                                          r"\[1, 8, 8, 3\]; use another --tflite-converter"):
-        tflite_converters._finished(exported["tflite"].read_bytes(), other)
+def test_a_converted_file_gets_the_names_of_the_others(network: IntegerNetwork, exported: Mapping[str, Path],
+                                                       tmp_path: Path) -> None:
+    model = schema.ModelT.InitFromPackedBuf(exported["tflite"].read_bytes(), 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = f"other/{tensor.name.decode()}"
+    model.signatureDefs = []
+    path = tmp_path / "encoder.tflite"
+    path.write_bytes(tflite_converters._finished(pack(model)))
+    picture = np.random.default_rng(7).integers(0, 256, (1, network.hr, network.hr, 3), dtype=np.uint8)
+    for runtime in tflite_runtimes(path):
+        assert np.array_equal(runtime.encode(picture), run_reference(network, picture)), runtime.name

@@ -127,12 +127,10 @@ def test_lossless_files_hold_every_pixel(small: np.ndarray, codec: str) -> None:
     assert 100 < len(data) < 1100
 
 
-@pytest.mark.parametrize(("codec", "message"), [("gif", "'gif'"), ("jpeg-xl", r"edgegrain\[eval\]")])
-def test_an_unknown_codec_and_a_missing_library_are_named(monkeypatch: pytest.MonkeyPatch, small: np.ndarray,
-                                                          codec: str, message: str) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, small: np.ndarray) -> None:
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(EdgegrainError, match=message):
-        ClassicalCodec(small, codec)
+    with pytest.raises(EdgegrainError, match=r"edgegrain\[eval\]"):
+        ClassicalCodec(small, "jpeg-xl")
 
 
 def test_pictures_keep_their_aspect_ratio(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,11 @@ _TYPES = {1: np.dtype(bool), 2: np.dtype(str), 11: np.dtype(np.float32), 21: np.
 
 
 class MilProgram:
-    """A program read from a package folder."""
+    """A program read from a package folder.
+
+    Attributes:
+        constants: values of constant tensors by name, weights as float32.
+    """
 
     def __init__(self, package: Path) -> None:
         with captured_stderr():
@@ -40,14 +44,14 @@ class MilProgram:
         self._weights = {file.name: file.read_bytes() for folder in paths.values() for file in folder.iterdir()}
         function = specification.mlProgram.functions["main"]
         block = function.block_specializations[function.opset]
-        self._constants: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {}
         self._operations = []
         for operation in block.operations:
             match operation.type:
                 case "const":
-                    self._constants[operation.outputs[0].name] = self._value(operation.attributes["val"])
+                    self.constants[operation.outputs[0].name] = self._value(operation.attributes["val"])
                 case "constexpr_affine_dequantize":
-                    self._constants[operation.outputs[0].name] = self._dequantized(operation)
+                    self.constants[operation.outputs[0].name] = self._dequantized(operation)
                 case kind if kind in _KERNELS:
                     self._operations.append(operation)
                 case kind:
@@ -55,7 +59,7 @@ class MilProgram:
 
     def predict(self, rgb: np.ndarray) -> np.ndarray:
         """Encode uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``."""
-        tensors: dict[str, Any] = dict(self._constants)
+        tensors: dict[str, Any] = dict(self.constants)
         tensors[INPUT] = rgb.transpose(0, 3, 1, 2).astype(np.float32)
         for operation in self._operations:
             arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
@@ -64,6 +68,13 @@ class MilProgram:
         if lr.dtype != np.int32 or lr.min() < 0 or lr.max() > 255:
             raise ExportError(f"the program gave {lr.dtype} values {lr.min()}...{lr.max()}, expected int32 0...255")
         return lr.transpose(0, 2, 3, 1).astype(np.uint8)
+
+    def layers(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Weight float32 ``[O, I / groups, kh, kw]`` and bias ``[O]`` of every convolution."""
+        for operation in self._operations:
+            if operation.type == "conv":
+                weight, bias = (self._argument(operation.inputs[key], self.constants) for key in ("weight", "bias"))
+                yield weight, bias
 
     def _argument(self, argument: Any, tensors: Mapping[str, Any]) -> Any:
         values = [tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)

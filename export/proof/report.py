@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -11,7 +12,8 @@ import statistics
 import subprocess
 import sys
 import timeit
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +26,8 @@ import numpy as np
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
-from export.encoder.graph import EncoderGraph
+from export.encoder.graph import Conv, EncoderGraph
+from export.proof.mil_interpreter import MilProgram
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 REPORT = "report.json"
@@ -32,7 +35,17 @@ ProofReport = dict[str, Any]
 
 
 def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str) -> ProofReport:
-    """The part of every report: encoder, files, versions, machine, commit, date."""
+    """The part of every report: encoder, files, versions, machine, commit, date.
+
+    Raises an `ExportError` if a file of an exact encoder has other weights than the encoder.
+    """
+    for kind, path in artefacts.items() if graph.exact else ():
+        convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
+        held = Counter(_key(*layer) for layer in _READERS[kind](path))
+        held.subtract(_key(node.weight, node.bias) for node in convolutions)
+        if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
+            raise ExportError(f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
+                              "ship it, export it again")
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,6 +68,55 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
                  + (f", first on {row['first_difference']}" if "first_difference" in row else "") for row in wrong]
         raise ExportError("the exported encoder does not compute the integer network's bytes; do not ship it: "
                           + ("; ".join(found) or "nothing was compared"))
+
+
+Layer = tuple[np.ndarray, np.ndarray]
+"""Weight float32 ``[O, I / groups, kh, kw]`` and bias float32 ``[O]`` of a convolution."""
+
+
+def _key(weight: np.ndarray, bias: np.ndarray) -> tuple[tuple[int, ...], bytes, bytes]:
+    return weight.shape, weight.tobytes(), bias.tobytes()
+
+
+def _read_onnx(path: Path) -> Iterator[Layer]:
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Mul") and all(name in values for name in node.input):  # int8 times its scale
+            first, *rest = (values[name].astype(np.float32) for name in node.input)
+            values[node.output[0]] = math.prod(rest, start=first)
+    return ((values[node.input[1]], values[node.input[2]]) for node in graph.node if node.op_type == "Conv")
+
+
+def _read_tflite(path: Path) -> Iterator[Layer]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    # Old readers use the deprecated 8-bit code; new operations have only the other one.
+    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+    (graph,) = model.subgraphs
+    found = [(kinds[operator.opcodeIndex], operator) for operator in graph.operators]
+    int8 = {operator.outputs[0]: graph.tensors[operator.inputs[0]] for kind, operator in found if kind == "DEQUANTIZE"}
+
+    def value(index: int) -> np.ndarray:
+        tensor = int8.get(index, graph.tensors[index])
+        data = model.buffers[tensor.buffer].data.view(np.int8 if index in int8 else np.float32).reshape(tensor.shape)
+        if index not in int8:
+            return data
+        sides = np.where(np.arange(4) == tensor.quantization.quantizedDimension, -1, 1)
+        return data * tensor.quantization.scale.reshape(sides)
+
+    axes = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
+    return ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
+            if kind in axes)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Layer]]] = {
+    "onnx": _read_onnx, "tflite": _read_tflite, "coreml": lambda path: MilProgram(path).layers()}
+"""Format -> the convolutions of a file."""
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

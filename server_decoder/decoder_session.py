@@ -192,7 +192,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
     elif graphs and not cuda.prefer_nhwc and contains(source, b"ConvTranspose") and not contains(source, _CAST_TO_HALF):
         reason = ("cuDNN's transposed convolutions of float32 maps that are channels-first fail in them on an H200; "
-                  "export the decoder with --ops fused or --precision float16, or pass CudaOptions(prefer_nhwc=True)")
+                  "export the decoder with --ops fused, or pass CudaOptions(prefer_nhwc=True)")
     if not reason:
         try:
             return create_session(source, options, device, "decoder", cuda, memory_limit), graphs

@@ -49,6 +49,8 @@ class DecoderOptions:
     pixels: Pixels | None = None
 
     def __post_init__(self) -> None:
+        if self.precision is Precision.float16 and self.ops is Ops.plain:
+            raise ExportError("a decoder that computes in float16 has fused operators; export it with --ops fused")
         if self.precision is Precision.int8 and (
                 self.ops is Ops.fused or self.pixel_type is Pixels.uint8 or self.stored is not WeightStorage.compact):
             raise ExportError("a decoder in int8 has ONNX's own operators, takes and gives float32, and holds its "

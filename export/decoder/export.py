@@ -238,12 +238,10 @@ def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> byte
     if isinstance(decoder, Grain | RRDBDecoder):
         if options.ops is Ops.fused:
             return bytes(fused_graph(decoder, half=half).SerializeToString())
-        decoder = served_decoder(decoder, half=half)
+        decoder = served_decoder(decoder)
         if levels:
             decoder.register_forward_pre_hook(lambda _, inputs: from_levels(inputs[0]))
             decoder.register_forward_hook(lambda _, __, picture: to_levels(picture))
-    if half:
-        round_weights(decoder, compact=False)
     graph = decoder_graph(decoder, lr, levels=levels)
     if any(name.rpartition(".")[2] == STEP for name, _ in decoder.named_buffers()):
         add_optional_input(graph, STEP, ["step_batch"])

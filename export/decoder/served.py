@@ -14,16 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ExportError
 from server_decoder.grain.fusion import FeatureFusion, channel_means
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 
-def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False) -> Grain | RRDBDecoder:
-    """The decoder in the form above, in evaluation mode; it shares all tensors. `ExportError` for ``half``."""
-    if half:
-        raise ExportError("a decoder that computes in float16 has fused operators; export it with --ops fused")
+def served_decoder(decoder: Grain | RRDBDecoder) -> Grain | RRDBDecoder:
+    """The decoder in the form above, in evaluation mode; it shares all tensors."""
     served = Grain(decoder.config, decoder.prior) if isinstance(decoder, Grain) else RRDBDecoder(decoder.config)
     if isinstance(served, Grain) and isinstance(served.fusion, FeatureFusion) and served.prior is not None:
         channels = {scale.size: scale.channels for scale in served.config.decoder.scales}

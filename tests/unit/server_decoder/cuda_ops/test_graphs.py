@@ -114,4 +114,4 @@ def test_forms_that_do_not_exist() -> None:
         export_decoder(tiny_grain(), SIDE, DecoderOptions(precision=Precision.float16))
     assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
     assert DecoderOptions().pixel_type is Pixels.float32
-    assert DecoderOptions(precision=Precision.float16).stored is WeightStorage.float16
+    assert DecoderOptions(precision=Precision.float16, ops=Ops.fused).stored is WeightStorage.float16

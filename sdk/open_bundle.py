@@ -31,7 +31,7 @@ from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
-from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
+from server_decoder.decoder_session import STEP, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8
 
@@ -119,7 +119,6 @@ class OpenBundle:
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
-        self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)
         self._opening = threading.Lock()
         self._tables: dict[str, CoderTables] = {}
@@ -175,7 +174,7 @@ class OpenBundle:
                 held = default_form(self.manifest).file
                 session = DecoderSession(
                     self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
-                    step=step, cuda=CudaOptions(graphs=self.graphs),
+                    step=step,
                     weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None)
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)
@@ -194,11 +193,6 @@ class OpenBundle:
                 self._enlarger = EnlargerSession([self.manifest.open_file(file) for file in described.files],
                                                  self.manifest.hr, self.device, self.threads)
             return self._enlarger
-
-    def close_enlarger(self) -> None:
-        """Free the enlarger and its activations, several hundred megabytes; it is opened again when it is needed."""
-        with self._opening:
-            self._enlarger = None
 
     def decode(self, lrs: Rgb, *, steps: Sequence[int] | None = None,
                strengths: Sequence[float | None] | None = None, to_enlarge: bool = False) -> Rgb:

@@ -2,7 +2,7 @@
 
 Items to compress take ``argv[3]`` seconds, and its start ``argv[4]``.
 
-A payload that ends in a key of `MISCHIEF` makes it die, hang, or send an invalid answer.
+A payload that ends in a key of `MISCHIEF` makes it die, hang, or send what is no answer.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def main() -> None:
         if "hang" in mischief:
             time.sleep(3600)
         if "lie" in mischief:
-            send({"outcomes": [], "seconds": {}}, [])
+            answers.write(b"this is no message\n")
+            answers.flush()
             continue
-        send({"outcomes": [None] * len(blobs), "seconds": {"decode": fixed}}, blobs)
+        send({"outcomes": [None] * len(blobs), "seconds": {"decode": fixed}, "ends": False}, blobs)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
+import secrets
 import signal
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Annotated
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -39,14 +39,15 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 1 << 16
 MAX_CONNECTIONS = 4096
 """Most connections at a time; further ones wait to be accepted."""
-MAX_LENGTH_DIGITS = 20
 LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
+"""Most that is read of a body that is refused."""
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 UNMATCHED = "unmatched"
 """Label of requests without a route, so that clients cannot create labels."""
+_BEARER = HTTPBearer(auto_error=False, description="Required if the service has tokens.")
 _REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle does not have"}
 _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 
@@ -69,8 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url="/docs" if settings.docs else None, redoc_url=None,
         redirect_slashes=False)  # clients that do not follow redirects would take the empty answer for a result
     app.state.service = service
-    guarded = [Depends(token_check([token.get_secret_value() for token in settings.all_tokens()])),
-               Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
+    guarded = [Depends(token_check([token.get_secret_value() for token in settings.tokens]))]
     app.include_router(routes.router, dependencies=guarded)
     app.include_router(downloads.router, dependencies=guarded)
     app.include_router(routes.metrics_router, dependencies=guarded)
@@ -84,23 +84,16 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["*"], expose_headers=["*"])  # requests have no cookies, so pages may name any header
-    app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
 
 
-def token_check(tokens: Sequence[str]) -> Callable[[Request], Awaitable[None]]:
+def token_check(tokens: Sequence[str]) -> Callable[..., Awaitable[None]]:
     """The dependency that raises `Problem` 401 unless a request has one of the bearer tokens, if there are any."""
-    def digest(token: str) -> bytes:
-        return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-    digests = [digest(token) for token in tokens]
-
-    async def check(request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = digest(token.strip())
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        sent = "" if given is None else given.credentials
         # Every token is compared, each in constant time, so the duration reveals nothing about them.
-        matches = [hmac.compare_digest(given, known) for known in digests]
-        if digests and (scheme.lower() != "bearer" or not any(matches)):
+        matches = [secrets.compare_digest(sent.encode(), token.encode()) for token in tokens]
+        if tokens and not any(matches):
             raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
@@ -123,11 +116,8 @@ def free_port(host: str, port: int) -> int:
     # Granian binds with SO_REUSEPORT, with which two services could share a port unnoticed.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
-    try:
-        with socket.create_server((host, port), family=family, dualstack_ipv6=both) as listener:
-            return int(listener.getsockname()[1])
-    except (TypeError, UnicodeError) as error:  # no name of a host can be encoded so
-        raise ServiceError(f"{host!r} is no address to listen on") from error
+    with socket.create_server((host, port), family=family, dualstack_ipv6=both) as listener:
+        return int(listener.getsockname()[1])
 
 
 def http_server(app: FastAPI, port: int) -> Server:
@@ -168,45 +158,8 @@ async def _serve(app: FastAPI, port: int) -> None:
         raise ServiceError("the HTTP server has ended; is the address still available?")
 
 
-class LingeringClose:
-    """ASGI middleware: reads the rest of a body after a refusal, so that a client that still sends gets the answer.
-
-    If the connection were closed before, the client's system could discard the answer, and nginx answers 502 instead.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A client that asked with `Expect: 100-continue` sends no body after a refusal.
-        reading = scope["type"] == "http" and scope["method"] == "POST" and not any(
-            name == b"expect" for name, _ in scope["headers"])
-
-        async def noted() -> Message:
-            nonlocal reading
-            message = await receive()
-            reading = bool(message.get("more_body"))
-            return message
-
-        async def lingering(message: Message) -> None:
-            if not reading or message["type"] != "http.response.body" or message.get("more_body"):
-                await send(message)
-                return
-            # Granian closes the connection with the last byte of an answer; clients that read meanwhile have its head.
-            body = message.get("body", b"")
-            await send({**message, "body": body[:-1], "more_body": True})
-            left = LINGER_BYTES
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LINGER_SECONDS):
-                    while reading and left > 0:
-                        left -= len((await noted()).get("body", b""))
-            await send({"type": "http.response.body", "body": body[-1:]})
-
-        await self._app(scope, noted, lingering)
-
-
 class Requests:
-    """ASGI middleware: an id, a line in the log and the metrics of every request; malformed heads; defects.
+    """ASGI middleware: an id, a line in the log and the metrics of every request; defects.
 
     Starlette's own handler of `Exception` is outside of all middleware, so its answers would lack the headers.
     """
@@ -218,10 +171,12 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request, request_id = Request(scope), str(uuid.uuid4())
-        metrics: ServiceMetrics = request.app.state.service.metrics
-        request.state.request_id = request_id
-        status, sent, start = 0, 0, time.perf_counter()
+        request_id, status, sent, start = str(uuid.uuid4()), 0, 0, time.perf_counter()
+
+        async def noted() -> Message:
+            message = await receive()
+            request.state.unread = message.get("more_body", False)
+            return message
 
         async def observed(message: Message) -> None:
             nonlocal status, sent
@@ -235,18 +190,20 @@ class Requests:
                 sent += len(message.get("body", b""))
             await send(message)
 
+        request = Request(scope, noted)
+        metrics: ServiceMetrics = request.app.state.service.metrics
+        request.state.request_id = request_id
+        # A client that asked with `Expect: 100-continue` sends no body after a refusal.
+        request.state.unread = scope["method"] == "POST" and "expect" not in request.headers
         metrics.requests_in_flight.inc()
         try:
-            if (problem := _problem_of_head(scope)) is None:
-                await self._app(scope, receive, observed)
-            else:
-                await (await _answer(request, problem))(scope, receive, observed)
+            await self._app(scope, noted, observed)
         except Exception as error:
             log(logger, logging.ERROR, "defect", error, request_id=request_id)
             if status:
                 raise
             problem = Problem("internal", "unexpected error in the service; see its log")
-            await (await _answer(request, problem))(scope, receive, observed)
+            await (await _answer(request, problem))(scope, noted, observed)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", UNMATCHED)
@@ -258,27 +215,6 @@ class Requests:
             log(logger, logging.DEBUG if quiet else logging.INFO, "request", request_id=request_id, method=method,
                 route=route, status=status or 500, seconds=round(seconds, 6), bytes_sent=sent,
                 problem=getattr(request.state, "problem", None))
-
-
-def _problem_of_head(scope: Scope) -> Problem | None:
-    """The problem of a head that the server lets through, although proxies could read its request differently."""
-    values: dict[bytes, list[bytes]] = {}
-    for name, value in scope["headers"]:
-        values.setdefault(name, []).append(value.strip().lower())
-    detail = None
-    hosts = values.get(b"host", [])  # the server adds an empty one if there is none
-    if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
-        detail = "send exactly one header Host"
-    elif any(len(value) > MAX_LENGTH_DIGITS for value in values.get(b"content-length", ())):
-        detail = "the header Content-Length has too many digits"
-    elif values.get(b"transfer-encoding", [b"chunked"]) != [b"chunked"]:
-        detail = "the only Transfer-Encoding that is supported is chunked"
-    if detail is not None:
-        return Problem("bad-request", detail, {"Connection": "close"})
-    if values.get(b"content-encoding", [b"identity"]) != [b"identity"]:
-        return Problem("unsupported-media-type", "send the body as it is, without Content-Encoding",
-                       {"Accept-Encoding": "identity"})
-    return None
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
@@ -301,4 +237,11 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     service: ServiceState = request.app.state.service
     service.metrics.errors.labels(problem.kind).inc()
     request.state.problem = problem.kind
+    # If the connection were closed while a client still sends, its system could discard the answer, and nginx answers
+    # 502 instead.
+    left = LINGER_BYTES if problem.kind != "body-timeout" else 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while request.state.unread and left > 0:
+                left -= len((await request.receive()).get("body", b""))
     return JSONResponse(problem.document(request.state.request_id), problem.status, problem.headers, MEDIA_TYPE)

@@ -20,10 +20,6 @@ from edgegrain.service.settings import Settings
 
 Verb = Literal["restore", "compress"]
 
-Reason = Literal["full", "late", "starting", "timeout"]
-"""Reason of a refusal, a label of the metrics: ``full``, the queue is full; ``late``, the job is expected to miss its
-deadline; ``starting``, either of these while no worker is ready; ``timeout``, the deadline has passed."""
-
 ACCEPTED, ROOM = 0.9, 0.8
 """Largest part of the deadline that a job may be expected to take; the part at which a refused client may return."""
 LONGEST_BATCH = 0.5
@@ -32,13 +28,12 @@ LONGEST_BATCH = 0.5
 MAX_RETRY_AFTER = 60
 NEW = 0.3
 """Weight of the latest batch in the expected seconds of a picture."""
-REFUSALS: dict[Reason, tuple[str, str]] = {
-    "full": ("queue-full", "too many requests are waiting; try again later"),
-    "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
-    "starting": ("starting", "no worker is warm yet, and the deadline is earlier; try again later"),
-    "timeout": ("deadline-exceeded", "the request took longer than its deadline; try again later"),
+REFUSALS = {
+    "queue-full": "the requests that are waiting fill the queue, or take longer than the deadline; try again later",
+    "starting": "no worker is warm yet, and the deadline is earlier; try again later",
+    "deadline-exceeded": "the request took longer than its deadline; try again later",
 }
-"""Reason of a refusal -> kind and detail of its problem."""
+"""Kind of the problem of a refusal -> its detail."""
 
 
 class BatchKey(NamedTuple):
@@ -96,16 +91,14 @@ class Batcher:
     """The queues between requests and workers; while both verbs wait, each gets half of the workers' time."""
 
     def __init__(
-        self, settings: Settings, metrics: ServiceMetrics, *, arriving: Callable[[], bool] = lambda: False,
-        ready_in: Callable[[], float] = lambda: 0.0,
+        self, settings: Settings, metrics: ServiceMetrics, *, ready_in: Callable[[], float] = lambda: 0.0
     ) -> None:
         """Make empty queues.
 
         A batch takes the largest of the ``batch_sizes`` that can be filled, while its results have at most
-        ``max_pixels``. An idle worker waits ``batch_wait`` seconds to fill one while ``arriving`` is true;
-        ``ready_in`` gives the expected seconds until a worker is ready.
+        ``max_pixels``. ``ready_in`` gives the expected seconds until a worker is ready.
         """
-        self._settings, self._metrics, self._arriving, self._ready_in = settings, metrics, arriving, ready_in
+        self._settings, self._ready_in = settings, ready_in
         self._limits: dict[Verb, int] = {"restore": settings.queue_size, "compress": settings.compress_queue_size}
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in self._limits}  # in order of arrival
         self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
@@ -144,10 +137,10 @@ class Batcher:
         An idle service accepts any job: estimates may be wrong, and only new batches correct them.
         """
         if len(self._queues[verb]) + count > self._limits[verb]:
-            raise self.refusal("full", verb, count)
+            raise self.refusal("queue-full", verb, count)
         busy = len(self) or self._running or self._ready_in()
         if busy and self.expected(verb, count) > ACCEPTED * self._settings.deadline:
-            raise self.refusal("late", verb, count)
+            raise self.refusal("queue-full", verb, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of the jobs, which have one verb, or none; `Problem` as `check_room`."""
@@ -167,32 +160,12 @@ class Batcher:
             self._queues[job.key.verb].pop(job, None)
             job.answer.cancel()
 
-    def put_back(self, jobs: Sequence[Job]) -> None:
-        """Return a batch that no worker has started to the front of its queue."""
-        self._running.pop(jobs[0], None)
-        verb, waiting = jobs[0].key.verb, [job for job in jobs if not job.answer.done()]
-        self._queues[verb] = {**dict.fromkeys(waiting), **self._queues[verb]}
-        self._changed.set()
-
     async def take(self) -> list[Job]:
-        """The next batch for an idle worker, never empty; its jobs have left their queue.
-
-        A partial batch waits for more jobs only while requests are being received. A single job starts at once.
-        """
-        while True:
+        """The next batch for an idle worker, never empty; its jobs have left their queue."""
+        while not (jobs := self._matching()):
             self._changed.clear()
-            if not (jobs := self._matching()):
-                await self._changed.wait()
-                await asyncio.sleep(0)  # lets the loop read requests that have arrived since
-                continue
-            remaining = jobs[0].queued + self._settings.batch_wait - _now()
-            if len(jobs) == self._largest(jobs[0]) or remaining <= 0 or not self._arriving():
-                break
-            try:
-                async with asyncio.timeout(remaining):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await self._changed.wait()
+            await asyncio.sleep(0)  # lets the loop read requests that have arrived since
         jobs = jobs[: max(size for size in self._settings.batch_sizes if size <= len(jobs))]
         for job in jobs:
             self._queues[job.key.verb].pop(job, None)
@@ -208,13 +181,12 @@ class Batcher:
             self.note(key, seconds / (len(jobs) * key.pictures))
             self._served[key.verb] += seconds - expected
 
-    def refusal(self, reason: Reason, verb: Verb, count: int) -> Problem:
-        """The refusal of ``count`` jobs, which is counted."""
+    def refusal(self, kind: str, verb: Verb, count: int) -> Problem:
+        """The problem of ``count`` jobs that are refused, of another kind while no worker is ready."""
         if self._ready_in():
-            reason = "starting"
-        self._metrics.refused.labels(verb, reason).inc(count)
+            kind = "starting"
         seconds = self.expected(verb, count) - ROOM * self._settings.deadline
-        return retry_later(*REFUSALS[reason], min(MAX_RETRY_AFTER, seconds))
+        return retry_later(kind, REFUSALS[kind], min(MAX_RETRY_AFTER, seconds))
 
     def _matching(self) -> list[Job]:
         """The jobs that can be a batch with the oldest of the verb whose turn it is; at most the largest batch."""

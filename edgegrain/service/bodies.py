@@ -13,12 +13,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from edgegrain.service.problems import Problem, retry_later
-from sdk.remote import BYTES_TYPE
 
 T = TypeVar("T")
 Chunks = AsyncGenerator[bytes, None]
-Part = tuple[str, bytes]
-"""Media type and bytes of a part of a form."""
 MULTIPART = "multipart/form-data"
 TEXT_TYPE = "text/plain"
 PART_OVERHEAD = 1 << 10
@@ -26,11 +23,11 @@ PART_OVERHEAD = 1 << 10
 
 
 class Bodies:
-    """The bodies of all requests: bytes in use, and the number that are being received."""
+    """The bodies of all requests, and the bytes that they have together."""
 
     def __init__(self, limit: int, timeout: float) -> None:
         """All bodies together have at most ``limit`` bytes, each arrives within ``timeout`` seconds."""
-        self.limit, self.timeout, self.used, self.arriving = limit, timeout, 0, 0
+        self.limit, self.timeout, self.used = limit, timeout, 0
 
     @asynccontextmanager
     async def read(
@@ -67,23 +64,14 @@ class Bodies:
         too_large = Problem("too-large", f"the body has more than {limit} bytes, the most allowed here",
                             {"Connection": "close"})
         try:
-            self.arriving += 1
-            try:
-                body = await parse(chunks())
-            finally:
-                self.arriving -= 1
-            yield body
+            yield await parse(chunks())
         finally:
             self.used -= held
 
 
 def media_type(request: Request) -> str:
     """The request's media type without parameters, in lower case; empty without one."""
-    return _media_type(request.headers.get("content-type", ""))
-
-
-def _media_type(header: str) -> str:
-    return header.partition(";")[0].strip().lower()
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def whole(chunks: Chunks) -> bytes:
@@ -112,7 +100,7 @@ class _PartParser(MultiPartParser):
         super().on_headers_finished()
 
 
-async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) -> list[Part]:
+async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) -> list[bytes]:
     """The parts of a multipart body, in order."""
     try:
         parser = _PartParser(request.headers, chunks, max_files=most)
@@ -126,15 +114,14 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
         raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
                       ) from error
     try:
-        found = [(_media_type(value.content_type or (BYTES_TYPE if value.filename else TEXT_TYPE)), await value.read())
-                 for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        found = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
     finally:
         await form.close()
     if not parser.ended:
         raise Problem("bad-request", "the multipart body is malformed: it ends without its last boundary")
     if not found:
         raise Problem("bad-request", "the form holds no payload; send each in a part")
-    for index, (_, data) in enumerate(found):
+    for index, data in enumerate(found):
         if len(data) > part_limit:
             raise Problem("too-large", f"part {index} has {len(data)} bytes, a payload has at most {part_limit}")
     return found

@@ -6,26 +6,24 @@ message configures the engine; it is answered after the warm-up. Then follow bat
 
     {"folders": [...], ...}                           {"warm_up": [...], "decoders": {...}} or {"failed": MESSAGE}
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
-        {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
+        {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}, "ends": false}
+        + one byte string per item
 
 After an error of CUDA such as an illegal address, every later call of the process fails. So on device ``"cuda"`` an
-answer with a failure of the device also has ``"ends": true``, and the process ends with status 1. As replaying a CUDA
-graph may be what fails, the service configures the workers that it starts from then on with ``graphs=False``.
+answer with a failure of the device has ``"ends": true``, and the process ends with status 1.
 """
 
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -49,8 +47,6 @@ from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 10.0
-"""Seconds without a batch after which a worker releases memory."""
 QUALITY = 90
 """Default quality of WebP and JPEG."""
 
@@ -93,16 +89,14 @@ class Engine:
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
         batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
         max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto", formats: Sequence[str] = FORMATS,
-        graphs: bool = True,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
-        self._device, self._sizes = device, tuple(batch_sizes)
+        self._sizes = tuple(batch_sizes)
         self._max_pixels, self._max_photo_pixels = max_pixels, max_photo_pixels
         self._max_scene_faces, self._formats = max_scene_faces, formats
         self._codecs: dict[str, Codec] = {}
         for folder in folders:
             codec = Codec(folder, device, threads, form=decoder_form)
-            codec._open.graphs = graphs
             codec._open.open()
             self._codecs[codec.bundle.id] = codec
 
@@ -139,15 +133,6 @@ class Engine:
                 codec._open.enlarger.enlarge(grey[None], factor)
                 taken.append(("restore", name, factor, decoding + time.perf_counter() - start))
         return taken
-
-    def release_memory(self) -> None:
-        """Free what an idle worker on the CPU does not need; the next picture that is enlarged takes 0.4 s longer."""
-        if self._device != "cpu":
-            return
-        for codec in self._codecs.values():
-            codec._open.close_enlarger()
-        with suppress(AttributeError, OSError):  # other systems than Linux with glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
     def restore(
         self, bundle: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], measure: Measure = nullcontext
@@ -220,22 +205,14 @@ def main() -> int:
         return 0
     fields, _ = first
     configure_logs(fields.pop("log_level"))
-    engine: Engine | None = None
     try:
         engine = Engine(**fields)
         warm_up = engine.warm_up()
     except EdgegrainError as error:
-        _send(answers, {"failed": " ".join(str(error).split()), "ends": engine is not None and _ends(fields, [error])})
+        _send(answers, {"failed": " ".join(str(error).split())})
         return 1
     _send(answers, {"warm_up": warm_up, "decoders": {name: asdict(each) for name, each in engine.decoders.items()}})
-    while True:
-        idle = threading.Timer(IDLE_SECONDS, engine.release_memory)
-        idle.daemon = True
-        idle.start()
-        message = _read(requests)
-        idle.cancel()
-        if message is None:
-            return 0
+    while (message := _read(requests)) is not None:
         (batch, blobs), seconds = message, dict[str, float]()
         measure = partial(_measured, seconds)
         if batch["verb"] == "restore":
@@ -244,13 +221,15 @@ def main() -> int:
         else:
             outcomes = engine.compress(
                 batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], measure)
-        ends = _ends(fields, outcomes)
+        ends = fields.get("device") == "cuda" and any(
+            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
         described = [None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
                      for outcome in outcomes]
         _send(answers, {"outcomes": described, "seconds": seconds, "ends": ends},
               [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
         if ends:
             return 1
+    return 0
 
 
 @contextmanager
@@ -261,12 +240,6 @@ def _measured(seconds: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def _ends(fields: dict[str, Any], outcomes: Sequence[Outcome]) -> bool:
-    """True if no later call of the process may succeed."""
-    return fields.get("device") == "cuda" and any(
-        isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:

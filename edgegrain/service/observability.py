@@ -79,8 +79,6 @@ class ServiceMetrics:
         for kind in ALERT_KINDS:
             self.errors.labels(kind)
         self.worker_losses = counter("edgegrain_worker_losses", "Workers that died or hung after they were ready.")
-        self.refused = counter(
-            "edgegrain_refused", "Pictures that were refused, by verb and reason.", ["verb", "reason"])
         self.requests_in_flight = gauge("edgegrain_requests_in_flight", "Requests without an answer yet.")
         self.queue_depth = gauge("edgegrain_queue_depth", "Pictures in the queue of a verb.", ["verb"])
         self.expected_seconds = gauge(

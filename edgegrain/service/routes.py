@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,13 +21,13 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES
-from codec_contract.payload_text import from_text
-from codec_contract.scene import MAX_SCENE_BYTES, is_scene
+from codec_contract.scene import MAX_SCENE_BYTES
 from edgegrain.service.batcher import Answer, BatchKey, Done, Job
 from edgegrain.service.bodies import MULTIPART, PART_OVERHEAD, TEXT_TYPE, media_type, parts, whole
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState
+from sdk.inputs import read_payload_or_scene
 from sdk.payload import Payload, Scene
 from sdk.remote import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
@@ -38,6 +37,9 @@ COMPRESS = "/v1/compress"
 async def _admit(request: Request, service: Service) -> None:
     """Refuse a request that cannot be served: under overload most are."""
     service.admit("compress" if request.scope["path"] == COMPRESS else "restore")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem("unsupported-media-type", "send the body as it is, without Content-Encoding",
+                      {"Accept-Encoding": "identity"})
 
 
 router = APIRouter(dependencies=[Depends(_admit)])
@@ -45,9 +47,7 @@ health_router = APIRouter()
 metrics_router = APIRouter()
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-"""Supported picture formats, in order of preference."""
-MAX_RANGES = 64
-"""Most parts of an ``Accept`` header that are read."""
+"""Supported picture formats."""
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
 RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
@@ -160,7 +160,7 @@ async def restore_batch(
     most = min(service.settings.max_batch_items, service.settings.queue_size)
     parse = partial(parts, request=request, part_limit=MAX_PAYLOAD_BYTES, most=most)
     async with service.bodies.read(request, most * (MAX_PAYLOAD_BYTES + PART_OVERHEAD), parse) as form:
-        prepared = [_part_job(service, kind, body, options, parameters.bundle) for kind, body in form]
+        prepared = [_part_job(service, body, options, parameters.bundle) for body in form]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -188,7 +188,7 @@ async def compress(
     async with service.bodies.read(request, limit, whole) as picture:
         done = await service.done(request, Job(key, picture, options, bundle.hr**2))
     if options.fallbacks:
-        bundle = service.bundle_of(_parsed(done.data))
+        bundle = service.bundle_of(read_payload_or_scene(done.data))
     return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
                     headers=_answer_headers(done, bundle.id))
 
@@ -270,22 +270,16 @@ def _payload_of(kind: str, body: bytes) -> Payload | Scene:
     """The payload or scene of a body of a media type: its bytes, its text, or JSON with its text."""
     if kind == JSON_TYPE:
         try:
-            return _parsed(from_text(TextPayload.model_validate_json(body).payload))
+            body = TextPayload.model_validate_json(body).payload.encode()
         except ValidationError as error:
             raise Problem("bad-request", 'the body is no JSON of the form {"payload": "qEb..."}') from error
-    return _parsed(from_text(body.decode("latin-1")) if kind == TEXT_TYPE else body)
+    return read_payload_or_scene(body)
 
 
-def _parsed(data: bytes) -> Payload | Scene:
-    return Scene(data) if is_scene(data) else Payload(data)
-
-
-def _part_job(
-    service: ServiceState, kind: str, body: bytes, options: RestoreOptions, bundle: str | None
-) -> Job | Problem:
+def _part_job(service: ServiceState, body: bytes, options: RestoreOptions, bundle: str | None) -> Job | Problem:
     """The job of a form's part, or its problem as a value: it concerns this part only."""
     try:
-        payload = _payload_of(kind, body)
+        payload = read_payload_or_scene(body)
         if isinstance(payload, Scene):
             return Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore")
         return service.restore_job(payload, options, bundle)
@@ -321,23 +315,9 @@ def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
 
 
 def choose_format(accept: str | None) -> str:
-    """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference."""
-    wanted: dict[str, float] = {}
-    for part in ((accept or "").strip() or "*/*").split(",")[:MAX_RANGES]:
-        media_range, parameters = parse_options_header(part.strip())
-        try:
-            weight = float(parameters.get(b"q", 1))
-        except ValueError:
-            weight = 0.0
-        wanted[media_range.decode("latin-1")] = weight if 0 <= weight <= 1 else 0.0  # NaN is neither
-
-    def quality(name: str) -> float:
-        for media_range in (MEDIA_TYPES[name], "image/*", "*/*"):  # the most specific range that matches decides
-            if media_range in wanted:
-                return wanted[media_range]
-        return 0.0
-
-    best = max(MEDIA_TYPES, key=quality)  # the first of equals
-    if quality(best) <= 0:
-        raise Problem("not-acceptable", f"pictures are made as {', '.join(MEDIA_TYPES.values())}; accept one of these")
-    return best
+    """The key of `MEDIA_TYPES` that an ``Accept`` header names first, whatever its weights; PNG for any picture."""
+    named = {**{media_type: name for name, media_type in MEDIA_TYPES.items()}, "image/*": "png", "*/*": "png"}
+    for part in (accept or "*/*").split(","):
+        if (media_range := part.partition(";")[0].strip().lower()) in named:
+            return named[media_range]
+    raise Problem("not-acceptable", f"pictures are made as {', '.join(MEDIA_TYPES.values())}; accept one of these")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -75,7 +73,6 @@ class Settings(BaseSettings):
         None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[Listed[Annotated[int, Field(ge=1, le=1024)]], AfterValidator(_ascending)] = (
         Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))
-    batch_wait: float = Field(0.002, ge=0, le=1, description="Longest wait of an idle worker to fill a batch.")
 
     queue_size: int = Field(
         128, ge=1, le=100_000, description="Most payloads that wait to be restored; more are refused with 503.")
@@ -96,14 +93,12 @@ class Settings(BaseSettings):
     max_photo_pixels: int = Field(MAX_PHOTO_PIXELS, ge=1, le=1 << 28, description="Largest picture to read, in pixels.")
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")
     max_batch_items: int = Field(64, ge=1, le=1024, description="Most payloads in a form.")
-    max_scene_faces: int = Field(
-        16, ge=1, le=64, description="Most faces in a scene to make or to restore; one that is enlarged counts twice.")
+    max_scene_faces: int = Field(16, ge=1, le=64, description="Most faces in a scene to make or to restore.")
     max_bytes_in_flight: int = Field(
         256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
 
     tokens: Annotated[Listed[SecretStr], AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")
-    tokens_file: Path | None = Field(None, description="A file with tokens, one per line.")
     cors_origins: Listed[str] = Field((), description="Origins whose pages may call this.")
     mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(False, description="Serve /docs, a form for requests whose scripts come from cdn.jsdelivr.net.")
@@ -114,37 +109,18 @@ class Settings(BaseSettings):
     drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for accepted requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
-    def all_tokens(self) -> tuple[SecretStr, ...]:
-        """``tokens`` and those of ``tokens_file``."""
-        if self.tokens_file is None:
-            return self.tokens
-        try:
-            lines = self.tokens_file.read_text("utf-8").split()
-        except (OSError, ValueError) as error:
-            raise ServiceError(f"cannot read the tokens file {self.tokens_file}: {error}") from error
-        if not lines:
-            raise ServiceError(f"the tokens file {self.tokens_file} holds no token; put one per line")
-        try:
-            return self.tokens + _long_enough(tuple(SecretStr(line) for line in lines))
-        except ValueError as error:
-            raise ServiceError(f"the tokens file {self.tokens_file}: {error}") from error
-
 
 def check_variables(environment: Mapping[str, str]) -> None:
     """Refuse variables with the prefix of the settings that are no settings, for instance misspelt ones.
 
-    Empty variables count as unset, except those of tokens: the service would answer every client.
+    Empty variables count as unset, except that of the tokens: the service would answer every client.
     """
-    prefix = ENVIRONMENT_PREFIX.lower()
-    wrong = []
-    for variable, value in environment.items():
-        name = variable.lower().removeprefix(prefix)
-        if variable.lower() in (f"{prefix}tokens", f"{prefix}tokens_file") and not value:
-            raise ServiceError(f"{variable} is empty, so every client could call the service; set it, or unset it if "
-                               "that is intended")
-        if variable.lower().startswith(prefix) and name not in Settings.model_fields:
-            similar = get_close_matches(name, Settings.model_fields, 1)
-            wrong.append(variable + "".join(f" (similar: {ENVIRONMENT_PREFIX}{match.upper()})" for match in similar))
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    wrong = [name for name in environment
+             if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() not in known]
     if wrong:
         raise ServiceError(f"not a setting: {', '.join(sorted(wrong))}; correct or unset the variable, 'edgegrain "
                            "serve --show-settings' prints all; on Kubernetes set enableServiceLinks: false")
+    if "" in (value for name, value in environment.items() if name.upper() == f"{ENVIRONMENT_PREFIX}TOKENS"):
+        raise ServiceError(f"{ENVIRONMENT_PREFIX}TOKENS is empty, so every client could call the service; set it, or "
+                           "unset it if that is intended")

@@ -53,8 +53,7 @@ class ServiceState:
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
         self.bodies = Bodies(settings.max_bytes_in_flight, settings.body_timeout)
-        self.batcher = Batcher(settings, self.metrics, arriving=lambda: self.bodies.arriving > 0,
-                               ready_in=lambda: self.workers.ready_in())
+        self.batcher = Batcher(settings, self.metrics, ready_in=lambda: self.workers.ready_in())
         folders = [str(manifest.folder.resolve()) for manifest in manifests]
         self.workers = Workers(settings, self.metrics, self.batcher, folders)
         self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
@@ -89,10 +88,12 @@ class ServiceState:
         factor, faces, most = 1, 0, self.settings.max_pixels
         if isinstance(payload, Scene):
             faces = len(payload.faces)
+            if faces > self.settings.max_scene_faces:
+                raise ImageError(f"the scene has {faces} faces, more than the {self.settings.max_scene_faces} that are "
+                                 "restored here in one request; restore it with the SDK")
             for face in payload.faces:
                 check_claims(face.header, manifest)
             width, height = scene_size(payload, manifest.hr, options.size, most)
-            self._check_faces(payload, manifest, options)
         else:
             try:
                 factor = enlargement(payload.header, manifest, check_side(manifest, options.size))
@@ -139,7 +140,7 @@ class ServiceState:
             if left.done() and not work.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
             if missing := sum(not job.answer.done() for job in jobs):
-                late = self.batcher.refusal("timeout", jobs[0].key.verb, missing)
+                late = self.batcher.refusal("deadline-exceeded", jobs[0].key.verb, missing)
                 if missing == len(jobs):
                     raise late
                 for job in jobs:
@@ -156,19 +157,6 @@ class ServiceState:
         if isinstance(answer, Problem):
             raise answer
         return answer
-
-    def _check_faces(self, scene: Scene, manifest: Manifest, options: RestoreOptions) -> None:
-        """Raise `ImageError` for a scene with too many faces, of which those that are enlarged count twice."""
-        most, enlarged = self.settings.max_scene_faces, 0
-        if manifest.sides[1:]:
-            scale = max(scene_size(scene, manifest.hr, options.size, 1 << 62)) / max(scene.original_size)
-            enlarged = sum(face.header.square is not None and face.header.square.side * scale > manifest.hr
-                           for face in scene.faces)
-        if len(scene.faces) + enlarged > most:
-            counted = f", of which {enlarged} are enlarged and count twice" if enlarged else ""
-            raise ImageError(
-                f"the scene has {len(scene.faces)} faces{counted}, more than the {most} that are restored here in one "
-                f"request; {'ask for size=native or restore' if enlarged else 'restore'} it with the SDK")
 
     def _starting(self) -> Problem:
         return retry_later("starting", "no worker is warm yet", self.workers.ready_in())

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from codec_contract import errors
-from codec_contract.errors import EdgegrainError, ServiceError
-from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job
+from codec_contract.errors import ServiceError
+from edgegrain.service.batcher import Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import Message, pack
 from edgegrain.service.observability import ServiceMetrics, log
-from edgegrain.service.problems import Problem, problem_of, retry_later
+from edgegrain.service.problems import problem_of, retry_later
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 from sdk.open_bundle import RunningDecoder
 
@@ -29,9 +29,6 @@ COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "edgegrain.service.engine"
 CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces", "decoder_form",
               "formats", "log_level"}
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
-STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
-"""Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
-MAX_ANSWER_BYTES = 1 << 31
 LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
 GRACE = 0.1
@@ -131,8 +128,6 @@ class Workers:
         """Configure a new process and wait until it is ready; returns its decoders."""
         fields, _ = await _exchange(process, self._configuration, [], self._settings.start_timeout)
         if "failed" in fields:
-            if fields.get("ends"):
-                self._configuration["graphs"] = False
             raise ServiceError(str(fields["failed"]))
         for verb, bundle, enlargement, seconds in fields["warm_up"]:
             self._batcher.note(BatchKey(verb, bundle, enlargement=enlargement), seconds)
@@ -146,14 +141,11 @@ class Workers:
             while True:
                 taking = asyncio.create_task(self._batcher.take())
                 await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
-                if died.done():
-                    if taking.done():
-                        self._batcher.put_back(taking.result())
+                if not taking.done():
                     return "it died while it was idle"
                 jobs, began = taking.result(), loop.time()
                 try:
-                    message = await self._run(process, jobs)
-                    answers, seconds = read_answer(message, len(jobs))
+                    fields, blobs = await self._run(process, jobs)
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
                     lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
@@ -162,12 +154,12 @@ class Workers:
                         job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
-                self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], seconds)
-                for job, answer in zip(jobs, answers, strict=True):
-                    job.settle(answer)
-                if message[0].get("ends"):
-                    self._configuration["graphs"] = False
-                    return "its device failed; the next worker runs without CUDA graphs"
+                self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], fields["seconds"])
+                for job, failure, blob in zip(jobs, fields["outcomes"], blobs, strict=True):
+                    job.settle(Done(blob, fields["seconds"]) if failure is None else problem_of(
+                        getattr(errors, failure["error"], ServiceError)(failure["message"])))
+                if fields["ends"]:
+                    return "its device failed"
         finally:
             died.cancel()
             if taking is not None:
@@ -183,17 +175,6 @@ class Workers:
         return await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
 
 
-def read_answer(message: Message, count: int) -> tuple[list[Answer], dict[str, float]]:
-    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages."""
-    fields, blobs = message
-    try:
-        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
-        return [Done(blob, seconds) if outcome is None else _problem(outcome["error"], str(outcome["message"]))
-                for _, outcome, blob in zip(range(count), fields["outcomes"], blobs, strict=True)], seconds
-    except Exception as error:
-        raise WorkerLost(f"its answer is invalid: {error!r}") from error
-
-
 def environment() -> dict[str, str]:
     """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
     and with this package on its path, in a checkout too."""
@@ -201,13 +182,6 @@ def environment() -> dict[str, str]:
             if not name.upper().startswith(ENVIRONMENT_PREFIX)}  # settings may be in lower case
     root = str(Path(__file__).resolve().parents[2])
     return {**kept, "PYTHONPATH": os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])}
-
-
-def _problem(kind: str, message: str) -> Problem:
-    """The problem of an item's error; ``internal`` for unknown classes."""
-    found = getattr(errors, kind, None)
-    error = found if isinstance(found, type) and issubclass(found, EdgegrainError) else ServiceError
-    return problem_of(error(message))
 
 
 async def _exchange(
@@ -219,10 +193,7 @@ async def _exchange(
         async with asyncio.timeout(timeout):
             process.stdin.writelines(pack(fields, blobs))
             answer = json.loads(await process.stdout.readuntil(b"\n"))
-            lengths = answer.pop("lengths")
-            if min(lengths, default=0) < 0 or sum(lengths) > MAX_ANSWER_BYTES:
-                raise ValueError("its answer claims more than the limit")
-            return answer, [await process.stdout.readexactly(length) for length in lengths]
+            return answer, [await process.stdout.readexactly(length) for length in answer.pop("lengths")]
     except TimeoutError:
         raise WorkerLost(f"it did not answer within {timeout:g} s") from None
     except Exception as error:

@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def process(bundle: Path) -> Iterator[Process]:
     """A service of the tiny bundle that several tests use one after the other."""
-    with running([*SERVE, "--bundle", str(bundle)], queue_size=1000, deadline=SOON, batch_wait=0.05) as process:
+    with running([*SERVE, "--bundle", str(bundle)], queue_size=1000, deadline=SOON) as process:
         yield process
 
 
@@ -193,7 +193,6 @@ def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
         port = str(listener.getsockname()[1])
         for arguments, message in (
                 (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
-                (["--bundle", str(bundle), "--host", "a..\x9b"], "is no address to listen on"),
                 (["--bundle", str(bundle), "--port", port], "Address already in use")):
             result = subprocess.run([*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON,
                                     check=False)

@@ -62,7 +62,7 @@ def payload(root: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def service(root: Path) -> Iterator[LiveService]:
-    with live_service(root / BUNDLE, root / "tiny-64-lr16", batch_wait=0.3, deadline=60) as service:
+    with live_service(root / BUNDLE, root / "tiny-64-lr16", deadline=60) as service:
         yield service
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import io
 import json
 import logging
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,17 +14,13 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from starlette.requests import Request
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, DeviceError, ServiceError
-from edgegrain.service.app import create_app, token_check
-from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.app import create_app
 from edgegrain.service.observability import configure_logs
-from edgegrain.service.problems import Problem
 from edgegrain.service.settings import Settings
-from edgegrain.service.state import ServiceState
 from sdk.generated_mark import mark_of
 from tests.pictures import chunk
 from tests.service_harness import (
@@ -58,7 +51,7 @@ def payload(tiny_bundle: Path) -> bytes:
 
 class TestRestore:
     @pytest.mark.parametrize(("accept", "kind"), [
-        ("*/*", "PNG"), ("image/png", "PNG"), ("image/webp", "WEBP"), ("image/jpeg", "JPEG")])
+        ("*/*", "PNG"), ("image/png", "PNG"), ("text/html, image/webp;q=0.5, */*", "WEBP"), ("IMAGE/jpeg", "JPEG")])
     def test_formats(
         self, client: httpx.Client, tiny_bundle: Path, payload: bytes, accept: str, kind: str
     ) -> None:
@@ -93,6 +86,8 @@ class TestRestore:
         assert answer.headers["accept-post"] == (
             "application/vnd.edgegrain, application/octet-stream, text/plain, application/json")
         assert_problem(client.post(url, headers=PAYLOAD), 400, "bad-request")
+        assert_problem(client.post(url, content=payload, headers={**PAYLOAD, "Content-Encoding": "gzip"}), 415,
+                       "unsupported-media-type")
 
 
 def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
@@ -112,14 +107,12 @@ def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
 def test_text_in_a_form(client: httpx.Client, payload: bytes) -> None:
     text = sdk.Payload(payload).text()
     files = [("payload", (None, text)), ("payload", ("me.txt", text, "text/plain; charset=utf-8")),
-             ("payload", (None, json.dumps({"payload": text}), "application/json")),
-             ("payload", (None, payload, "application/octet-stream")), ("payload", (None, text[:40])),
-             ("payload", (None, "{", "application/json"))]
-    parts = client.post("/v1/restore/batch", files=files[:4]).content.split(b"Content-ID: ")
+             ("payload", (None, payload)), ("payload", (None, text[:40]))]
+    parts = client.post("/v1/restore/batch", files=files[:3]).content.split(b"Content-ID: ")
     expected = client.post("/v1/restore", content=payload, headers=PAYLOAD).content
-    assert len(parts) == 5 and all(expected in part for part in parts[1:])
-    refused = client.post("/v1/restore/batch", files=files[4:])
-    assert refused.status_code == 200 and "invalid-payload" in refused.text and "bad-request" in refused.text
+    assert len(parts) == 4 and all(expected in part for part in parts[1:])
+    refused = client.post("/v1/restore/batch", files=files[3:])
+    assert refused.status_code == 200 and "invalid-payload" in refused.text
 
 
 def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
@@ -345,29 +338,6 @@ class TestLimits:
             assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
 
 
-async def check_token(authorization: str | None, tokens: Sequence[str] = TOKENS) -> None:
-    headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
-    await token_check(tokens)(Request({"type": "http", "headers": headers}))
-
-
-@pytest.mark.parametrize("header", [f"Bearer {TOKENS[0]}", f"bearer {TOKENS[1]}", f"Bearer  {TOKENS[1]} "])
-async def test_any_of_the_tokens(header: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, compare = list[bytes](), hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.extend(both) or compare(*both))
-    await check_token(header)
-    assert len(compared) == 4 and {len(digest) for digest in compared} == {32}  # each token, in constant time
-    await check_token(None, ())  # without tokens anybody may
-
-
-@pytest.mark.parametrize("header", [
-    None, "", "Bearer", "Bearer ", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x", f"Bearer {TOKENS[0][:-1]}",
-    "Bearer \xff\xfe", f"Bearer {TOKENS[0]} {TOKENS[1]}"])
-async def test_other_tokens_are_refused(header: str | None) -> None:
-    with pytest.raises(Problem) as caught:
-        await check_token(header)
-    assert caught.value.status == 401 and TOKENS[0] not in caught.value.detail
-
-
 def test_tokens(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     bearer = {"Authorization": f"Bearer {TOKENS[0]}"}
@@ -380,7 +350,10 @@ def test_tokens(tiny_bundle: Path) -> None:
         assert get(f"{service.url}/health/ready").status_code == 200
         assert get(f"{service.url}/docs").status_code == 200
         assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
-        assert service.restore(payload, headers={**PAYLOAD, **bearer}).status_code == 200
+        for header, status in ((f"bearer {TOKENS[1]}", 200), (f"Basic {TOKENS[0]}", 401), (f"{TOKENS[0]}", 401),
+                               (f"Bearer {TOKENS[0]}x", 401), (f"Bearer {TOKENS[0]} {TOKENS[1]}", 401)):
+            answer = service.restore(payload, headers={**PAYLOAD, "Authorization": header})
+            assert answer.status_code == status and TOKENS[0] not in answer.text
 
 
 def test_cors(tiny_bundle: Path) -> None:
@@ -400,7 +373,6 @@ def test_cors(tiny_bundle: Path) -> None:
         assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, asked)
         jpeg = {**bearer, "Content-Type": "image/jpeg"}
         refusals = [
-            (400, ask("GET", "/health/live", headers={**origin, "Host": ""})),
             (401, ask("GET", "/v1/bundles", headers=origin)), (404, ask("GET", "/v2", headers=origin)),
             (405, ask("DELETE", "/v1/restore", headers=origin)),
             (413, ask("POST", "/v1/compress", headers=jpeg, content=bytes(101))),
@@ -412,19 +384,6 @@ def test_cors(tiny_bundle: Path) -> None:
             assert answer.status_code == status, answer.text
             assert answer.headers["access-control-allow-origin"] == "https://example.org"
             assert answer.headers["access-control-expose-headers"] == "*" and "x-request-id" in answer.headers
-
-
-async def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:
-    payload = sdk.Payload(raw_payloads(tiny_bundle, 1)[0])
-    state = ServiceState(Settings(bundles=(str(tiny_bundle),), batch_wait=1))
-    for arriving in (1, 0):
-        state.bodies.arriving = arriving
-        taking = asyncio.create_task(state.batcher.take())
-        state.batcher.submit([state.restore_job(payload, RestoreOptions())])
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert taking.done() is not bool(arriving)
-        taking.cancel()
 
 
 @pytest.mark.parametrize(("level", "expected"), [("debug", {"detail", "event"}), ("info", {"event"}), ("error", set())])

@@ -18,12 +18,9 @@ RESTORE, OTHER, COMPRESS = BatchKey("restore", "a"), BatchKey("restore", "b"), B
 SCENE = RESTORE._replace(faces=2)
 
 
-def batcher(
-    *, arriving: Callable[[], bool] = lambda: False, ready_in: Callable[[], float] = lambda: 0.0, **changes: Any
-) -> Batcher:
-    settings = Settings(**{"deadline": 100, "batch_sizes": (1, 2, 4), "batch_wait": 0, "max_pixels": 100,
-                           "device": "cuda", **changes})
-    return Batcher(settings, ServiceMetrics(), arriving=arriving, ready_in=ready_in)
+def batcher(*, ready_in: Callable[[], float] = lambda: 0.0, **changes: Any) -> Batcher:
+    settings = Settings(**{"deadline": 100, "batch_sizes": (1, 2, 4), "max_pixels": 100, "device": "cuda", **changes})
+    return Batcher(settings, ServiceMetrics(), ready_in=ready_in)
 
 
 def job(name: int = 0, key: BatchKey = RESTORE, pixels: int = 1) -> Job:
@@ -50,12 +47,6 @@ def retry_after(problem: Problem) -> int:
 
 async def take(queue: Batcher, count: int) -> list[list[int]]:
     return [names(await queue.take()) for _ in range(count)]
-
-
-async def turns(count: int = 10) -> None:
-    """Run everything that does not wait for the clock."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("keys", "pixels", "batches"), [
@@ -87,57 +78,12 @@ async def test_faces_of_scenes_take_their_time() -> None:
     assert queue.expected("restore") == pytest.approx(4 * 1.5 + 4 * 1.5, abs=0.05)
 
 
-async def test_a_lone_job_is_handed_out_at_once() -> None:
-    queue = batcher(batch_wait=1)
-    taking = asyncio.create_task(queue.take())
-    await turns()
-    queue.submit([job(0)])
-    await turns()
-    assert taking.done() and names(taking.result()) == [0]
-    queue.submit([job(1)])
-    assert await take(queue, 1) == [[1]]
-
-
-async def test_waits_for_requests_that_arrive_but_not_longer_than_the_setting() -> None:
-    queue, loop = batcher(batch_wait=0.2, arriving=lambda: True), asyncio.get_running_loop()
-    taking = asyncio.create_task(queue.take())
-    await asyncio.sleep(0)
-    start = loop.time()
-    queue.submit([job(0)])
-    await asyncio.sleep(0.02)
-    queue.submit([job(1)])
-    assert names(await taking) == [0, 1] and loop.time() - start >= 0.19
-    start = loop.time()
-    queue.submit(jobs(*[RESTORE] * 4))  # full: nothing to wait for
-    assert len(await queue.take()) == 4 and loop.time() - start < 0.19
-
-
-async def test_several_takers_share_without_loss() -> None:
-    queue, found = batcher(batch_wait=0.001), list[int]()
-
-    async def taker() -> None:
-        while True:
-            found.extend(names(await queue.take()))
-            await asyncio.sleep(0)
-
-    tasks = [asyncio.create_task(taker()) for _ in range(3)]
-    for index in range(50):
-        queue.submit([job(index)])
-        await asyncio.sleep(0.0005 * (index % 3))
-    while len(found) < 50:
-        await asyncio.sleep(0.001)
-    for task in tasks:
-        task.cancel()
-    assert sorted(found) == list(range(50))
-
-
 async def test_a_full_queue_takes_all_or_nothing() -> None:
     queue = batcher(queue_size=3)
     queue.submit(jobs(RESTORE, RESTORE))
     with pytest.raises(Problem) as caught:
         queue.submit([job(2), job(3)])
     assert (caught.value.kind, retry_after(caught.value)) == ("queue-full", 1) and len(queue) == 2
-    assert queue._metrics.refused.labels("restore", "full")._value.get() == 2
     queue.submit([job(4)])
     with pytest.raises(Problem):
         queue.check_room("restore")
@@ -229,22 +175,3 @@ async def test_discarded_jobs_leave() -> None:
     taken.settle(Done(b"x", {}))
     queue.discard([taken])  # changes nothing
     assert fine.answer.result().data == b"x"  # type: ignore[union-attr]
-
-
-async def test_a_batch_that_no_worker_began_goes_to_the_front() -> None:
-    queue = batcher()
-    queue.submit(jobs(*[RESTORE] * 5))
-    batch = await queue.take()
-    batch[1].answer.cancel()
-    queue.put_back(batch)
-    assert await take(queue, 1) == [[0, 2, 3, 4]]
-
-
-async def test_a_cancelled_taker_loses_nothing() -> None:
-    queue = batcher(batch_wait=1, arriving=lambda: True)
-    queue.submit([job(0)])
-    taking = asyncio.create_task(queue.take())
-    await asyncio.sleep(0.01)
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
-    assert len(queue) == 1

@@ -63,22 +63,6 @@ def test_heads_that_are_refused(service: LiveService, head: bytes, status: int) 
         assert stream.read() == b""
 
 
-@pytest.mark.parametrize(("head", "status"), [
-    (b"GET /health/live HTTP/1.1\r\n\r\n", 400), (LIVE + b"Host: y\r\n\r\n", 400), (LIVE + b"\r\n", 200),
-    (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
-    (POST + b"Content-Length: " + b"0" * 5000 + b"3\r\n\r\nabc", 400), (POST + b"Content-Length: 003\r\n\r\nabc", 422),
-    (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400),
-    (POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400),
-    (POST + b"Transfer-Encoding: gzip\r\n\r\n", 400),
-    (POST + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 415),
-    (POST + b"Content-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc", 422)])
-def test_heads_that_proxies_could_read_differently(service: LiveService, head: bytes, status: int) -> None:
-    start = time.monotonic()
-    with connected(service.url, head) as (connection, stream):
-        assert Answer(stream).status == status
-    assert time.monotonic() - start < SOON / 2
-
-
 @pytest.mark.parametrize(("start", "more", "most"), [
     (LIVE, b"X: y\r\n" * 10_000, 1 << 24), (LIVE + b"X: ", b"x" * 65536, 1 << 24), (b"GET /", b"x" * 65536, 1 << 24),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"8000\r\n" + bytes(0x8000) + b"\r\n", 1 << 27)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import statistics
 import time
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from edgegrain.service import workers
-from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
+from tests.service_harness import PAYLOAD, SOON, LiveService, live_service, post, raw_payloads, stub_worker, until
 
 RESTORE, COMPRESS = 0.15, 0.04
 """Seconds of an item."""
@@ -70,17 +69,7 @@ async def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
     assert statistics.median(reply.seconds for reply in refused) < DEADLINE / 2
     waited = statistics.median(reply.seconds for reply in replies if reply.verb == "restore" and reply.status == 200)
     assert min(reply.seconds for reply in (*refused, *later) if reply.status == 503) < waited / 2
-    metrics = get(f"{service.url}/metrics").text
-
-    def counted(*reasons: str) -> float:
-        pattern = rf'edgegrain_refused_total{{reason="({"|".join(reasons)})",verb="restore"}} (\S+)'
-        return sum(float(value) for _, value in re.findall(pattern, metrics))
-
-    # On a busy machine a batch may miss its deadline: its worker is replaced ("starting"), and its requests are lost.
-    assert counted("late", "timeout", "starting") == len(
-        [reply for reply in (*refused, *later)
-         if (reply.verb, reply.status) == ("restore", 503) and reply.kind != "worker-lost"])
-    assert counted("timeout") <= 0.2 * len(refused)  # each of which waited for the whole deadline
+    assert sum(reply.kind == "deadline-exceeded" for reply in refused) <= 0.2 * len(refused)
 
 
 def test_while_a_worker_starts_only_those_wait_who_can(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from codec_contract.fit import Size
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_RAW, encode_payload
-from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import Job
 from edgegrain.service.engine import Engine, RestoreOptions
 from edgegrain.service.settings import Settings
@@ -111,15 +109,6 @@ def test_both_factors_are_warmed_up(enlarging: Path) -> None:
     assert 0 < taken[1][3] < min(taken[2][3], taken[3][3]) < 60
 
 
-def test_an_idle_worker_frees_the_enlarger_until_it_is_needed(enlarging: Path) -> None:
-    engine = Engine([enlarging], threads=1)
-    enlarger = weakref.ref(engine._codecs[BUNDLE]._open.enlarger)
-    payloads, options = raw_payloads(enlarging, 1), [RestoreOptions(256)]
-    before = engine.restore(BUNDLE, payloads, options)
-    engine.release_memory()
-    assert enlarger() is None and engine.restore(BUNDLE, payloads, options) == before
-
-
 def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=1)
     (folder / "enlarger_x2.onnx").write_bytes(b"altered")
@@ -157,14 +146,3 @@ async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> Non
 async def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         await job(enlarging, payload(enlarging, **changes), format="webp")
-
-
-@pytest.mark.parametrize(("size", "counted"), [("original", 4), ("native", 2), (160, 2), (161, 4)])
-async def test_enlarged_faces_count_twice(tiny_bundle: Path, enlarging: Path, size: Any, counted: int) -> None:
-    for folder, most in ((tiny_bundle, 2), (enlarging, counted)):
-        squares = [OrientedSquare(x, 200, 320, 0) for x in (200, 600)]  # with sides of 80 pixels
-        faces = [payload(folder, (200, 100), fit="align", square=square) for square in squares]
-        scene = sdk.Scene(encode_scene(faces, (200, 100)))
-        assert (await job(folder, scene, size, faces=most)).key.faces == 2
-        with pytest.raises(ImageError, match="2 faces.*more than the"):
-            await job(folder, scene, size, faces=most - 1)

@@ -12,11 +12,10 @@ import json
 import os
 import secrets
 import tempfile
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, chdir, closing, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from codec_contract.errors import (
     DeviceError,
     DeviceMemoryError,
     EdgegrainError,
-    ExistsError,
     ImageError,
     ServiceError,
     first_line,
@@ -40,7 +38,7 @@ from codec_contract.fit import MAX_PIXELS, Fit, Size
 from codec_contract.onnx_runtime import available_cores, captured_stderr
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures import FORMATS, picture_file
-from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
+from edgegrain.stores import Store, Verb, candidates
 from sdk.api import compress_within
 from sdk.codec import Codec, attempt
 from sdk.inputs import BATCH, read_restore_source
@@ -49,8 +47,6 @@ from server_decoder.decoder_session import Device
 
 CHUNK = 1000
 """Names whose results are looked up together."""
-AHEAD = 64
-"""Batches that are listed ahead of the workers."""
 THREADS = 16
 """Files that a worker reads or writes at once; requests to object stores are slow and need no processor time."""
 MAX_BYTES = 1 << 28
@@ -142,7 +138,7 @@ def pending_batches(
     """List the names without a result, in batches; those with one, and folders that cannot be listed, are counted."""
     waiting: list[str] = []
 
-    def report(folder: str, error: OSError) -> None:
+    def report(folder: str, error: Exception) -> None:
         part = Tally()
         part.fail(folder, error)
         count(part)
@@ -164,7 +160,7 @@ class Worker:
 
     def __init__(self, plan: BatchPlan) -> None:
         self._plan = plan
-        self._source, self._target = open_store(plan.source), open_store(plan.target)
+        self._source, self._target = Store(plan.source), Store(plan.target)
         self._threads = ThreadPoolExecutor(THREADS)
 
     def work(self, names: Sequence[str]) -> Tally:
@@ -307,18 +303,6 @@ def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: f
         yield part
 
 
-def _ahead(batches: Iterator[list[str]]) -> Generator[list[str], None, None]:
-    """The same batches, up to `AHEAD` of them listed by a thread while others are being processed."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        waiting = deque(thread.submit(next, batches, None) for _ in range(AHEAD))
-        while (batch := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, batches, None))
-            yield batch
-    finally:
-        thread.shutdown(cancel_futures=True)
-
-
 def run_batch(
     plan: BatchPlan, failures: Path, *, workers: int | None = None, gpus: float = 0.0, ray_address: str | None = None,
     report: Callable[[Tally], None] = lambda total: None
@@ -326,25 +310,21 @@ def run_batch(
     """Run a plan on a Ray cluster; returns the counts, with the first `SHOWN` failures.
 
     A folder as target is locked. Without ``ray_address`` Ray starts on this machine and the cores are shared among the
-    workers. ``failures`` gets one JSON object per line; it is removed if nothing failed. ``report`` gets the counts so
-    far, after every part.
+    workers. The file ``failures`` gets one JSON object per line; it is removed if nothing failed. ``report`` gets the
+    counts so far, after every part.
     """
-    source, target = open_store(plan.source), open_store(plan.target)
-    total, counting, cores = Tally(), threading.Lock(), available_cores()
+    source, target, total, cores = Store(plan.source), Store(plan.target), Tally(), available_cores()
     with ExitStack() as stack:
-        if isinstance(target, FolderStore):
-            stack.enter_context(target.held())
-        note = stack.enter_context(_failures_file(failures, plan.force))
+        stack.enter_context(target.held())
+        file = stack.enter_context(failures.open("w", encoding="utf-8", buffering=1))
 
         def count(part: Tally) -> None:
-            with counting:
-                for failure in part.failures:
-                    note(failure)
-                total.add(part)
-                del total.failures[SHOWN:]
-                report(total)
+            file.writelines(json.dumps(failure) + "\n" for failure in part.failures)
+            total.add(part)
+            del total.failures[SHOWN:]
+            report(total)
 
-        batches = stack.enter_context(closing(_ahead(pending_batches(plan, source, target, count))))
+        batches = pending_batches(plan, source, target, count)
         if (first := next(batches, None)) is not None:
             stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
             workers = workers or cluster_cores()
@@ -352,43 +332,9 @@ def run_batch(
                 plan = replace(plan, threads=max(1, cores // workers))
             for part in tallies(plan, itertools.chain([first], batches), workers, gpus):
                 count(part)
+        if not total.failed:
+            failures.unlink()
     return total
-
-
-@contextmanager
-def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Open a function that writes failures as lines at once; without failures the file is removed at the end.
-
-    A device such as ``/dev/null`` is written to and stays. `ExistsError` if the file exists and was not written by an
-    earlier run.
-    """
-    device = path.exists() and not path.is_file()
-    if not force and path.is_file() and not _is_failures_file(path):
-        raise ExistsError(path, "it is not a list of failures; choose another file with --failures, or pass --force to "
-                                "replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb", buffering=0) as file:
-        def write(failure: dict[str, str]) -> None:
-            try:
-                file.write(json.dumps(failure).encode() + b"\n")
-            except OSError as error:  # a full disk is not named
-                error.filename = str(path)
-                raise
-
-        try:
-            yield write
-        finally:
-            if not device and file.tell() == 0:
-                path.unlink(missing_ok=True)
-
-
-def _is_failures_file(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            line = file.readline(1 << 20)
-        return not line or json.loads(line).keys() == {"name", "error"}
-    except (ValueError, AttributeError):
-        return False
 
 
 @contextmanager

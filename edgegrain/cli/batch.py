@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +13,18 @@ from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch
+from edgegrain.batch import FAILURES, BatchPlan, run_batch
 from edgegrain.cli import options
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report, say
-from edgegrain.stores import FolderStore, Store, Verb, candidates, find_verb, open_store
+from edgegrain.stores import Store, Verb, candidates
 from sdk.api import bundles_for
 from sdk.installed_bundles import installed_manifests
 from sdk.payload import check_side
 from server_decoder.decoder_session import require_provider
+
+SAMPLE = 100
+"""Names that are read to distinguish payloads from pictures."""
 
 
 def batch(
@@ -45,9 +48,6 @@ def batch(
     device: options.DeviceOption = "cpu",
     gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
     max_megapixels: options.MaxMegapixelsOption = None,
-    failures: Annotated[Path | None, typer.Option(
-        help=f"File for failures, one JSON object per line [default: {FAILURES} in OUT, or in the current folder if "
-        "OUT is a URI].")] = None,
     ray_address: Annotated[str | None, typer.Option(
         help="A running Ray cluster [default: start Ray on this machine only].")] = None,
     mark: options.MarkOption = True,
@@ -60,8 +60,9 @@ def batch(
     --no-align or --fit encodes whole pictures.
 
     Files with a result in OUT are skipped: after a crash, a kill or Ctrl-C start the same command again. Results are
-    written atomically. A file that fails is listed with its error in a file and does not stop the others; the next
-    run tries it again. A folder below IN that cannot be listed is reported in the same way.
+    written atomically. A file that fails is listed with its error in failures.jsonl, in OUT or, if that is a URI, in
+    the current folder, and does not stop the others; the next run tries it again. A folder below IN that cannot be
+    listed is reported in the same way.
 
     Folders are read at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes a/b.png.
     Names that begin with a dot are skipped, and so is OUT if it lies in IN.
@@ -75,8 +76,8 @@ def batch(
     """
     from rich.console import Console
 
-    store, out = open_store(source), open_store(_absolute(target))
-    if isinstance(store, FolderStore) and not store.root.is_dir():
+    store, out = Store(source), Store(target)
+    if store.folder is not None and not store.folder.is_dir():
         raise typer.BadParameter(f"{source} is not a folder")
     inner = store.name_of(out)
     verb = _verb(store, source, compress, inner)
@@ -101,12 +102,12 @@ def batch(
     if device != "cpu":
         require_provider(device)
     plan = BatchPlan(
-        _absolute(source), _absolute(target), verb, [str(each.folder.resolve()) for each in manifests],
+        store.place, out.place, verb, [str(each.folder.resolve()) for each in manifests],
         PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}", fit=fit, align=align, quality=quality,
         max_bytes=max_bytes, size=wanted, strength=strength, mark=mark, device=device, batch_size=batch_size,
         force=force, inner=inner or "",
         max_pixels=options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS if verb == "compress" else MAX_PIXELS))
-    path = failures or (out.root if isinstance(out, FolderStore) else Path()) / FAILURES
+    path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
     with Console(stderr=True).status(f"{doing}: starting") as status:  # on a terminal only
         total = run_batch(
@@ -126,17 +127,11 @@ def batch(
 
 
 def _verb(store: Store, place: str, compress: bool | None, inner: str | None) -> Verb:
+    """The verb that is asked for, else that of the first files: pictures are compressed, payloads alone restored."""
     wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
-    unlisted = Tally()
-    if next(candidates(store.names(unlisted.fail), wanted, inner), None) is None:
+    names = list(islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
+    if not names:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
-        reason = "".join(f"; {each['name']} cannot be listed: {each['error']}" for each in unlisted.failures[:1])
-        raise typer.BadParameter(f"{place} holds no {kind}{reason}")
-    found = wanted or find_verb(store, inner)
-    if found is None:
-        raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
-    return found
-
-
-def _absolute(place: str) -> str:
-    return place if "://" in place else os.path.abspath(place)
+        raise typer.BadParameter(f"{place} holds no {kind}")
+    payloads = all(name.lower().endswith(PAYLOAD_SUFFIX) for name in names)
+    return wanted or ("restore" if payloads else "compress")

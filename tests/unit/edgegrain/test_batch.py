@@ -17,10 +17,9 @@ from PIL import Image
 
 import sdk
 from codec_contract.errors import BundleError, ServiceError
-from codec_contract.payload import MAGIC
 from edgegrain import batch
 from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, ray_cluster, tallies
-from edgegrain.stores import FolderStore, Store, candidates, find_verb
+from edgegrain.stores import Store, candidates
 from sdk.open_bundle import OpenBundle
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -64,25 +63,11 @@ def test_candidates_by_suffix() -> None:
     assert list(candidates(iter(names), None)) == ["a.JPG", "b.grain", "e/f.webp"]
 
 
-@pytest.mark.parametrize(("names", "verb", "among_results"), [
-    (["a.jpg", "b.png"], "compress", "compress"), (["a.grain"], "restore", "restore"),
-    (["a.jpg", "a.jpg.GRAIN"], None, "compress"), (["c.txt"], None, None)])
-def test_verb_by_suffix(tmp_path: Path, names: list[str], verb: str | None, among_results: str | None) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    assert find_verb(FolderStore(tmp_path)) == verb
-    assert find_verb(FolderStore(tmp_path), "") == among_results
-
-
 def test_results_in_the_source_are_no_input(tmp_path: Path) -> None:
-    source, target = FolderStore(tmp_path), FolderStore(tmp_path / "a" / "out")
+    source, target = Store(str(tmp_path)), Store(str(tmp_path / "a" / "out"))
     for name in ("z.png", "a/outer.png"):
         source.write(name, b"any")
-    for index in range(150):  # more than the sample
-        target.write(f"{index}.png.grain", MAGIC + b"any")
     target.write("old.png", b"a picture of an earlier run")
-    assert find_verb(source) != "compress"  # None or "restore", as the folder happens to be listed
-    assert find_verb(source, "a/out") == "compress"
     (names,), _ = pending(plan(inner="a/out"), source, target)
     assert sorted(names) == ["a/outer.png", "z.png"]
 

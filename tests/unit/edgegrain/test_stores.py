@@ -2,164 +2,95 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from codec_contract.errors import ServiceError
 from edgegrain.pictures.writing import InUseError
-from edgegrain.stores import STAGING, ArrowStore, FolderStore, OnUnlisted, Store, open_store
-from tests.unit.edgegrain.conftest import lock
+from edgegrain.stores import STAGING, Store
 
 
-@pytest.fixture(params=["folder", "arrow"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FolderStore | ArrowStore:
-    if request.param == "folder":
-        return FolderStore(tmp_path)
-    fs = pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
-    return ArrowStore(fs.LocalFileSystem(), str(tmp_path))
+@pytest.fixture(params=["folder", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder, and one of fsspec's object store in memory."""
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return str(tmp_path / "bucket") if request.param == "folder" else "memory://bucket"
 
 
-def listed(store: Store, report: OnUnlisted = lambda *_: None) -> list[str]:
-    return sorted(store.names(report))
+def names(store: Store) -> list[str]:
+    return sorted(store.names(lambda *_: None))
 
 
-def everything(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_names_at_any_depth(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+def test_what_was_written_is_listed_and_read(place: str) -> None:
+    store = Store(place)
+    assert store.present(["a.png"]) == set()
     for name in ("a.png", "b/c.png", "b/d/e.png", ".hidden/f.png", "b/.g.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert listed(store) == ["a.png", "b/c.png", "b/d/e.png"]
-
-
-def test_written_files_are_read_back_and_replaced(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
-    store.write("x/y.grain", b"first")
-    store.write("x/y.grain", b"second")
-    assert (store.read("x/y.grain", 10), store.read("x/y.grain", 3)) == (b"second", b"sec")
-    assert {name for name in everything(tmp_path) if STAGING not in name} == {"x/y.grain"}
-
-
-def test_names_of_other_stores(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
-    def at(path: Path) -> FolderStore | ArrowStore:
-        return FolderStore(path) if isinstance(store, FolderStore) else ArrowStore(store._system, str(path))
-
-    inner = (tmp_path, tmp_path / "a", tmp_path / "a" / "b c")
-    assert [store.name_of(at(path)) for path in inner] == ["", "a", "a/b c"]
-    assert store.name_of(at(tmp_path.parent)) is None
-    assert store.name_of(at(tmp_path.with_name(f"{tmp_path.name}2"))) is None
-    assert at(Path("/")).name_of(at(Path("/a"))) == "a"
-
-
-def test_names_of_folders_behind_links(tmp_path: Path) -> None:
-    (tmp_path / "in" / "deep").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("in")
-    assert FolderStore(tmp_path / "link").name_of(FolderStore(tmp_path / "in" / "deep" / "out")) == "deep/out"
-    assert FolderStore(tmp_path / "in").name_of(FolderStore(tmp_path / "link")) == ""
-
-
-def test_names_of_object_stores(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
-    store = open_store("fsspec+memory://bucket/photos/")
-    assert store.name_of(open_store("fsspec+memory://bucket/photos/out/")) == "out"
-    assert store.name_of(open_store("fsspec+memory://bucket/photos//")) == ""
-    assert store.name_of(open_store("fsspec+memory://bucket/photos2")) is None
-    assert store.name_of(FolderStore(tmp_path)) is None and FolderStore(tmp_path).name_of(store) is None
-
-
-def test_present(store: FolderStore | ArrowStore) -> None:
-    store.write("a", b"")
-    store.write("x/b", b"")
-    assert store.present(["a", "b", "x/a", "x/b", "none/a"]) == {"a", "x/b"}
-
-
-def test_a_name_that_is_too_long_is_not_present(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
-    name = 255 * "a" + ".grain"
-    store.write("b.grain", b"")
-    assert store.present([name, "b.grain"]) == {"b.grain"}
-    with pytest.raises(OSError):
-        store.write(name, b"data")
-    assert everything(tmp_path) == {"b.grain"}
-
-
-def test_failures_are_oserrors_and_leave_nothing(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+        store.write(name, b"first")
+    store.write("a.png", b"second")
+    assert names(store) == ["a.png", "b/c.png", "b/d/e.png"]
+    assert (store.read("a.png", 10), store.read("b/c.png", 3)) == (b"second", b"fir")
+    assert Store(place).present(["a.png", "b", "b/c.png", "b/x", "none/a"]) == {"a.png", "b/c.png"}
     with pytest.raises(OSError):
         store.read("missing", 10)
+
+
+def test_names_of_other_stores(place: str) -> None:
+    store = Store(place)
+    assert [store.name_of(Store(f"{place}{path}")) for path in ("", "/", "/a", "/a/b c")] == ["", "", "a", "a/b c"]
+    assert store.name_of(Store(f"{place}2")) is None and Store(f"{place}/a").name_of(store) is None
+    assert store.name_of(Store("memory://bucket" if store.folder else "bucket")) is None
+
+
+def test_folders_that_cannot_be_listed_are_reported(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, locked, reported = Store(place), {"locked"}, dict[str, Exception]()
+    for name in ("a.png", "locked/c.png", "z/d.png"):
+        store.write(name, b"")
+    entries = Store._entries
+    monkeypatch.setattr(Store, "_entries", lambda store, folder: (
+        entries(store, folder) if folder not in locked else 1 / 0))  # any error of a library
+    assert sorted(store.names(reported.__setitem__)) == ["a.png", "z/d.png"] and reported.keys() == {"locked"}
+    locked.add("")
+    with pytest.raises(OSError, match="cannot list .*bucket: division by zero"):
+        names(store)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "taken" / "inside").mkdir(parents=True)
-    for name in ("file/below", "taken"):
+    for name in ("file/below", "taken", 255 * "a" + ".grain"):
         with pytest.raises(OSError):
-            store.write(name, b"data")
-    assert everything(tmp_path) == {"file"}
+            Store(str(tmp_path)).write(name, b"data")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-    (tmp_path / "round").symlink_to(tmp_path)
-    assert listed(FolderStore(tmp_path)) == ["a.png"]
-
-
-def test_folders_that_cannot_be_listed_are_reported(
-    store: FolderStore | ArrowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a.png", "gone/b.png", "locked/c.png", "z/d.png"):
-        store.write(name, b"")
-    shutil.rmtree(tmp_path / STAGING, ignore_errors=True)
-    refuse(monkeypatch, store, {"locked", "gone"})
-    reported: dict[str, OSError] = {}
-    assert listed(store, reported.__setitem__) == ["a.png", "z/d.png"]
-    assert reported.keys() == {"locked", "gone"} and all(isinstance(each, OSError) for each in reported.values())
-    assert listed(store) == ["a.png", "z/d.png"]
-    refuse(monkeypatch, store, {""})
-    with pytest.raises(OSError):
-        listed(store)
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, store: FolderStore | ArrowStore, folders: set[str]) -> None:
-    """Make listing these folders of a store fail, also for root."""
-    if isinstance(store, ArrowStore):
-        listing = ArrowStore._list
-
-        def refused(store: ArrowStore, folder: str) -> list[tuple[str, bool]]:
-            if folder in folders:
-                raise OSError(f"{folder} is not yours")
-            return listing(store, folder)
-
-        monkeypatch.setattr(ArrowStore, "_list", refused)
-        return
-    for folder in folders:
-        lock(monkeypatch, store.root / folder)
+def test_links_are_not_followed_but_resolved(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
+    (tmp_path / "link").symlink_to("in")
+    store = Store(str(tmp_path / "link"))
+    assert names(store) == ["a.png", "round"]
+    assert store.name_of(Store(str(tmp_path / "in" / "deep" / "out"))) == "deep/out"
 
 
 def test_a_folder_is_held_once_and_cleared_of_what_a_killed_run_left(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "out")
-    (tmp_path / "out" / STAGING).mkdir(parents=True)
-    (tmp_path / "out" / STAGING / "half").write_bytes(b"ha")
-    for _ in range(2):
-        with store.held():
-            assert not (tmp_path / "out" / STAGING).exists()
-            with pytest.raises(InUseError, match="another process writes to"), store.held():
-                pass
-            store.write("a", b"whole")
-            assert (tmp_path / "out" / STAGING).exists()
-        assert everything(tmp_path) == {"out/a"}
+    store = Store(tmp_path.as_uri())
+    (tmp_path / STAGING).mkdir()
+    (tmp_path / STAGING / "half").write_bytes(b"ha")
+    with store.held():
+        assert not (tmp_path / STAGING).exists()
+        with pytest.raises(InUseError, match="another process writes to"), store.held():
+            pass
+        store.write("a", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_places(tmp_path: Path) -> None:
-    folder = open_store((tmp_path / "with space").as_uri())
-    assert isinstance(folder, FolderStore) and folder.root == tmp_path / "with space"
-    assert isinstance(open_store("some/folder"), FolderStore)
-    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
-    with pytest.raises(ServiceError, match="cannot open nonsense://bucket"):
-        open_store("nonsense://bucket")
-
-
-def test_fsspec(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
-    store = open_store("fsspec+memory://bucket/folder")
-    store.write("a/b.grain", b"data")
-    assert (listed(store), store.read("a/b.grain", 10)) == (["a/b.grain"], b"data")
-    assert store.present(["a/b.grain", "b.grain"]) == {"a/b.grain"}
+@pytest.mark.parametrize("place", ["nonsense://bucket", "s3://bucket"])
+def test_places_without_a_library(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ServiceError, match=f"cannot open {place}: .*s3fs, gcsfs, adlfs"):
+        Store(place)

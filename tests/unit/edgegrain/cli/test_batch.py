@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from codec_contract.bundle import find as paths
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
 from edgegrain import batch
 from edgegrain.batch import BatchPlan, Tally, Worker
-from edgegrain.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities, write_steered_bundle, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import lock
@@ -94,19 +92,6 @@ def test_summary_failures_and_status(
     assert [plan.force for plan in plans] == [False, True] and plans[0].max_pixels == MAX_PHOTO_PIXELS
 
 
-@pytest.mark.parametrize(("place", "said"), [
-    ("notes.txt", "is not a list of failures"), ("notes.txt/list", "File exists"),
-    pytest.param("/dev/full", "No space left on device: '/dev/full'",
-                 marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device"))])
-@pytest.mark.usefixtures("damaged", "plans")
-def test_a_list_of_failures_that_cannot_be_written(
-    place: str, said: str, pictures: Path, tmp_path: Path, shell: Shell
-) -> None:
-    (tmp_path / "notes.txt").write_text("mine\n")
-    shell.fails(said, pictures, tmp_path / "out", "--failures", tmp_path / place)
-    assert (tmp_path / "notes.txt").read_text() == "mine\n"
-
-
 @pytest.mark.parametrize("place", ["in/results", "in/deep/results", "in"])
 def test_a_run_with_results_in_its_source_goes_on(
     place: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
@@ -142,7 +127,7 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(
     assert sorted(failures(tmp_path / "out")) == ["gone.png", "locked", "round.png"]
 
     lock(monkeypatch, pictures)
-    shell.fails("Permission denied", pictures, tmp_path / "none")
+    shell.fails(f"cannot list {pictures}: [Errno 13] Permission denied", pictures, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -184,50 +169,19 @@ def test_pictures_of_a_chosen_strength(pictures: Path, plans: list[BatchPlan], t
     assert len(plans) == 3 and not (tmp_path / "none").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_failures_written_to_a_device_leave_it(
-    pictures: Path, damaged: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
-) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDWR)  # a writer would wait for a reader
-    try:
-        shell.fails("error: c.png", pictures, tmp_path / "out", "--failures", pipe)
-        assert json.loads(os.read(reader, 4096))["name"] == "c.png"
-        damaged.unlink()
-        shell.ok(pictures, tmp_path / "out", "--failures", pipe)
-        assert pipe.is_fifo()
-    finally:
-        os.close(reader)
-
-
 def test_payloads_are_not_restored_among_originals(pictures: Path, plans: list[BatchPlan], shell: Shell) -> None:
     shell.ok(pictures, pictures)
     link = pictures.with_name("link")
     link.symlink_to(pictures)
-    for source, target in ((pictures, pictures), (pictures, pictures.as_uri()), (pictures.as_uri() + "/", pictures),
-                           (pictures, link), (link, link / ".." / "in")):
+    for source, target in ((pictures, pictures.as_uri()), (pictures.as_uri() + "/", pictures), (pictures, link)):
         shell.fails("choose another folder", source, target, "--restore", "--force", status=2)
     assert len(plans) == 1
 
 
-def test_payloads_are_not_restored_among_originals_of_a_bucket(plans: list[BatchPlan], shell: Shell) -> None:
-    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
-    place = "fsspec+memory://bucket/originals"
-    open_store(place).write("a.grain", b"damaged")
-    for source, target in ((place, f"{place}/"), (f"{place}//", place)):
-        shell.fails("choose another folder", source, target, "--restore", status=2)
-    assert not plans
-
-
 @pytest.mark.parametrize(("source", "message"), [
-    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload"),
-    ("both", "choose --compress or --restore")])
+    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload")])
 def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "both").mkdir()
-    (tmp_path / "both" / "a.png").write_bytes((pictures / "a.png").read_bytes())
-    (tmp_path / "both" / "b.grain").write_bytes(b"\xed\x6e and so on")
     shell.fails(message, tmp_path / source, tmp_path / "out", status=2)
     assert not (tmp_path / "out").exists()
 

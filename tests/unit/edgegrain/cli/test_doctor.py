@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
@@ -34,8 +34,8 @@ def test_all_is_well(shell: Shell) -> None:
     for bundle in (DEFAULT_BUNDLE, "random-64-lr16"):
         assert f"ok       bundle {bundle}: files: 6 files, " in out
         assert f"ok       bundle {bundle}: encoder: 12 golden vectors byte-identical" in out
-        assert f"ok       bundle {bundle}: decoder on cpu: restores 64 x 64 pixels in " in out
-    assert " ms with decoder.onnx, float32, plain ops, CPUExecutionProvider\n" in out
+        assert f"ok       bundle {bundle}: decoder on cpu: restores 64 x 64 pixels, " in out
+    assert " ms a picture, with decoder.onnx, float32, plain ops, CPUExecutionProvider\n" in out
 
 
 @pytest.mark.usefixtures("tiny_bundles")
@@ -48,11 +48,12 @@ def test_json(shell: Shell) -> None:
 
 def test_no_bundle_and_no_onnx_runtime(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
+    monkeypatch.setattr("edgegrain.cli.doctor.bundle_roots", lambda: (tmp_path,))
     status, out, _ = shell("doctor")
     assert status == 1 and f"broken   bundles: no bundle is installed; searched {tmp_path}\n1 of " in out
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     status, out, _ = shell("doctor")
-    assert status == 1 and "broken   ONNX Runtime: cannot be imported" in out and "pip install onnxruntime\n" in out
+    assert status == 1 and "broken   ONNX Runtime: import of onnxruntime halted" in out
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
@@ -68,8 +69,6 @@ def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     check("Pillow", "ok", "; for HEIF (HEIC): pip install 'edgegrain[heic]'")
     monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
     check("Pillow", "ok", ", HEIF, GIF, ")
-    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
-    check("Pillow", "warning", "; built without avif")
 
 
 def with_fields(**fields: object) -> Callable[[Path], None]:
@@ -111,29 +110,21 @@ def test_bundles(tmp_path: Path, change: Callable[[Path], None], broken: str, sa
     assert any(said in found.detail for part, found in checks.items() if not broken or part == broken)
 
 
-@pytest.mark.parametrize(("able", "said"), [
-    (True, "ms with decoder_int8.onnx, int8"), (False, "ms with decoder.onnx, float32")])
-def test_the_form_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool, said: str) -> None:
+@pytest.mark.parametrize(("able", "file"), [(True, "decoder_int8.onnx, int8"), (False, "decoder.onnx, float32")])
+def test_the_form_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool, file: str) -> None:
     folder = write_tiny_bundle(tmp_path)
     add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
     monkeypatch.setattr("sdk.open_bundle.can_run_int8", lambda: able)
     decoder = list(check_bundle(folder))[2]
-    assert decoder.state == "ok" and re.search(said, decoder.detail)
-
-
-def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgegrain.cli.doctor.RESTORE_LIMIT_SECONDS", 0.0)
-    decoder = list(check_bundle(write_tiny_bundle(tmp_path)))[2]
-    assert decoder.state == "warning" and "slower than 0 s" in decoder.detail
+    assert decoder.state == "ok" and f"ms a picture, with {file}" in decoder.detail
 
 
 def test_libraries_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.exact_square.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
     check("exact resize", "broken", "another version of Pillow")
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
+    both = [SimpleNamespace(metadata={"Name": name}) for name in ("onnxruntime", "onnxruntime-gpu")]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: both)
     check("ONNX Runtime", "warning", "onnxruntime and onnxruntime-gpu are both installed")
-    monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
-    check("ONNX Runtime", "warning", "; versions 1.21 to 1.31 are supported")
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +159,6 @@ def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
     check("fused ops", "broken", "cannot be used")
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
-    for driver, state, said in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
+    for driver, state, said in ((13020, "ok", "CPU and CUDA kernels"), (12040, "warning", "up to 12.4")):
         monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
         check("fused ops", state, said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ def app(arguments: Sequence[str] | None = None) -> None:
     """Run the command line on ``arguments``, by default those of the process; ends with ``SystemExit``."""
     try:
         from edgegrain.cli.app import application
-        from edgegrain.cli.output import FAILED, message_of
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
@@ -25,12 +23,7 @@ def app(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files may not be valid UTF-8
-    try:
-        application(args=None if arguments is None else list(arguments), prog_name="edgegrain")
-    except OSError as error:  # help, or a message about wrong usage, cannot be written
-        with contextlib.suppress(OSError):  # nor can this one, if stderr is the reason
-            print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
-        sys.exit(getattr(error.__context__, "exit_code", FAILED))
+    application(args=None if arguments is None else list(arguments), prog_name="edgegrain")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from typing import Annotated, Any
 
 import rich  # noqa: F401 - reports a missing library here, not in the middle of a command
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 from codec_contract import __version__
 from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore, serve
 from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
-from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 
 USE, SERVE, TRAIN, EXPORT, CHECK = "Use", "Serve", "Train and publish", "Export", "Check"
 """Headings of the list of commands."""
@@ -23,8 +22,6 @@ class CommandGroups(TyperGroup):
     """The commands, listed in their order, with their ``rich_help_panel`` as headings; errors become exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        if logging.lastResort is not None:  # prints the warnings of a program that configures no logging
-            logging.lastResort.setFormatter(PrintableFormatter())
         with errors_to_exit_codes():
             return super().invoke(ctx)
 

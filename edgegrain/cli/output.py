@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import time
 import unicodedata
@@ -28,7 +27,6 @@ Row = dict[str, Any]
 FAILED, INTERRUPTED = 1, 130
 SILENCE = 10.0
 """Seconds from one line of progress to the next on a stderr that is no terminal."""
-USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer does not export
 
 
 @contextlib.contextmanager
@@ -36,9 +34,6 @@ def errors_to_exit_codes() -> Iterator[None]:
     """Turn an `EdgegrainError`, an ``OSError`` and Ctrl-C into a line on stderr and an exit code."""
     try:
         yield
-    except USAGE_ERROR as error:
-        error.message = printable(error.message.removeprefix("Value error, "))  # pydantic's, which typer leaves there
-        raise
     except (EdgegrainError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:  # stdout was closed; typer exits quietly
             raise
@@ -65,33 +60,18 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode() for character in text)
 
 
-class PrintableFormatter(logging.Formatter):
-    """Log lines, which may name files too."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).splitlines()))
-
-
 def say(*lines: str, err: bool = False) -> None:
     """Print lines; names in them may hold any characters (`printable`)."""
     for line in lines:
-        _echo(printable(line), err)
+        typer.echo(printable(line), err=err)
 
 
 def report(value: Any, *lines: str, as_json: bool, err: bool = False) -> None:
     """Print a result: plain data and paths as indented JSON, or lines."""
     if as_json:
-        _echo(json.dumps(value, indent=2, default=os.fspath), err)
+        typer.echo(json.dumps(value, indent=2, default=os.fspath), err=err)
     else:
         say(*lines, err=err)
-
-
-def _echo(text: str, err: bool) -> None:
-    try:
-        typer.echo(text, err=err)
-    except OSError as error:  # a full disk is not named
-        error.filename = "standard error" if err else "standard output"
-        raise
 
 
 def is_first_process() -> bool:
@@ -147,9 +127,6 @@ def run_all(plan: Plan[Item], work: Callable[[Item], Row], *, text: str) -> tupl
     Returns the rows of the items that succeeded, and ``{"file", "error"}`` of those that failed and of folders that
     cannot be listed.
     """
-    if plan.left_out:
-        say(f"left out {plan.left_out:,} file{'s' * (plan.left_out > 1)} of folders, neither picture nor payload by "
-            "suffix", err=True)
     done, failed = [], [{"file": error.filename, "error": message_of(error)} for error in plan.unlisted]
     for item in with_progress(plan.items, text):
         try:
@@ -176,8 +153,6 @@ def finish(
 
 
 def times_less(ratio: float) -> str:
-    """``403 times less than`` for a ratio of 403; ``not comparable with`` for 0, of a file of unknown size."""
-    if not ratio:
-        return "not comparable with"
+    """``403 times less than`` for a ratio of 403, ``2.0 times more than`` for one of 0.5."""
     factor = max(ratio, 1 / ratio)
     return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if ratio >= 1 else 'more'} than"

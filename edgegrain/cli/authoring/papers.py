@@ -13,7 +13,7 @@ import typer
 from codec_contract.errors import needs_extra
 from codec_contract.fit import Fit
 from edgegrain.cli import options
-from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
+from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_source, plan_jobs, refuse_sources
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report
 from edgegrain.cli.restore import restore_file
@@ -124,7 +124,7 @@ def models(json_output: options.JsonOption = False) -> None:
 
 def retouch(
     edited: Annotated[Path, typer.Argument(
-        parser=existing_file, help="The edited picture; - for standard input.")],
+        parser=existing_source, help="The edited picture; - for standard input.")],
     original: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept.")] = None,
     out: Annotated[str | None, typer.Option(

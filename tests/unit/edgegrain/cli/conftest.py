@@ -37,7 +37,7 @@ def write_payload(path: Path, **options: Any) -> Path:
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     """Let standard input have these bytes."""
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
 
 class Shell:

@@ -51,7 +51,6 @@ class TestBundles:
         assert out.startswith("tiny-64-lr16, version 1.0.0, every file verified\n") and f"MB in {folder}\n" in out
         rows = shell.json("bundles", "show", folder, "random-64-lr16")
         assert [row["id"] for row in rows] == ["tiny-64-lr16", "random-64-lr16"]
-        shell.fails("'edgegrain bundles show'", "info", folder, status=2)
         shell.fails("there is no bundle", "bundles", "show", tmp_path / "none")
 
     def test_naming_the_quality_keeps_payloads(self, shell: Shell, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import subprocess
 import sys
@@ -61,23 +59,9 @@ def test_version(shell: Shell, repository: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["comprss"], "No such command"), (["compress"], "Missing argument"), (["restore"], "Missing argument"),
-    (["compress", "--fit", "cover", "x"], "Invalid value for '--fit': 'cover' is not one of 'pad', 'stretch', 'crop'")])
+    (["compress", "--fit", "cover", "x"], "'cover' is not one of 'pad', 'stretch', 'crop'")])
 def test_wrong_usage_is_status_2(shell: Shell, arguments: list[str], said: str) -> None:
     assert "Usage" in shell.fails(said, *arguments, status=2)
-
-
-@pytest.mark.parametrize(("arguments", "stream", "status", "error"), [
-    (["--help"], "stdout", 1, "error: [Errno 28] No space left on device\n"), (["comprss"], "stderr", 2, ""),
-    (["bundles"], "stdout", 1, "error: [Errno 28] No space left on device: 'standard output'\n")])
-def test_a_stream_that_takes_nothing_is_no_crash(
-    arguments: list[str], stream: str, status: int, error: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(sys, stream, Full())
-    assert shell(*arguments) == (status, "", error)
 
 
 @pytest.mark.parametrize(("words", "found"), [

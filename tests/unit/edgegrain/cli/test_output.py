@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import typer
 from codec_contract.errors import BundleError, ServiceError
 from codec_contract.files import write_atomically
 from edgegrain.cli import output
-from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes, with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 
 
 def test_a_file_that_exists_is_reported_with_the_option_that_replaces_it(
@@ -34,11 +33,6 @@ def test_other_errors_are_reported_on_one_printable_line(
     with pytest.raises(typer.Exit) as stop, errors_to_exit_codes():
         raise error
     assert stop.value.exit_code == 1 and capsys.readouterr().err == f"error: {said}\n"
-
-
-def test_log_lines_are_printable() -> None:
-    record = logging.makeLogRecord({"msg": "the bundle in %s is left out", "args": ("a\x1b[31m\u202e",)})
-    assert PrintableFormatter().format(record) == r"the bundle in a\x1b[31m\u202e is left out"
 
 
 def test_long_work_says_where_it_is_without_a_terminal(

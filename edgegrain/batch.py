@@ -63,8 +63,6 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no announcement on stderr
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DEDUP_LOGS": "0",  # no dropped log lines
-    "RAY_COLOR_PREFIX": "0",
 }
 PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name, makes Ray use the loopback address on Linux too
@@ -338,17 +336,17 @@ def run_batch(
 
 
 @contextmanager
-def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bool = False) -> Iterator[None]:
+def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[None]:
     """Start a private Ray on this machine, on all cores unless ``cpus`` says fewer, or connect to a running cluster.
 
-    It ends with the block. ``show_logs`` copies the output of Ray's processes to stderr.
+    It ends with the block.
     """
     private = {} if address else PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in (QUIET | private).items():
         os.environ.setdefault(name, value)
     with needs_extra("ray", "working on Ray needs", ServiceError):
         import ray
-    options: dict[str, Any] = {"address": address, "log_to_driver": show_logs, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as stack:
         # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
         folder = stack.enter_context(tempfile.TemporaryDirectory(

@@ -27,7 +27,7 @@ def main() -> None:
 
     requests.readline()
     time.sleep(start)
-    send({"warm_up": [], "decoders": {}}, [])
+    send({"warm_up": []}, [])
     while line := requests.readline():
         batch = json.loads(line)
         blobs = [requests.read(length) for length in batch["lengths"]]

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -85,7 +84,7 @@ async def whole(chunks: Chunks) -> bytes:
 
 
 class _PartParser(MultiPartParser):
-    """A parser to which every part is a file, also without a file name."""
+    """A parser that notes the end of the form."""
 
     ended = False
     """The boundary after the last part has come; Starlette drops a part without it."""
@@ -93,17 +92,11 @@ class _PartParser(MultiPartParser):
     def on_end(self) -> None:
         self.ended = True
 
-    def on_headers_finished(self) -> None:
-        part = self._current_part
-        if part.content_disposition and b"filename" not in parse_options_header(part.content_disposition)[1]:
-            part.content_disposition += b'; filename=""'
-        super().on_headers_finished()
-
 
 async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) -> list[bytes]:
     """The parts of a multipart body, in order."""
     try:
-        parser = _PartParser(request.headers, chunks, max_files=most)
+        parser = _PartParser(request.headers, chunks, max_files=most, max_fields=most)
         parser.spool_max_size = most * (part_limit + PART_OVERHEAD) + 1  # in memory, which is limited, never on disk
         form = await parser.parse()
     except MultiPartException as error:
@@ -114,7 +107,8 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
         raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
                       ) from error
     try:
-        found = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        found = [await value.read() if isinstance(value, UploadFile) else value.encode()  # a text, without a file name
+                 for _, value in form.multi_items()]
     finally:
         await form.close()
     if not parser.ended:

@@ -4,7 +4,7 @@ A message is a line with a JSON object, and the byte strings whose lengths the o
 `multiprocessing`'s pipes this needs no pickle, so a compromised worker cannot run code in the service. The first
 message configures the engine; it is answered after the warm-up. Then follow batches:
 
-    {"folders": [...], ...}                           {"warm_up": [...], "decoders": {...}} or {"failed": MESSAGE}
+    {"folders": [...], ...}                           {"warm_up": [...]} or {"failed": MESSAGE}
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
         {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}, "ends": false}
         + one byte string per item
@@ -41,7 +41,7 @@ from edgegrain.service.observability import configure_logs
 from sdk.api import compress_within
 from sdk.codec import Codec, Measure
 from sdk.faces import DOMAIN, finder
-from sdk.open_bundle import FormChoice, RunningDecoder
+from sdk.open_bundle import FormChoice
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 
@@ -99,11 +99,6 @@ class Engine:
             codec = Codec(folder, device, threads, form=decoder_form)
             codec._open.open()
             self._codecs[codec.bundle.id] = codec
-
-    @property
-    def decoders(self) -> dict[str, RunningDecoder]:
-        """Bundle -> the decoder that restores its payloads."""
-        return {name: codec.running_decoder for name, codec in self._codecs.items()}
 
     def warm_up(self) -> list[tuple[str, str, int, float]]:
         """Compress and restore a picture with every bundle; returns verb, bundle, enlargement and seconds of each kind.
@@ -211,7 +206,7 @@ def main() -> int:
     except EdgegrainError as error:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
-    _send(answers, {"warm_up": warm_up, "decoders": {name: asdict(each) for name, each in engine.decoders.items()}})
+    _send(answers, {"warm_up": warm_up})
     while (message := _read(requests)) is not None:
         (batch, blobs), seconds = message, dict[str, float]()
         measure = partial(_measured, seconds)

@@ -6,16 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from codec_contract.bundle.find import HOW_TO_INSTALL
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
-from edge_encoder.preprocessing import RAISE_LIMIT
-from sdk.payload import NATIVE
 from sdk.remote import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
-ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAISE_LIMIT: "",
-          " or raise max_pixels (--max-megapixels)": "", HOW_TO_INSTALL: " and is not served here"}
-"""How the SDK advises, and how the service does, whose clients cannot raise limits."""
 
 
 class Kind(NamedTuple):
@@ -91,8 +85,6 @@ def wrong_parameter(parameter: str, detail: str) -> Problem:
 def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
     detail = " ".join(str(error).split())
-    for sdk_advice, advice in ADVICE.items():
-        detail = detail.replace(sdk_advice, advice)
     if isinstance(error, PayloadError):
         return Problem(INVALID_PAYLOAD, detail)
     if isinstance(error, ImageError):

@@ -6,7 +6,6 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -199,22 +198,10 @@ class Liveness(BaseModel):
     status: Literal["alive"]
 
 
-class DecoderDescription(BaseModel):
-    """A decoder that restores payloads; the log has the reason for it, whose paths are not for every client."""
-
-    file: str = Field(description="Its name in the bundle.")
-    precision: str = Field(description="Type that its convolutions compute in: float32, float16 or int8.")
-    ops: str = Field(description="fused, or plain.")
-    device: str = Field(description="cpu or cuda.")
-    provider: str = Field(description="Execution provider of ONNX Runtime.")
-    graphs: bool = Field(description="Batches are replayed as CUDA graphs.")
-
-
 class Readiness(BaseModel):
     """The answer of a service that is ready."""
 
     status: Literal["ready"]
-    decoders: dict[str, DecoderDescription] = Field(description="By bundle.")
 
 
 @health_router.head("/health/live", include_in_schema=False)
@@ -229,11 +216,10 @@ async def live() -> Liveness:
     "/health/ready", summary="Readiness", responses=problem_response(503, "Warming up, or shutting down"))
 async def ready(service: Service) -> Readiness:
     """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
-    has begun. Names the decoders that run."""
+    has begun."""
     if (problem := service.not_ready()) is not None:
         raise problem
-    return Readiness(status="ready", decoders={
-        bundle: DecoderDescription(**asdict(decoder)) for bundle, decoder in service.workers.decoders.items()})
+    return Readiness(status="ready")
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={

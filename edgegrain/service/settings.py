@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         "A connection is closed if it sends no complete request head in this time; more than the 60 s for which load "
         "balancers keep idle ones."))
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
-    worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
+    worker_timeout: float = Field(30, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
 
     max_picture_bytes: int = Field(32 << 20, ge=1, description="Largest body of /v1/compress.")

@@ -20,7 +20,6 @@ from edgegrain.service.engine import Message, pack
 from edgegrain.service.observability import ServiceMetrics, log
 from edgegrain.service.problems import problem_of, retry_later
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
-from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +30,6 @@ CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixel
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
 LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
-GRACE = 0.1
-"""Seconds between the deadline of a request, which is answered then, and the end of its worker."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's end and the next start; doubled while workers fail to start."""
 
@@ -49,7 +46,7 @@ class Workers:
         self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, COMMAND
         self._configuration = {"folders": folders, **settings.model_dump(include=CONFIGURED)}
         self._tasks: list[asyncio.Task[None]] = []
-        self._ready: dict[int, dict[str, RunningDecoder]] = {}
+        self._ready: set[int] = set()
         self._start_seconds = 0.0
         self._next_ready = 0.0  # loop time
         self._stopping = False
@@ -58,11 +55,6 @@ class Workers:
     def pids(self) -> list[int]:
         """Process ids of the workers that are ready."""
         return sorted(self._ready)
-
-    @property
-    def decoders(self) -> dict[str, RunningDecoder]:
-        """Bundle -> the decoder that a ready worker runs; all workers run the same ones."""
-        return next(iter(self._ready.values()), {})
 
     def ready_in(self) -> float:
         """Expected seconds until a worker is ready; 0 while one is."""
@@ -87,15 +79,15 @@ class Workers:
             self._next_ready = begin + self._start_seconds
             try:
                 async with self._process() as process:
-                    decoders = await self._configure(process)
+                    await self._configure(process)
                     self._start_seconds = loop.time() - begin
                     log(logger, logging.INFO, "worker ready", worker_pid=process.pid,
                         seconds=round(self._start_seconds, 3))
-                    self._ready[process.pid] = decoders
+                    self._ready.add(process.pid)
                     try:
                         reason = await self._feed(process)
                     finally:
-                        del self._ready[process.pid]
+                        self._ready.remove(process.pid)
             except Exception as error:  # whatever a worker answers, another one is started
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
@@ -124,14 +116,13 @@ class Workers:
                     process.kill()
             await process.communicate()  # drains and closes the pipes
 
-    async def _configure(self, process: asyncio.subprocess.Process) -> dict[str, RunningDecoder]:
-        """Configure a new process and wait until it is ready; returns its decoders."""
+    async def _configure(self, process: asyncio.subprocess.Process) -> None:
+        """Configure a new process and wait until it is ready."""
         fields, _ = await _exchange(process, self._configuration, [], self._settings.start_timeout)
         if "failed" in fields:
             raise ServiceError(str(fields["failed"]))
         for verb, bundle, enlargement, seconds in fields["warm_up"]:
             self._batcher.note(BatchKey(verb, bundle, enlargement=enlargement), seconds)
-        return {bundle: RunningDecoder(**described) for bundle, described in fields["decoders"].items()}
 
     async def _feed(self, process: asyncio.subprocess.Process) -> str:
         """Give batches to a worker until it is lost; returns the reason."""
@@ -144,8 +135,11 @@ class Workers:
                 if not taking.done():
                     return "it died while it was idle"
                 jobs, began = taking.result(), loop.time()
+                key = jobs[0].key
+                batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
                 try:
-                    fields, blobs = await self._run(process, jobs)
+                    fields, blobs = await _exchange(
+                        process, batch, [job.data for job in jobs], self._settings.worker_timeout)
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
                     lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
@@ -154,7 +148,7 @@ class Workers:
                         job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
-                self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], fields["seconds"])
+                self._metrics.note_batch(key.verb, [began - job.queued for job in jobs], fields["seconds"])
                 for job, failure, blob in zip(jobs, fields["outcomes"], blobs, strict=True):
                     job.settle(Done(blob, fields["seconds"]) if failure is None else problem_of(
                         getattr(errors, failure["error"], ServiceError)(failure["message"])))
@@ -164,15 +158,6 @@ class Workers:
             died.cancel()
             if taking is not None:
                 taking.cancel()
-
-    async def _run(self, process: asyncio.subprocess.Process, jobs: Sequence[Job]) -> Message:
-        """A worker's answer to a batch."""
-        key = jobs[0].key
-        batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
-        # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
-        late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
-        limit = min(self._settings.worker_timeout, max(late, self._start_seconds))
-        return await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
 
 
 def environment() -> dict[str, str]:

@@ -31,7 +31,8 @@ def test_a_form_is_served(tmp_path: Path) -> None:
     for form in ("auto", "fused"):
         engine = Engine([folder], threads=1, batch_sizes=(1, 2), decoder_form=form)  # type: ignore[arg-type]
         engine.warm_up()
-        made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2)))
+        pictures = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2)
+        made.append((engine._codecs[BUNDLE].running_decoder.file, pictures))
     assert [file for file, _ in made] == ["decoder.onnx", "decoder_cuda.onnx"]
     for default, cuda in zip(made[0][1], made[1][1], strict=True):
         np.testing.assert_array_equal(pixels(cuda), pixels(default))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codec_contract.bundle.manifest import load_manifest
-from tests.payload_bytes import sealed, version_1
-from tests.service_harness import PAYLOAD, SOON, LiveService, raw_payloads
+from tests.service_harness import SOON, LiveService
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of schemathesis' own imports
@@ -65,18 +62,6 @@ def assert_refused_or_done(answer: httpx.Response) -> None:
 def test_any_body(client: httpx.Client, body: bytes, path: str) -> None:
     kind = {"Content-Type": "application/octet-stream"}
     assert client.post(path, content=body, headers=kind).status_code in (400, 422)
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_change_of_a_payload(client: httpx.Client, tiny_bundle: Path, data: st.DataObject) -> None:
-    content = bytearray(raw_payloads(tiny_bundle, 1)[0][:-3])
-    if data.draw(st.booleans()):
-        content = bytearray(version_1(raw_payloads(tiny_bundle, 1)[0], load_manifest(tiny_bundle).lr_contract_id)[:-4])
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, 20))] = data.draw(st.integers(0, 255))
-    forged = sealed(bytes(content))
-    assert_refused_or_done(client.post("/v1/restore", content=forged, headers=PAYLOAD))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

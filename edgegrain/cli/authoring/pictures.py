@@ -13,8 +13,6 @@ from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures import MAX_SIDES
 
-_LISTED = 10
-
 pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Store training pictures for edgegrain train.")
 
 
@@ -63,15 +61,10 @@ def pack(
                                   limit=round(limit_mb * 1e6), quality=None if lossless else quality,
                                   read=faces if align else read_square, force=force, report=show)
     finally:  # also where none is left
-        _list_left_out(faces.without_face, "without a face")
-        _list_left_out(faces.too_small, f"whose face has a square of fewer than {side} pixels")
+        if faces.without_face or faces.too_small:
+            say(f"left out {len(faces.without_face)} pictures without a face, and {len(faces.too_small)} whose face "
+                f"has a square of fewer than {side} pixels; --json lists them", err=True)
     size = sum(path.stat().st_size for path in shards)
     report({"shards": shards, "bytes": size, "without_face": sorted(map(printable_name, faces.without_face)),
             "too_small": sorted(map(printable_name, faces.too_small))},
            f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}", as_json=json_output)
-
-
-def _list_left_out(names: list[str], why: str) -> None:
-    if names:
-        some = ", ".join(sorted(names)[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-        say(f"Left out {len(names)} picture{'s' * (len(names) > 1)} {why}: {some}", err=True)

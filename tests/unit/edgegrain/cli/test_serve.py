@@ -79,6 +79,6 @@ def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypat
     shell.ok("compress", picture, "--remote", "http://host/v1/", "--fit", "crop", "--bundle", "x")
     connect.assert_called_once_with("http://host", token="secret")
     connect.return_value.compress.assert_called_once_with(
-        picture, "crop", bundle="x", background=(255, 255, 255), max_pixels=MAX_PHOTO_PIXELS, align=True,
+        picture, "crop", bundle="x", max_pixels=MAX_PHOTO_PIXELS, align=True,
         require_face=False, quality=None, max_bytes=None)
     assert picture.with_suffix(".grain").read_bytes() == payload

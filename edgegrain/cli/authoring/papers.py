@@ -38,8 +38,6 @@ def convert(
     domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
     reduction: Annotated[Reduction | None, typer.Option(
         help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")] = None,
-    formats: Annotated[str, typer.Option(
-        help="Formats of the bundle's encoder, comma-separated: tflite, coreml, onnx.")] = "onnx",
     force: options.ForceOption = False,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -74,15 +72,12 @@ def convert(
     refuse_options({"--domain": domain is not None and source != "glean"}, f"{source} has one domain")
     refuse_options({"--reduction": reduction and source not in ("glean", "gcfsr")},
                    f"{source} has an encoder of its own, or none")
-    refuse_options({"--formats": formats != "onnx" and source.startswith("stylegan2")},
-                   f"{source} makes no bundle, so no encoder")
     with needs_extra("export", "converting needs"):
         from edgegrain.papers.convert import ConversionOptions
         from edgegrain.papers.convert import convert as convert_files
-        from export.encoder import parse_formats
 
     done = convert_files(source, files, out, ConversionOptions(
-        lr, domain or "faces", parse_formats(formats), force, reduction or "bicubic"))
+        lr, domain or "faces", force, reduction or "bicubic"))
     report(asdict(done), *_lines(done), as_json=json_output)
 
 

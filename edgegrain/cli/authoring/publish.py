@@ -135,11 +135,6 @@ def run(
 def card(
     bundle: Annotated[str, typer.Argument(help="Name or folder of the bundle.")],
     evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON summary of edgegrain evaluate.")],
-    control: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False,
-        help="JSON summary of the control without invertible encoder (trained with --set correction=false).")] = None,
-    invertible: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="JSON summary of the control without generator.")] = None,
 ) -> None:
     """Enter an evaluation into a bundle's manifest and model card.
 
@@ -151,9 +146,7 @@ def card(
         from edgegrain.publishing.model_card import enter_evaluation
         from export.bundle.writer import writable_bundle
 
-    controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
-    say(*enter_evaluation(writable_bundle(bundle).folder, evaluation,
-                          {name: path for name, path in controls.items() if path is not None}).splitlines())
+    say(*enter_evaluation(writable_bundle(bundle).folder, evaluation).splitlines())
 
 
 @publish.command()

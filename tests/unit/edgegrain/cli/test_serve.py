@@ -30,12 +30,10 @@ def test_options_win_over_the_environment(
 ) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_PORT", "1000")
     monkeypatch.setenv("EDGEGRAIN_SERVE_QUEUE_SIZE", "7")
-    shell.ok("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--deadline", "0.5")
+    shell.ok("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--threads", 3)
     (settings,) = served
     assert (settings.port, settings.queue_size, settings.bundles) == (2000, 7, ("a", "b"))
-    assert (settings.deadline, settings.workers, settings.host) == (0.5, 1, "127.0.0.1")
-    shell.ok("serve", "--queue-size", 5, "--threads", 3)
-    assert (served[1].queue_size, served[1].threads) == (5, 3)
+    assert (settings.threads, settings.workers, settings.host) == (3, 1, "127.0.0.1")
 
 
 def test_show_settings_hides_tokens(served: list[Settings], shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

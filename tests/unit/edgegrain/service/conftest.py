@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgegrain.service.observability import PACKAGES, JsonFormatter
+from edgegrain.service.observability import JsonFormatter
 from tests.service_harness import SOON, LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -47,8 +47,7 @@ def logs_end_with_the_test() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
-    for package in PACKAGES:
-        logging.getLogger(package).setLevel(logging.NOTSET)
+    logging.getLogger("edgegrain").setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, JsonFormatter):
             root.removeHandler(handler)

@@ -162,10 +162,7 @@ def test_a_folder_is_refused_before_the_work(shell: Shell, tmp_path: Path, name:
     (["grain", "--domain", "cats"], 2, "grain has one domain"),
     (["irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
     (["esrgan"], 2, "esrgan"),
-    (["irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
-    (["irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
     (["irn", "{file}"], 1, "irn is converted from one file, got 2"),
-    (["stylegan2-nvidia", "--formats", "tflite"], 2, "stylegan2-nvidia makes no bundle, so no encoder"),
 ])
 def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status: int,
                      message: str) -> None:

@@ -140,7 +140,7 @@ def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell
     shell.fails("is not a checkpoint of a training run", "run", tmp_path / "empty", "--out", tmp_path / "bundle")
 
 
-def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shell) -> None:
+def test_a_card_gets_the_evaluation(tmp_path: Path, shell: Shell) -> None:
     bundle = write_tiny_bundle(tmp_path)
     refresh_manifest(bundle, training={"data": {"cat": 3}, "pictures_seen": 7, "pictures_in_set": 3}, domain="cats")
     before = load_manifest(bundle)
@@ -149,12 +149,12 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
     for name, identity in (("own", before.id), ("box", "box")):
         (tmp_path / f"{name}.json").write_text(json.dumps({
             "bundle": {"id": identity}, "pictures": pictures, "means": {identity: scores}, "versions": {}}))
-    out = shell.ok("card", bundle, "--evaluation", tmp_path / "own.json", "--control", tmp_path / "box.json")
+    out = shell.ok("card", bundle, "--evaluation", tmp_path / "own.json")
     row = "| 571 | 25.46 | 0.705 | 0.144 | 0.313 |"
-    assert f"| this bundle {row}" in out and f"| control: box mean, invertible decoder {row}" in out
+    assert f"| this bundle {row}" in out
     after = load_manifest(bundle)
     assert after.open_file("README.md").decode() == out
-    assert list(after.evaluation["methods"]) == ["this bundle", "control: box mean, invertible decoder"]
+    assert list(after.evaluation["methods"]) == ["this bundle"]
     assert after.lr_contract_id == before.lr_contract_id
     shell.fails("the evaluation is of box", "card", bundle, "--evaluation", tmp_path / "box.json")
     (tmp_path / "own.json").write_text("no JSON")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import BundleError
-from edgegrain.cli.options import JsonOption, Quality, refuse_options
+from edgegrain.cli.options import JsonOption, Quality
 from edgegrain.cli.output import report, say
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 @bundles.callback()
 def _list(context: typer.Context, verify: VerifyOption = False, json_output: JsonOption = False) -> None:
     """List the installed bundles, and those downloaded from the Hugging Face Hub."""
-    if (subcommand := context.invoked_subcommand) is not None:
-        refuse_options({"--verify": verify, "--json": json_output},
-                       f"write it after {subcommand}, or leave it out if {subcommand} does not take it")
+    if context.invoked_subcommand is not None:
         return
     import sdk
     from codec_contract.bundle.find import bundle_roots, installed_bundles

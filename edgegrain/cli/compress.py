@@ -25,16 +25,8 @@ if TYPE_CHECKING:
     import sdk
 
 
-def existing_picture(text: str) -> Path:
-    """The parser of arguments that name pictures and their folders, or `STDIN`."""
-    path = files.existing_source(text)
-    if path.suffix.lower() == PAYLOAD_SUFFIX and not path.is_dir():
-        raise typer.BadParameter(f"{path} is a payload; to restore its picture: edgegrain restore {path}")
-    return path
-
-
 PicturesArgument = Annotated[list[Path], typer.Argument(
-    parser=existing_picture, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
+    parser=files.existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
     "for standard input.")]
 
 

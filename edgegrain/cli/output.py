@@ -81,33 +81,25 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; without a terminal a line every `SILENCE` seconds and, unless it is transient, at the end.
+    """A bar on stderr; without a terminal a line every `SILENCE` seconds.
 
     Yields a function of the finished part, 0...1, and a line of text. Only the first process shows anything.
     """
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    if console.is_terminal or not is_first_process():
-        with Progress(console=console, transient=transient, disable=not is_first_process()) as bar:
-            task = bar.add_task(text, total=1.0)
-            yield lambda part, line=None: bar.update(task, completed=part, description=line)
-        return
-    last, written = "", time.monotonic()
+    console, written, first = Console(stderr=True), time.monotonic(), is_first_process()
 
-    def write(part: float, line: str | None = None) -> None:
-        nonlocal last, written
-        last = f"{line or text}: {part:.0%}"
-        if time.monotonic() - written >= SILENCE:
-            say(last, err=True)
-            last, written = "", time.monotonic()
+    def show(part: float, line: str | None = None) -> None:
+        nonlocal written
+        bar.update(task, completed=part, description=line)
+        if first and bar.disable and time.monotonic() - written >= SILENCE:
+            say(f"{line or text}: {part:.0%}", err=True)
+            written = time.monotonic()
 
-    try:
-        yield write
-    finally:
-        if last and not transient:
-            say(last, err=True)
+    with Progress(console=console, transient=transient, disable=not (first and console.is_terminal)) as bar:
+        task = bar.add_task(text, total=1.0)
+        yield show
 
 
 def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:

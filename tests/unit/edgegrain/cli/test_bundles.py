@@ -75,11 +75,6 @@ class TestBundles:
         assert f"  LR contracts of further rates: {first}, {second}\n" in shown
         shell.fails("has no rate of step 9", "bundles", "quality", folder, "tiny", "--step", 9)
 
-    @pytest.mark.parametrize("subcommand", ["show", "quality"])
-    def test_an_option_before_a_subcommand_is_refused(self, shell: Shell, subcommand: str) -> None:
-        shell.fails(f"for --verify, --json: write it after {subcommand}",
-                    "bundles", "--verify", "--json", subcommand, "faces", status=2)
-
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
         assert shell.ok("bundles") == f"no bundles are installed (looked in {tmp_path})\n"

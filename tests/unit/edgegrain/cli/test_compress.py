@@ -202,11 +202,6 @@ class TestCompress:
         status, out, _ = shell("compress", locked, "--json")
         assert status == 1 and [row["file"] for row in json.loads(out)["failed"]] == [str(locked)]
 
-    @pytest.mark.parametrize("command", ["compress", "faces"])
-    def test_a_payload_is_to_be_restored(self, shell: Shell, tmp_path: Path, command: str) -> None:
-        path = write_payload(tmp_path / "me.grain")
-        shell.fails(f"is a payload; to restore its picture: edgegrain restore {path}", command, path, status=2)
-
     def test_a_full_disk_names_the_file_that_was_written(
             self, shell: Shell, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))

@@ -45,8 +45,6 @@ from sdk.inputs import BATCH, read_restore_source
 from sdk.payload import Payload, Scene
 from server_decoder.decoder_session import Device
 
-CHUNK = 1000
-"""Names whose results are looked up together."""
 THREADS = 16
 """Files that a worker reads or writes at once; requests to object stores are slow and need no processor time."""
 MAX_BYTES = 1 << 28
@@ -141,14 +139,14 @@ def pending_batches(
         part.fail(folder, error)
         count(part)
 
-    names = candidates(source.names(report), plan.verb, plan.inner)
-    while chunk := list(itertools.islice(names, CHUNK)):
-        done = set() if plan.force else target.present([plan.result(name) for name in chunk])
-        waiting += (name for name in chunk if plan.result(name) not in done)
-        count(Tally(skipped=sum(plan.result(name) in done for name in chunk)))
-        while len(waiting) >= plan.batch_size:
-            yield waiting[:plan.batch_size]
-            del waiting[:plan.batch_size]
+    for name in candidates(source.names(report), plan.verb, plan.inner):
+        if not plan.force and target.has(plan.result(name)):
+            count(Tally(skipped=1))
+            continue
+        waiting.append(name)
+        if len(waiting) == plan.batch_size:
+            yield waiting
+            waiting = []
     if waiting:
         yield waiting
 

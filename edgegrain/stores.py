@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -45,7 +45,7 @@ class Store:
         if isinstance(self.system, LocalFileSystem):
             self.place = self.root = os.path.realpath(self.root)
             self.folder = Path(self.root)
-        self._listed: tuple[str, frozenset[str]] | None = None  # the folder that `present` has listed last
+        self._listed: tuple[str, frozenset[str]] | None = None  # the folder that `has` has listed last
 
     def names(self, report: Callable[[str, Exception], None]) -> Iterator[str]:
         """List the files at any depth, folder by folder, except names that begin with a dot.
@@ -75,9 +75,16 @@ class Store:
             return None
         return "" if inner == "." else inner
 
-    def present(self, names: Sequence[str]) -> set[str]:
-        """The subset of these names that exist."""
-        return {name for name in names if posixpath.basename(name) in self._files_in(posixpath.dirname(name))}
+    def has(self, name: str) -> bool:
+        """True if a file of this name exists; each folder is listed once, as names come folder by folder."""
+        folder = posixpath.dirname(name)
+        if self._listed is None or self._listed[0] != folder:
+            try:
+                entries = self._entries(folder)
+            except FileNotFoundError:
+                entries = []
+            self._listed = folder, frozenset(name for name, is_folder in entries if not is_folder)
+        return posixpath.basename(name) in self._listed[1]
 
     def read(self, name: str, count: int) -> bytes:
         """Up to ``count`` bytes of a file."""
@@ -111,15 +118,6 @@ class Store:
                 yield
             finally:
                 shutil.rmtree(self.folder / STAGING, ignore_errors=True)
-
-    def _files_in(self, folder: str) -> frozenset[str]:  # one listing per folder instead of one request per name
-        if self._listed is None or self._listed[0] != folder:
-            try:
-                entries = self._entries(folder)
-            except FileNotFoundError:
-                entries = []
-            self._listed = folder, frozenset(name for name, is_folder in entries if not is_folder)
-        return self._listed[1]
 
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """(name, True for a folder) of each entry of a folder."""

@@ -90,7 +90,6 @@ def batch(
         "compress": {"--format": file_format != "png", "--size": size != "original", "--strength": strength is not None,
                      "--no-mark": not mark}}
     refuse_options(foreign[verb], f"{doing} does not take it; leave it out")
-    refuse_options({"--gpus": gpus != 1 and device != "cuda"}, "is for --device cuda")
     found = bundles_for(bundle, quality, max_bytes)
     if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
         found += [each for each in installed_manifests() if each.domain == found[0].domain and each.id != found[0].id]

@@ -139,8 +139,6 @@ def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Pa
             if any(bundle.qualities):
                 yield (f"  quality {', '.join(filter(None, bundle.qualities))}"
                        + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else ""))
-            if further := [contract[:8] for contract in bundle.lr_contract_ids[1:]]:
-                yield f"  LR contracts of further rates: {', '.join(further)}"
             if len(bundle.sides) > 1:
                 yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
             yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())

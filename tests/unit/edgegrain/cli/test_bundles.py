@@ -71,8 +71,6 @@ class TestBundles:
         assert [rate.quality for rate in verify_bundle(folder).rates] == ["small", None, "tiny"]
         shown = shell.ok("bundles", "show", folder)
         assert "  quality small, tiny; 3 rates\n" in shown
-        _, first, second = (rate.prefix for rate in load_manifest(folder).rates)
-        assert f"  LR contracts of further rates: {first}, {second}\n" in shown
         shell.fails("has no rate of step 9", "bundles", "quality", folder, "tiny", "--step", 9)
 
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

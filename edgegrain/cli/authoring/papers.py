@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,9 +15,6 @@ from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_source, plan_
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report
 from edgegrain.cli.restore import restore_file
-
-if TYPE_CHECKING:
-    from edgegrain.papers.convert import ConversionReport
 
 Source = Literal["grain", "irn", "irn-plus", "glean", "gcfsr", "stylegan2-nvidia", "stylegan2-rosinality"]
 """Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
@@ -78,20 +73,10 @@ def convert(
 
     done = convert_files(source, files, out, ConversionOptions(
         lr, domain or "faces", force, reduction or "bicubic"))
-    report(asdict(done), *_lines(done), as_json=json_output)
-
-
-def _lines(report: ConversionReport) -> Iterator[str]:
-    networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
-    yield f"{report.path}: {report.source}, parameters: {networks}"
-    for tensor_map in report.files:
-        parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
-        yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, into "
-               f"{', '.join(f'{name} ({count})' for name, count in parts.items())}")
-        for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
-            yield from (f"    {what}: {count} tensors: {why}" for why, count in Counter(reasons.values()).items())
-    if (found := report.decoder_beside_torch) is not None:
-        yield f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}"
+    networks = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
+    found = done.decoder_beside_torch
+    report(asdict(done), f"{done.path}: {done.source}, parameters: {networks}", *([] if found is None else [
+        f"the exported decoder differs from torch by at most {found.largest_difference:.1e}"]), as_json=json_output)
 
 
 def models(json_output: options.JsonOption = False) -> None:

@@ -322,8 +322,8 @@ def run_batch(
 
         batches = pending_batches(plan, source, target, count)
         if (first := next(batches, None)) is not None:
-            stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
-            workers = workers or cluster_cores()
+            found = stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
+            workers = workers or found
             if ray_address is None:
                 plan = replace(plan, threads=max(1, cores // workers))
             for part in tallies(plan, itertools.chain([first], batches), workers, gpus):
@@ -334,10 +334,10 @@ def run_batch(
 
 
 @contextmanager
-def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[None]:
+def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[int]:
     """Start a private Ray on this machine, on all cores unless ``cpus`` says fewer, or connect to a running cluster.
 
-    It ends with the block.
+    Yields the number of its cores; it ends with the block.
     """
     private = {} if address else PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in (QUIET | private).items():
@@ -365,11 +365,4 @@ def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[N
                     continue
                 where = "did not start on this machine" if address is None else f"cannot be reached at {address!r}"
                 raise ServiceError(f"Ray {where}: {' '.join(str(error).split())}") from error
-        yield
-
-
-def cluster_cores() -> int:
-    """Number of cores of the Ray cluster, at least 1."""
-    import ray
-
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -171,7 +171,7 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, status, sent, start = str(uuid.uuid4()), 0, 0, time.perf_counter()
+        request_id, status, start = str(uuid.uuid4()), 0, time.perf_counter()
 
         async def noted() -> Message:
             message = await receive()
@@ -179,15 +179,13 @@ class Requests:
             return message
 
         async def observed(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
-            elif message["type"] == "http.response.body":
-                sent += len(message.get("body", b""))
             await send(message)
 
         request = Request(scope, noted)
@@ -213,7 +211,7 @@ class Requests:
             metrics.request_seconds.labels(route).observe(seconds)
             quiet = route.startswith(("/health", "/metrics"))
             log(logger, logging.DEBUG if quiet else logging.INFO, "request", request_id=request_id, method=method,
-                route=route, status=status or 500, seconds=round(seconds, 6), bytes_sent=sent,
+                route=route, status=status or 500, seconds=round(seconds, 6),
                 problem=getattr(request.state, "problem", None))
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -50,7 +49,6 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
 RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
-_COLOUR = "^[0-9a-fA-F]{6}$"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
 _FACES = {"schema": {
@@ -99,7 +97,7 @@ class CompressParameters(BaseModel):
     faces: FacesChoice = Field("largest", description=(
         "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."))
     background: str = Field(
-        "ffffff", json_schema_extra={"pattern": _COLOUR}, description="Colour behind transparent pixels, as rrggbb.")
+        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
     quality: Quality | None = Field(None, description=(
         "A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the "
@@ -192,34 +190,22 @@ async def compress(
                     headers=_answer_headers(done, bundle.id))
 
 
-class Liveness(BaseModel):
-    """The answer of a process that runs."""
-
-    status: Literal["alive"]
-
-
-class Readiness(BaseModel):
-    """The answer of a service that is ready."""
-
-    status: Literal["ready"]
-
-
 @health_router.head("/health/live", include_in_schema=False)
 @health_router.get("/health/live", summary="Liveness")
-async def live() -> Liveness:
+async def live() -> dict[str, str]:
     """200 while the process runs; restart the container if it stops answering."""
-    return Liveness(status="alive")
+    return {"status": "alive"}
 
 
 @health_router.head("/health/ready", include_in_schema=False)
 @health_router.get(
     "/health/ready", summary="Readiness", responses=problem_response(503, "Warming up, or shutting down"))
-async def ready(service: Service) -> Readiness:
+async def ready(service: Service) -> dict[str, str]:
     """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
     has begun."""
     if (problem := service.not_ready()) is not None:
         raise problem
-    return Readiness(status="ready")
+    return {"status": "ready"}
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={
@@ -244,8 +230,6 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
     given = parameters.model_dump(exclude_defaults=True).keys()
     if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
         raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
-    if not re.fullmatch(_COLOUR, parameters.background):
-        raise wrong_parameter("background", "a colour is six hexadecimal digits without #, such as ffffff")
     red, green, blue = bytes.fromhex(parameters.background)
     return CompressOptions(
         parameters.fit, (red, green, blue), parameters.align, parameters.require_face, parameters.faces,

@@ -149,7 +149,7 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from edgegrain.evaluation.report import measured_details, table, table_columns
+    from edgegrain.evaluation.report import table, table_columns
     from edgegrain.metrics.score_names import MEANS, NOTE, photographs_in_words
 
     bundle, pictures = summary["bundle"], summary["pictures"]
@@ -159,24 +159,17 @@ def _print_table(summary: Mapping[str, Any]) -> None:
         console.width = 160
     side = summary["size"]
     folder = printable(pictures["folder"])
-    headings = (f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {folder}", "Details")
-    for heading, titles in zip(headings, (MEANS, measured_details(summary)), strict=True):
-        if not titles:
-            continue
-        grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
-                     title=escape(heading))
-        for column in table_columns(summary, titles):
-            grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
-                            no_wrap=not column.startswith("KID"))
-        for row in table(summary, titles):
-            if row.rule:
-                grid.add_row()
-            grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
-        console.print(grid)
+    grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
+                 title=escape(f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {folder}"))
+    for column in table_columns(summary, MEANS):
+        grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
+                        no_wrap=not column.startswith("KID"))
+    for row in table(summary, MEANS):
+        if row.rule:
+            grid.add_row()
+        grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
+    console.print(grid)
     if summary["training_losses"]:
         console.print(NOTE + ".", style="dim")
     if "photographs" in summary:
         console.print(photographs_in_words(summary["photographs"]))
-    if summary["baselines"] != "none":
-        console.print("Classical codecs may use at most the bytes of each payload. KID with its 95 % interval.",
-                      style="dim")

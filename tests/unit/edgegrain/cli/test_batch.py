@@ -56,12 +56,11 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
         yield from map(Worker(plan).work, batches)
 
     @contextmanager
-    def no_cluster(address: str | None, *, cpus: float) -> Iterator[None]:
-        yield
+    def no_cluster(address: str | None, *, cpus: float) -> Iterator[int]:
+        yield 1
 
     monkeypatch.setattr(batch, "tallies", tallies)
     monkeypatch.setattr(batch, "ray_cluster", no_cluster)
-    monkeypatch.setattr(batch, "cluster_cores", lambda: 1)
     return started
 
 

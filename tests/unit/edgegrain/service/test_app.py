@@ -191,7 +191,6 @@ class TestCompress:
                        "unsupported-media-type")
         answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=image)
         assert_problem(answer, 422, "invalid-parameter")
-        assert "without #" in answer.json()["detail"]
 
     def test_a_picture_that_takes_too_long(self, tiny_bundle: Path) -> None:
         png = file_of(np.zeros((64, 64), np.uint8))

@@ -41,10 +41,7 @@ class Plan(Generic[Item]):
 
 
 def existing_source(text: str) -> Path:
-    """The parser of arguments that name existing files and folders, or `STDIN`.
-
-    typer's ``exists=True, allow_dash=True`` refuses ``-`` of the type `Path`.
-    """
+    """The parser of arguments that name existing files and folders, or `STDIN`, which typer's own refuses."""
     path = Path(text)
     if path != STDIN and not path.exists():
         raise typer.BadParameter(f"path '{path}' does not exist.")

@@ -61,8 +61,7 @@ TokenOption = Annotated[str | None, typer.Option(
 
 
 def max_pixels_of(megapixels: float | None, default: int = MAX_PIXELS) -> int:
-    """The limit for restored pictures that ``--max-megapixels`` sets; for pictures that are read, pass
-    `MAX_PHOTO_PIXELS`."""
+    """The limit in pixels that ``--max-megapixels`` sets."""
     return default if megapixels is None else int(megapixels * 1e6)
 
 

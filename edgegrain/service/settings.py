@@ -30,12 +30,6 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 """A list, separated by commas."""
 
 
-def _ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if not sizes or sizes[0] != 1 or any(low >= high for low, high in zip(sizes, sizes[1:], strict=False)):
-        raise ValueError("batch sizes start with 1 and ascend, for instance 1,2,4,8")
-    return sizes
-
-
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
     named = tuple(name.upper() for name in formats)
     if not set(named) <= set(FORMATS):
@@ -71,8 +65,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     threads: int | None = Field(
         None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")
-    batch_sizes: Annotated[Listed[Annotated[int, Field(ge=1, le=1024)]], AfterValidator(_ascending)] = (
-        Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))
+    batch_sizes: Annotated[
+        Listed[Annotated[int, Field(ge=1, le=1024)]], AfterValidator(lambda sizes: tuple(sorted({1, *sizes})))
+    ] = Field((1, 2, 4, 8), description="Batch sizes, besides 1; on CUDA each is warmed up at the start.")
 
     queue_size: int = Field(
         128, ge=1, le=100_000, description="Most payloads that wait to be restored; more are refused with 503.")

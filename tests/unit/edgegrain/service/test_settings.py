@@ -12,7 +12,7 @@ TOKEN = "0123456789abcdef"
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"BUNDLES": "faces, my-bundle/", "BATCH_SIZES": "1,3,9", "PORT": "0", "DEADLINE": "2.5",
+    for name, value in {"BUNDLES": "faces, my-bundle/", "BATCH_SIZES": "9,3", "PORT": "0", "DEADLINE": "2.5",
                         "TOKENS": f"{TOKEN},{TOKEN}2", "DOCS": "true", "CORS_ORIGINS": ""}.items():
         monkeypatch.setenv(f"EDGEGRAIN_SERVE_{name}", value)
     settings = Settings()
@@ -28,7 +28,7 @@ def test_secrets_are_not_printed() -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    {"port": 70000}, {"batch_sizes": "2,4"}, {"batch_sizes": "1,4,2"}, {"batch_sizes": ""}, {"bundles": ""},
+    {"port": 70000}, {"batch_sizes": "0,4"}, {"batch_sizes": ""}, {"bundles": ""},
     {"tokens": "short"}, {"tokens": "with space in the middle"}, {"tokens": ","}, {"tokens": " ,"}, {"tokens": "  "},
     {"workers": 0}, {"deadline": 0}, {"device": "npu"}, {"prot": 1}, {"threads": 2**31}, {"decoder_form": "cuda"},
     {"formats": "jpeg,eps"}])

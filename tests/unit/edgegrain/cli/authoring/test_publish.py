@@ -127,7 +127,6 @@ def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Pa
     complete = "run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path
     for option, value in (("--id", "x"), ("--if-better", tmp_path), ("--storage", "compact")):
         assert "--trained-only" in shell.fails(option, *complete, "--trained-only", option, value, status=2)
-    shell.fails("--if-better", *complete, "--weights", tmp_path, status=2)
 
 
 def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell: Shell) -> None:

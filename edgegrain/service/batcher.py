@@ -70,14 +70,13 @@ Answer = Done | Problem
 
 @dataclass(eq=False)
 class Job:
-    """A picture or payload in a queue; times are those of the loop, set when it is queued."""
+    """A picture or payload in a queue, since the loop's time ``queued``."""
 
     key: BatchKey
     data: bytes
     options: RestoreOptions | CompressOptions
     pixels: int  # of its result, which bound the memory of a batch
     queued: float = 0.0
-    deadline: float = 0.0
     answer: asyncio.Future[Answer] = field(  # cancelled when the request has ended
         default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -150,7 +149,7 @@ class Batcher:
             others = [self._served[other] for other, queue in self._queues.items() if queue]
             self._served[verb] = max([self._served[verb], *others])
         for job in jobs:
-            job.queued, job.deadline = now, now + self._settings.deadline
+            job.queued = now
             self._queues[verb][job] = None
         self._changed.set()
 

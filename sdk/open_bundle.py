@@ -31,7 +31,7 @@ from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
-from server_decoder.decoder_session import STEP, DecoderSession, Device, require_provider
+from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8
 
@@ -119,6 +119,7 @@ class OpenBundle:
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
+        self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)
         self._opening = threading.Lock()
         self._tables: dict[str, CoderTables] = {}
@@ -174,7 +175,7 @@ class OpenBundle:
                 held = default_form(self.manifest).file
                 session = DecoderSession(
                     self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
-                    step=step,
+                    step=step, cuda=CudaOptions(graphs=self.graphs),
                     weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None)
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)

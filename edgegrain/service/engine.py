@@ -10,7 +10,8 @@ message configures the engine; it is answered after the warm-up. Then follow bat
         + one byte string per item
 
 After an error of CUDA such as an illegal address, every later call of the process fails. So on device ``"cuda"`` an
-answer with a failure of the device has ``"ends": true``, and the process ends with status 1.
+answer with a failure of the device has ``"ends": true``, and the process ends with status 1. As replaying a CUDA graph
+may be what fails, the service configures the workers that it starts from then on with ``graphs=False``.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Engine:
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
         batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
         max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto", formats: Sequence[str] = FORMATS,
+        graphs: bool = True,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
         self._sizes = tuple(batch_sizes)
@@ -97,6 +99,7 @@ class Engine:
         self._codecs: dict[str, Codec] = {}
         for folder in folders:
             codec = Codec(folder, device, threads, form=decoder_form)
+            codec._open.graphs = graphs
             codec._open.open()
             self._codecs[codec.bundle.id] = codec
 

@@ -153,7 +153,8 @@ class Workers:
                     job.settle(Done(blob, fields["seconds"]) if failure is None else problem_of(
                         getattr(errors, failure["error"], ServiceError)(failure["message"])))
                 if fields["ends"]:
-                    return "its device failed"
+                    self._configuration["graphs"] = False
+                    return "its device failed; the next worker runs without CUDA graphs"
         finally:
             died.cancel()
             if taking is not None:

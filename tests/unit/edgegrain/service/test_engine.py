@@ -12,6 +12,7 @@ from PIL import Image
 from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
 from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions
 from server_decoder.decoder_session import DecoderSession
+from tests.pretended_cuda import CUDA, PretendedCuda
 from tests.service_harness import file_of, pixels, raw_payloads
 from tests.tiny_bundle import add_cuda_form, quantizing_decoder, write_tiny_bundle
 
@@ -36,6 +37,13 @@ def test_a_form_is_served(tmp_path: Path) -> None:
     assert [file for file, _ in made] == ["decoder.onnx", "decoder_cuda.onnx"]
     for default, cuda in zip(made[0][1], made[1][1], strict=True):
         np.testing.assert_array_equal(pixels(cuda), pixels(default))
+
+
+def test_decoders_replay_graphs_unless_told_not_to(pretended_cuda: PretendedCuda, tiny_bundle: Path) -> None:
+    for graphs in (True, False):
+        Engine([tiny_bundle], device="cuda", threads=1, graphs=graphs)
+        assert [chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started[-2:]
+                if chain[0][0] == CUDA] == [str(int(graphs))]
 
 
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:

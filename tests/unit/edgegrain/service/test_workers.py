@@ -28,10 +28,8 @@ from codec_contract import errors
 from edgegrain.service import engine as worker
 
 class Engine:
-    lost = False
-
-    def __init__(self, **fields):
-        pass
+    def __init__(self, graphs=True, **fields):
+        self.lost, self.graphs = False, graphs
 
     def warm_up(self):
         return [("restore", "a", 1, 0.25)]
@@ -41,7 +39,8 @@ class Engine:
         self.lost = self.lost or "DeviceError" in names
         if self.lost:
             return [errors.DeviceError("an illegal memory access")] * len(names)
-        return [getattr(errors, name)("no") if hasattr(errors, name) else name.encode() for name in names]
+        return [getattr(errors, name)("no") if hasattr(errors, name) else b"%d" % self.graphs if name == "graphs?"
+                else name.encode() for name in names]
 
 worker.Engine = Engine
 sys.exit(worker.main())
@@ -105,14 +104,16 @@ async def test_two_workers_share_the_work() -> None:
         assert asyncio.get_running_loop().time() - start < 4 * 0.5
 
 
-async def test_a_failure_of_the_gpu_ends_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_graphs(
+    caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(ENGINE, batch_sizes=(1,), device="cuda") as subject:
         await subject.until(lambda: subject.workers.pids)
         assert subject.batcher.expected("restore") == 0.25  # of the warm-up
-        answers = await subject.answers(b"DeviceMemoryError", b"a", b"DeviceError", b"b", b"later")
+        answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?", b"later")
         assert kinds(answers) == ["worker-lost", "done", "worker-lost", "done", "done"]
-        assert [answer.data for answer in answers[1::2]] == [b"a", b"b"] and subject.lost() == 1
-        assert "its device failed" in str([vars(each)["fields"] for each in caplog.records])
+        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"] and subject.lost() == 1
+        assert "the next worker runs without CUDA graphs" in str([vars(each)["fields"] for each in caplog.records])
 
 
 async def test_on_a_cpu_a_worker_goes_on() -> None:

@@ -31,7 +31,7 @@ from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, ker
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, unit_batch
 from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
 from edgegrain.metrics.weights import find_metric_weights
-from edgegrain.pictures.stored_pictures import list_pictures, original_of, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.pictures.writing import Progress
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import CODEC, card_text
@@ -329,7 +329,7 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
     not pictures.
     """
     counts: Counter[str] = Counter()
-    for picture in stored_pictures(data, exclude):
+    for picture in list_pictures(data, exclude):
         prefix, underscore, _ = printable_name(picture.name).partition("_")
         counts[prefix if underscore else OTHER_SOURCES] += 1
     named = dict(counts.most_common(MOST_SOURCES))

@@ -17,7 +17,7 @@ from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, sample_sheet, write_sheet
-from edgegrain.pictures.stored_pictures import read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, read_square
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.family import RunOptions
@@ -50,7 +50,7 @@ def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, 
                     ) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
     """
-    return pack(stored_pictures(data, exclude), size, packed_folder(run), report)
+    return pack(list_pictures(data, exclude), size, packed_folder(run), report)
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     if options.validation is None:
         return pictures[:HELD_OUT]
     return np.stack([read_square(picture, pictures.shape[1])
-                     for picture in stored_pictures(options.validation)[:HELD_OUT]])
+                     for picture in list_pictures(options.validation)[:HELD_OUT]])
 
 
 def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:

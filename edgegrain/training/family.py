@@ -120,7 +120,7 @@ class RunOptions:
     """Files and switches of a run that are no part of its recipe.
 
     Attributes:
-        data: folder of training pictures or tar shards; None where the recipe generates random ones.
+        data: folder of training pictures; None where the recipe generates random ones.
         validation: folder of pictures to evaluate on; by default ``data``.
         exclude: name patterns of training pictures to leave out.
         weights: folder of the metrics' weights; by default the fetched ones.

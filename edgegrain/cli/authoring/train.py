@@ -16,8 +16,7 @@ from edgegrain.cli.output import INTERRUPTED, is_first_process, progress_bar, re
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
     data: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures pack; not for "
-        "IRN). Smoke recipes work without.")] = None,
+        exists=True, file_okay=False, help="Folder of training pictures. Smoke recipes work without.")] = None,
     validation: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
         "IRN [default: those of --data].")] = None,

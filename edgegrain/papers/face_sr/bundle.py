@@ -191,12 +191,12 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
 def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000,
                          steps: int = 6000) -> CoderTables:
     """Coder tables for the reductions that a network was trained on; for GCFSR the reduction to a 16th."""
-    from edgegrain.pictures.stored_pictures import read_square, stored_pictures  # bundles are written without them
+    from edgegrain.pictures.stored_pictures import list_pictures, read_square  # bundles are written without them
     from edgegrain.publishing.fit_coder import fit_tables
 
     hr, lr = sizes(read_config(weights))
     reduce = REDUCTIONS[_reduction(read_training(weights))](hr, lr)
-    stored = stored_pictures(data, exclude)
+    stored = list_pictures(data, exclude)
     chosen = np.sort(np.random.default_rng(0).permutation(len(stored))[:count])
     lrs = [run_reference(reduce, read_square(stored[index], hr)[None])[0]
            for index in track(chosen, description="reducing")]

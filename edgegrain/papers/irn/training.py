@@ -26,8 +26,8 @@ from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
 from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.pictures.stored_pictures import StoredPicture, list_pictures
-from edgegrain.pictures.writing import first_to_write, written_array
+from edgegrain.pictures.stored_pictures import description, list_pictures
+from edgegrain.pictures.writing import write_array
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint, take_weights
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed
@@ -244,14 +244,11 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
     """Files of the pictures, ``.npy`` of uint8 ``[H, W, 3]``, in ``cache``, written on first use."""
     packed = []
     for path in paths:
-        described = StoredPicture(path.name, path).description()
-        key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
+        key = hashlib.sha256(description(path).encode(errors="surrogateescape")).hexdigest()[:16]
         packed.append(Path(cache) / f"photograph-{key}.npy")
-        with first_to_write(packed[-1]) as first:
-            if first:
-                picture = load_picture(path)
-                with written_array(packed[-1], picture.shape) as stored:
-                    stored[:] = picture
+        if not packed[-1].exists():
+            picture = load_picture(path)
+            write_array(packed[-1], picture.shape, [picture])
     return packed
 
 

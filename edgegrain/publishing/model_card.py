@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,9 +118,8 @@ def _cell(scores: Mapping[str, Any], key: str) -> str:
     return formatted(key, scores[key]) + half_width
 
 
-def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest's ``evaluation``, made from the bundle's own summary and those of the controls of [GRAIN] Table 2,
-    by the name of their row.
+def collect(bundle_id: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's ``evaluation``, made from the bundle's summary.
 
     Of the classical codecs it keeps the best over all codecs; the summary lists each of them.
     """
@@ -130,43 +127,30 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
     methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()
                if name == bundle_id or name.startswith("classical")}
-    for name, control in controls.items():
-        if control["pictures"] != own["pictures"]:
-            raise BundleError(f"the {name} was evaluated on other pictures; evaluate both on the same folder")
-        methods[name] = control["means"][control["bundle"]["id"]]
     optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs", "groups")
                 if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 
-def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path]) -> str:
-    """Enter the summary that ``edgegrain evaluate`` wrote, and those of controls by the name of their row, into a
-    bundle's manifest and model card; returns the card."""
+def enter_evaluation(folder: Path, evaluation: Path) -> str:
+    """Enter the summary that ``edgegrain evaluate`` wrote into a bundle's manifest and model card; returns the card."""
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
         raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
                           "bundles that edgegrain publish run wrote")
-    own, others = _summary(evaluation), {name: _summary(path) for name, path in controls.items()}
-    collected = collect(manifest.id, own, others)
+    try:
+        own = json.loads(evaluation.read_bytes())
+        collected = collect(manifest.id, own)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
+                          "the command wrote") from error
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
             raise BundleError(f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
                               f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
-    for name, summary in {"evaluation": own, **others}.items():  # those of earlier releases have no size
-        if (size := summary.get("size", manifest.hr)) != manifest.hr:
-            raise BundleError(f"the {name} was measured at {size} pixels, but the card states figures at "
-                              f"{manifest.hr}; evaluate again without --size")
+    if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have no size
+        raise BundleError(f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
+                          " evaluate again without --size")
     card = card_text({**read_record(folder), "evaluation": collected})
     update_card(folder, evaluation=collected, card=card)
     return card
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        summary: dict[str, Any] = json.loads(path.read_bytes())
-        for parts in (("pictures", "folder"), ("pictures", "count"), ("versions",), ("means", summary["bundle"]["id"])):
-            functools.reduce(operator.getitem, parts, summary)
-        return summary
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that the "
-                          "command wrote") from error

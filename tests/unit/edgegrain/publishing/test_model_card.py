@@ -31,13 +31,12 @@ def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
 
 
 def test_the_card_states_the_measured_means_and_the_licence() -> None:
-    evaluation = collect("mine", summary("mine"), {"control: box mean": summary("box", lpips_alex=0.2)})
+    evaluation = collect("mine", summary("mine"))
     card = card_of(evaluation)
     assert "| SSIM | LPIPS-Alex† | identity (dlib)† | LPIPS-VGG | DISTS | identity (MobileFace) |" in card
     assert "† a training loss of this bundle" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
     assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
-    assert "| control: box mean | 571 | 25.46 | 0.705 | 0.200 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
     assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; " in card
     assert "Research only." in card
     assert "Generator" not in card
@@ -52,9 +51,8 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
             "kid_features": "VGG16 relu5_3", "photographs": {
                 "photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.028,
                 "missed": 0, "empty": 38, "invented": 1}}
-    evaluation = collect("mine", own, {"control: box mean": summary("box"), "control: alone": summary("alone")})
-    assert list(evaluation["methods"]) == [
-        "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
+    evaluation = collect("mine", own)
+    assert list(evaluation["methods"]) == ["this bundle", "classical, best PSNR"]
     card = card_of(evaluation)
     assert "| identity (MobileFace) | KID |" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | – | 0.313 | 0.200 ±0.006 | 0.350 | 0.012 |" in card
@@ -62,17 +60,17 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     assert "The LR's colours have 0.85 times the mean saturation of the plain area mean." in card
     assert "KID is the kernel distance of VGG16 relu5_3" in card
     assert "of 36 photographs as people have them" in card and "0.431 (dlib; 3% above 0.6)" in card
-    assert "KID" not in card_of(collect("mine", summary("mine"), {}))
+    assert "KID" not in card_of(collect("mine", summary("mine")))
 
 
 def test_eyes_mouth_and_grids_are_a_second_table() -> None:
     details = {"lpips_eyes": 0.31, "lpips_eyes_low": 0.30, "lpips_eyes_high": 0.32, "kid_mouth": 0.0523,
                "chroma_eyes": 4.567, "grid_8": 13.83}
-    card = card_of(collect("mine", summary("mine", **details), {}))
+    card = card_of(collect("mine", summary("mine", **details)))
     header, _, *rows = card[card.index("Eyes and mouth are fixed boxes"):].split("\n\n")[1].splitlines()
     assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | grid of 8 (dB) |"
     assert rows == ["| this bundle | 0.310 ±0.010 | 0.052 | 4.57 | 13.8 |", "| classical, best PSNR | – | – | – | – |"]
-    assert "colour error" not in card_of(collect("mine", summary("mine"), {}))
+    assert "colour error" not in card_of(collect("mine", summary("mine")))
 
 
 def test_groups_of_people_are_a_table() -> None:
@@ -81,7 +79,7 @@ def test_groups_of_people_are_a_table() -> None:
     assert ("Estimated by a network.\n\n"
             "| group | pictures | skin L* | skin a* | skin b* | identity (MobileFace) | age (years) | age, absolute | "
             "other gender |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-            "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |") in card_of(collect("mine", own, {}))
+            "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |") in card_of(collect("mine", own))
 
 
 def test_the_card_names_every_stage_in_order_and_says_if_there_is_no_evaluation() -> None:
@@ -93,7 +91,7 @@ def test_the_card_names_every_stage_in_order_and_says_if_there_is_no_evaluation(
 
 def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
     own = summary("mine", identity=None)
-    card = card_of(collect("mine", own, {}), licence={"weights": "As you like.", "data": "Own pictures."},
+    card = card_of(collect("mine", own), licence={"weights": "As you like.", "data": "Own pictures."},
                    domain="cats", hr=64)
     assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
     assert "Mean over the 60 unseen cats of" in card and "As you like." in card
@@ -102,34 +100,27 @@ def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
     assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
 
 
-def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:
+def test_evaluations_of_another_bundle_are_refused() -> None:
     with pytest.raises(BundleError, match="of other, not of mine"):
-        collect("mine", summary("other"), {})
-    with pytest.raises(BundleError, match="other pictures"):
-        collect("mine", summary("mine"), {"control: box mean": summary("box", pictures="bb")})
+        collect("mine", summary("other"))
 
 
-@pytest.mark.parametrize(("name", "bundle", "fields", "message"), [
-    ("own", {"version": "0.5.0"}, {}, "with version 0.5.0, but the bundle has 1.0.0; evaluate it again"),
-    ("own", {"lr_contract_id": "ab" * 32}, {}, "with lr_contract_id abab"),
-    ("own", {}, {"size": 128}, "the evaluation was measured at 128 pixels, but the card states figures at 64"),
-    ("box", {}, {"size": 128}, "the control was measured at 128 pixels"),
-])
+@pytest.mark.parametrize(("bundle", "fields", "message"), [
+    ({"version": "0.5.0"}, {}, "with version 0.5.0, but the bundle has 1.0.0; evaluate it again"),
+    ({"lr_contract_id": "ab" * 32}, {}, "with lr_contract_id abab"),
+    ({}, {"size": 128}, "the evaluation was measured at 128 pixels, but the card states figures at 64")])
 def test_figures_of_another_version_encoder_or_size_are_refused(
-        tmp_path: Path, name: str, bundle: dict[str, str], fields: dict[str, Any], message: str) -> None:
-    folder = write_tiny_bundle(tmp_path)
+        tmp_path: Path, bundle: dict[str, str], fields: dict[str, Any], message: str) -> None:
+    folder, path = write_tiny_bundle(tmp_path), tmp_path / "own.json"
     refresh_manifest(folder, training=TRAINING)
     manifest = load_manifest(folder)
-    right = {"version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex()}
-    summaries = {"own": summary(manifest.id) | {"size": manifest.hr}, "box": summary("box") | {"size": manifest.hr}}
-    summaries["own"]["bundle"] |= right
-    paths = {key: tmp_path / f"{key}.json" for key in summaries}
-    for key, path in paths.items():
-        path.write_text(json.dumps(summaries[key]))
-    assert "| control |" in enter_evaluation(folder, paths["own"], {"control": paths["box"]})
-    summaries[name]["bundle"] |= bundle
-    paths[name].write_text(json.dumps(summaries[name] | fields))
+    own = summary(manifest.id) | {"size": manifest.hr}
+    own["bundle"] |= {"version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex()}
+    path.write_text(json.dumps(own))
+    assert "| this bundle |" in enter_evaluation(folder, path)
+    own["bundle"] |= bundle
+    path.write_text(json.dumps(own | fields))
     entered = load_manifest(folder)
     with pytest.raises(BundleError, match=message):
-        enter_evaluation(folder, paths["own"], {"control": paths["box"]})
+        enter_evaluation(folder, path)
     assert load_manifest(folder) == entered

@@ -543,13 +543,12 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     require_pictures(options, recipe.random_pictures)
     prior = recipe_prior(recipe, options.prior)
     resumes = (folder / CHECKPOINT).exists()
-    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
+    discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     networks = MetricNetworks.load(
         options.weights, distributed.device, needed=recipe.needs_metrics, vgg=recipe.perceptual > 0)
     if resumes:
         run = load_run(folder, prior)
-        drawn = prior is None and isinstance(recipe.network, GLEANConfig)  # the bank, from the run's seed
-        run.resume(recipe, discriminator, network=run.recipe.network, seed=(run.recipe if drawn else recipe).seed)
+        run.resume(recipe, discriminator, network=run.recipe.network)
     else:
         run = start_run(recipe, prior, discriminator, options.init_from)
     recipe = run.recipe
@@ -566,17 +565,5 @@ def _takes(recipe: FaceSRRecipe) -> set[str]:
     return names
 
 
-def _describe(recipe: FaceSRRecipe) -> str:
-    if isinstance(recipe.network, GLEANConfig):
-        reduced = f"{recipe.network.lr}x{recipe.network.lr}"
-    elif recipe.factors is None:
-        reduced = "unknown degradations"
-    else:
-        reduced = f"factors {recipe.factors.choices[0]:g} to {recipe.factors.choices[-1]:g}"
-    kind = recipe.network.as_dict()["kind"].upper()
-    return (f"{kind:5}  {recipe.size}x{recipe.size} from {reduced}, {recipe.iterations:,} iterations of "
-            f"{recipe.batch}")
-
-
-FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
+FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, open_trainer, _takes,
                  lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)

@@ -450,11 +450,5 @@ def _takes(recipe: IRNRecipe) -> set[str]:
     return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.loss.needs_vgg else set())
 
 
-def _describe(recipe: IRNRecipe) -> str:
-    return (f"{'IRN+' if recipe.discriminator else 'IRN'} {recipe.network.factor}x, "
-            f"{'+'.join(map(str, recipe.network.blocks))} InvBlocks, {recipe.iterations:,} iterations of "
-            f"{recipe.batch} crops of {recipe.crop}x{recipe.crop}")
-
-
-IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
+IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, open_trainer, _takes,
                     lambda recipe: recipe.iterations * recipe.batch)

@@ -30,7 +30,7 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
-from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.recipe import Recipe
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
@@ -288,9 +288,6 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     resumes = (folder / CHECKPOINT).exists()
-    if resumes and recipe.random_teacher and options.teacher is None:
-        with open_checkpoint(folder, FAMILY) as stored:
-            recipe = continued(recipe, seed=stored.config.get("seed", recipe.seed))  # which the teacher is drawn from
     teacher, discriminator = load_teacher(recipe, options.teacher)
     networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(recipe.lpips))
     teacher = teacher.eval().requires_grad_(False)
@@ -299,19 +296,16 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
         run.resume(recipe, discriminator, student=run.recipe.student)
     else:
         run = start_run(recipe, teacher, discriminator)
-    run.teacher = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
+    run.teacher = str(options.teacher or "")
     return DistillationTrainer(run, teacher, distributed, networks)
 
 
-def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path | None
-                 ) -> tuple[StyleGAN2, Discriminator | None]:
+def load_teacher(recipe: DistillationRecipe, given: str | Path | None) -> tuple[StyleGAN2, Discriminator | None]:
     """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
 
-    ``given`` is the network, its file, or the name of a fetched prior; None, in trial runs, for random weights.
+    ``given`` is its file, or the name of a fetched prior; None, in trial runs, for random weights.
     """
-    if isinstance(given, StyleGAN2):
-        return given, None
-    if not isinstance(given, str | Path):
+    if given is None:
         if not recipe.random_teacher:
             raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")
         return random_teacher(recipe), None
@@ -338,10 +332,5 @@ def _takes(recipe: DistillationRecipe) -> set[str]:
     return {"teacher"} | ({"weights"} if recipe.lpips else set())
 
 
-def _describe(recipe: DistillationRecipe) -> str:
-    return f"{recipe.student.size}x{recipe.student.size}, {recipe.student.head} head, batch {recipe.batch}"
-
-
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
-                      _describe, open_trainer, _takes,
-                      lambda recipe: 640 if recipe.random_teacher else 2_000_000)
+                      open_trainer, _takes, lambda recipe: 640 if recipe.random_teacher else 2_000_000)

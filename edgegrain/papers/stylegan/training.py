@@ -380,12 +380,7 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
     return PriorTrainer(run, distributed, training_pictures(recipe, options, folder, run.recipe.network.size))
 
 
-def _describe(recipe: StyleGAN2Recipe) -> str:
-    return (f"{recipe.network.size}x{recipe.network.size}, batch {recipe.batch}, R1 {recipe.r1:.3g}, "
-            f"{'adaptive augmentation' if recipe.adaptation is not None else 'no augmentation'}")
-
-
-STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, _describe,
+STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES,
                    open_trainer, lambda recipe: {"data", "exclude", "init_from"},
                    lambda recipe: recipe.pictures)
 

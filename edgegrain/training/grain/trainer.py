@@ -30,12 +30,12 @@ from edgegrain.training.data import (
     training_pictures,
     write_samples,
 )
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
-from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, stand_in_prior, start_run
+from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, start_run
 from edgegrain.training.losses import (
     GRID_PERIOD,
     GridLoss,
@@ -193,22 +193,19 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     resumes = (folder / CHECKPOINT).exists()
     start = None if options.init_from is None or resumes else resolve_start(options.init_from)
     prior = recipe_prior(recipe, options.prior)
-    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
+    discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
     networks = MetricNetworks.load(
         options.weights, distributed.device,
         needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
         faces=bool(recipe.loss.identity))
     torch.manual_seed(recipe.seed)
-    drawn = prior is None and recipe.random_pictures > 0  # the generator, from the seed of the run
-    if drawn:
-        prior = stand_in_prior(read_recipe(folder) if resumes else recipe)
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
         _refuse_other_values(recipe, shapes, folder)
         run.resume(recipe, discriminator, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                   lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed)
+                   lr_step=shapes.lr_step)
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
@@ -217,11 +214,6 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         _fit_rate(run, pictures)
     if recipe.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(recipe.adversarial, discriminator)
-    if options.compiled:
-        distributed.move((run.model,), convolutional=True)
-        lr = torch.rand(recipe.batch, 3, recipe.encoder.lr, recipe.encoder.lr, device=distributed.device) * 2 - 1
-        with mixed_precision(distributed.device):
-            run.model.compile_decoder(lr)
     return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 
@@ -265,7 +257,7 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
 
 
 def _takes(recipe: GrainRecipe) -> set[str]:
-    names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
+    names = {"data", "validation", "exclude", "weights", "init_from"}
     if recipe.prior is not None:
         names |= {"prior"}
     if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
@@ -273,12 +265,7 @@ def _takes(recipe: GrainRecipe) -> set[str]:
     return names
 
 
-def _describe(recipe: GrainRecipe) -> str:
-    return (f"stage {recipe.stage:5}  {recipe.encoder.hr}x{recipe.encoder.hr} from "
-            f"{recipe.encoder.lr}x{recipe.encoder.lr}, trains {', '.join(recipe.trains)}")
-
-
-GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe, open_trainer, _takes,
+GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, open_trainer, _takes,
                lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
 
 

@@ -176,15 +176,9 @@ def _takes(recipe: SuperResolutionRecipe) -> set[str]:
     return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.needs_lpips else set())
 
 
-def _describe(recipe: SuperResolutionRecipe) -> str:
-    large = recipe.factor * recipe.size
-    return (f"{recipe.size}x{recipe.size} to {large}x{large}, {recipe.iterations:,} iterations of {recipe.batch} "
-            f"pictures with {recipe.windows} windows of {recipe.window}x{recipe.window}")
-
-
 SUPER_RESOLUTION = Family(
-    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, _describe,
-    open_trainer, _takes, lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
+    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, open_trainer,
+    _takes, lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
 
 
 def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,

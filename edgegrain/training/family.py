@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +134,6 @@ class RunOptions:
     teacher: str | Path | None = None
     report: Progress | None = None
 
-    def given(self) -> set[str]:
-        """Names of the options that differ from their defaults."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
 @dataclass(frozen=True)
@@ -148,8 +145,8 @@ class Family:
         title: in messages.
         open: (recipe, options, folder of the run, processes) -> trainer; continues the checkpoint in the folder if
             there is one, else starts a run.
-        takes: recipe -> names of the `RunOptions` that it has a use for.
         pictures: recipe -> pictures of a run whose length the command line leaves open.
+        takes: names of the `RunOptions` that all its recipes have a use for.
         evaluate_every: pictures between evaluations.
     """
 
@@ -158,8 +155,8 @@ class Family:
     recipe_class: type
     recipes: Mapping[str, Any]
     open: Callable[[Any, RunOptions, Path, Distributed], Trainer]
-    takes: Callable[[Any], set[str]]
     pictures: Callable[[Any], int]
+    takes: tuple[str, ...] = ("data", "validation", "exclude", "weights", "init_from")
     evaluate_every: int = 20_000
 
     def last_picture(self, recipe: Any, pictures: int | None, budget_seconds: float) -> int | None:

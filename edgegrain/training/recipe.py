@@ -96,8 +96,8 @@ def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     Absent fields have their defaults, and those of other versions are left out; of a union, the class that has most of
     the fields is taken.
     """
-    kinds = get_type_hints(kind)
-    return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in kinds})
+    kinds, known = get_type_hints(kind), {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in known})
 
 
 def _value(kind: Any, value: Any) -> Any:

@@ -23,6 +23,7 @@ from edgegrain.pictures.writing import Progress, only_writer
 from edgegrain.training.checkpoint import CHECKPOINT, open_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer, family_of
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 LOG = "log.jsonl"
 SAMPLES = "samples.png"
@@ -50,9 +51,12 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
     options, family = options or RunOptions(), family_of(recipe)
     if not resume and (folder / CHECKPOINT).exists():
         raise ExistsError(folder / CHECKPOINT, "pass --resume to continue it, or choose another folder with --run")
-    if unused := sorted(options.given() - family.takes(recipe)):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        raise EdgegrainError(f"this recipe has no use for {names}")
+    known = {*family.takes, *(["prior"] if recipe.prior is not None else [])}
+    if isinstance(getattr(getattr(recipe, "adversarial", None), "discriminator", None), StyleGAN2Config):
+        known.add("discriminator")
+    if unused := sorted(name for name, value in vars(options).items() if value and name not in known):
+        raise EdgegrainError("this recipe has no use for "
+                             + ", ".join(f"--{name.replace('_', '-')}" for name in unused))
     with start_distributed(device) as distributed, contextlib.ExitStack() as lock:
         distributed.from_first(lambda: lock.enter_context(only_writer(folder)))
         begins_at = 0.0 if finished(folder) else progress_of(folder)

@@ -51,23 +51,17 @@ class DistillationRecipe(Recipe):
 
     Attributes:
         student: sizes; its codes and mapping network are the teacher's.
-        bands: weight of the absolute and squared error of the Haar bands, at every resolution.
         lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
         adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
             teacher's own where the teacher's file has one of the student's size.
-        mixing: share of pictures whose layers from a random one on take the codes of another latent.
-        truncation: psi of the codes, from and to.
         learning_rate: of Adam; annealed to a hundredth (cosine).
         bf16: bfloat16 where the device computes in it (`mixed_precision`).
         random_teacher: a trial run: use a teacher with random weights if none is given.
     """
 
     student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
-    bands: float = 1.0
     lpips: float = 1.0
     adversarial: AdversarialConfig | None = None
-    mixing: float = 0.5
-    truncation: tuple[float, float] = (0.5, 1.0)
     batch: int = 16
     learning_rate: float = 5e-4
     warm_up: int = 200
@@ -75,12 +69,8 @@ class DistillationRecipe(Recipe):
     random_teacher: bool = False
     hold: ClassVar[float] = 0.0
     clip_gradient: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.adversarial is not None and self.adversarial.ratio:
-            raise ValueError("distillation weighs its adversarial loss by adversarial.weight; leave adversarial.ratio "
-                             "at 0")
+    bands: ClassVar[float] = 1.0
+    """Weight of the absolute and squared error of the Haar bands, at every resolution."""
 
 
 def _adversarial(size: int) -> AdversarialConfig:
@@ -215,6 +205,8 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
 
 
 HELD_OUT = 16  # latents for the evaluation
+MIXING = 0.5  # share of pictures whose layers from a random one on take the codes of another latent
+TRUNCATION = 0.5, 1.0  # psi of the codes
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
 
 
@@ -271,14 +263,14 @@ class DistillationTrainer(Trainer):
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
-        recipe, teacher, device = self.run.recipe, self.teacher, self.distributed.device
+        teacher, device = self.teacher, self.distributed.device
         student = self.run.model.generator
         z = torch.randn(2 * count, student.code_width, generator=random).to(device)
         first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
         crossover = torch.randint(1, student.code_count, (count,), generator=random)
-        mixed = torch.rand(count, generator=random) < recipe.mixing
+        mixed = torch.rand(count, generator=random) < MIXING
         codes = mix_styles(first, second, torch.where(mixed, crossover, student.code_count))
-        low, high = recipe.truncation
+        low, high = TRUNCATION
         psi = (low + (high - low) * torch.rand(count, 1, 1, generator=random)).to(device)
         codes = teacher.mean_code + psi * (codes - teacher.mean_code)
         return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
@@ -328,9 +320,6 @@ def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     return teacher
 
 
-def _takes(recipe: DistillationRecipe) -> set[str]:
-    return {"teacher"} | ({"weights"} if recipe.lpips else set())
-
-
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
-                      open_trainer, _takes, lambda recipe: 640 if recipe.random_teacher else 2_000_000)
+                      open_trainer, lambda recipe: 640 if recipe.random_teacher else 2_000_000,
+                      takes=("teacher", "weights"))

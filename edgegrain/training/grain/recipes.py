@@ -96,11 +96,9 @@ class GrainRecipe(RestorationRecipe):
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
-        truncation: psi of those pictures, from and to.
         window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
-            layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
-        window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
-            count in the others.
+            layers, which take two thirds of its time, are computed there only. The losses of identity and of eyes and
+            mouth need whole pictures and count in the other steps. 0 for whole pictures.
         identity_from: part of the run after which the identity loss joins.
         noise_until: part of the run during which uniform noise replaces rounding ([GRAIN] 3.2); afterwards the LR is
             rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
@@ -122,9 +120,7 @@ class GrainRecipe(RestorationRecipe):
     target_bytes: float = 0.0
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
-    truncation: tuple[float, float] = (0.5, 0.95)
     window: int = 0
-    window_part: float = 0.75
     learning_rate: float = 6e-4
     warm_up: int = 200
     hold: float = 0.6
@@ -150,8 +146,7 @@ class GrainRecipe(RestorationRecipe):
                          f"{', '.join(reached)}"),
             (grain == (self.stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
-            *((0 <= getattr(self, name) <= 1, f"{name} is a part of the {whole}, 0...1, got {getattr(self, name)}")
-              for name, whole in (("synthetic", "batch"), ("window_part", "steps"))),
+            (0 <= self.synthetic <= 1, f"synthetic is a part of the batch, 0...1, got {self.synthetic}"),
             (self.synthetic in (0, 1) or self.batch > 1,
              f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
              "larger batch"),
@@ -173,10 +168,7 @@ class GrainRecipe(RestorationRecipe):
             (not self.lr_steps or self.trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
             (not self.loss.rate or ("encoder" in self.trains and self.correction),
              "loss.rate is for runs that train an encoder: trains must name it, and correction be true"),
-            (not self.loss.rate or self.learning_rate > 0, "loss.rate needs a learning_rate above 0"),
-            (self.target_bytes >= 0 and (not self.target_bytes or bool(self.loss.rate)),
-             "target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; got "
-             f"{self.target_bytes} and loss.rate {self.loss.rate}"))
+            (not self.target_bytes or bool(self.loss.rate), "loss.rate is steered to target_bytes; set it above 0"))
 
     @property
     def prior(self) -> PriorConfig | None:

@@ -49,9 +49,10 @@ from edgegrain.training.losses import (
 from edgegrain.training.optimizers import optimizers
 from server_decoder.generative_prior import Area, GenerativePrior, Window
 from server_decoder.grain.grain import Grain
-from server_decoder.stylegan2.networks import StyleGAN2Config
 
 PICTURES = 27_000
+WINDOW_PART = 0.75
+"""Part of the steps of a recipe with windows that have one."""
 
 
 class GrainTrainer(Trainer):
@@ -73,8 +74,7 @@ class GrainTrainer(Trainer):
         self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
-            prior, sys.maxsize, self.seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
-        ) if prior is not None and count else None
+            prior, sys.maxsize, self.seed, batch=count, dtype=torch.bfloat16) if prior is not None and count else None
         self._grid = GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
@@ -180,7 +180,7 @@ class GrainTrainer(Trainer):
 
 def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
-    if not recipe.window or rng.random() >= recipe.window_part:
+    if not recipe.window or rng.random() >= WINDOW_PART:
         return None
     positions = (recipe.encoder.hr - recipe.window) // GRID_PERIOD + 1
     top, left = (GRID_PERIOD * int(index) for index in rng.integers(positions, size=2))
@@ -249,23 +249,14 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
               ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
-        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
+        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, synthetic
     pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
     return pictures, held_out_pictures(options, pictures)
 
 
-def _takes(recipe: GrainRecipe) -> set[str]:
-    names = {"data", "validation", "exclude", "weights", "init_from"}
-    if recipe.prior is not None:
-        names |= {"prior"}
-    if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
-        names |= {"discriminator"}
-    return names
-
-
-GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, open_trainer, _takes,
+GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, open_trainer,
                lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
 
 

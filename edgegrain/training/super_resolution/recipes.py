@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
+from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
 from server_decoder.super_resolution import SuperResolutionConfig
 
@@ -48,8 +50,6 @@ class SuperResolutionRecipe(RestorationRecipe):
         window: side of a window, in pixels of S.
         region_part: part of the windows that lie around eyes, mouth and hair; the others lie anywhere.
         iterations: steps of a run whose length the command line leaves open.
-        weight_decay: AdamW's.
-        bf16: bfloat16 in the convolutions, on devices that compute in it.
     """
 
     network: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
@@ -65,13 +65,13 @@ class SuperResolutionRecipe(RestorationRecipe):
     iterations: int = 20_000
     learning_rate: float = 5e-4
     muon: float = 1.0
-    weight_decay: float = 1e-4
     clip_gradient: float = 0.5
     warm_up: int = 50
     hold: float = 0.5
     ema: float = 0.998
     lpips_shift: float = 1.0
-    bf16: bool = True
+    bf16: ClassVar[bool] = True
+    weight_decay: ClassVar[float] = WEIGHT_DECAY
 
     def __post_init__(self) -> None:
         super().__post_init__()

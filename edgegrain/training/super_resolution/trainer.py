@@ -172,13 +172,9 @@ def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Pat
     return SuperResolutionTrainer(run, distributed, networks, *training_pairs(run.recipe, options, folder))
 
 
-def _takes(recipe: SuperResolutionRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.needs_lpips else set())
-
-
 SUPER_RESOLUTION = Family(
     FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, open_trainer,
-    _takes, lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
+    lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
 
 
 def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,

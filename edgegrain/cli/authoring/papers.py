@@ -93,8 +93,8 @@ def _lines(report: ConversionReport) -> Iterator[str]:
         parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
         yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, into "
                f"{', '.join(f'{name} ({count})' for name, count in parts.items())}")
-        for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
-            yield from (f"    {what}: {count} tensors: {why}" for why, count in Counter(reasons.values()).items())
+        if tensor_map.unused:
+            yield f"    not used: {len(tensor_map.unused)} tensors (--json names them)"
     if (found := report.decoder_beside_torch) is not None:
         yield f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}"
 

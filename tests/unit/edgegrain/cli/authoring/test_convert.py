@@ -78,7 +78,7 @@ def test_irn(shell: Shell, tmp_path: Path) -> None:
     assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
     assert report["source"] == "irn"
     assert there_and_back(bundle, (70, 33)).std() > 0
-    assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
+    assert "operations.0.haar_weights" in report["files"][0]["unused"]
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -145,8 +145,7 @@ def test_the_readable_report(shell: Shell, tmp_path: Path) -> None:
     assert lines[0].startswith(f"{out}: stylegan2-rosinality, parameters: generator ")
     assert lines[1:] == [
         f"  file.pt: {len(generator) + 1 - 6} tensors placed, into generator ({len(generator) - 5})",
-        "    not used: 6 tensors: a low-pass filter, a constant here",
-        "    not in the file: 7 tensors: drawn from a seed: the file has no noise"]
+        "    not used: 6 tensors (--json names them)"]
 
 
 @pytest.mark.parametrize(("name", "said"), [("taken", "--force"), ("My_Faces", "'My_Faces' is no valid id of")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,14 +73,14 @@ class GrainTrainer(Trainer):
         self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
-            prior, sys.maxsize, self.seed, batch=count, dtype=torch.bfloat16) if prior is not None and count else None
+            prior, count, self.seed, dtype=torch.bfloat16) if prior is not None and count else None
         self._grid = GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
             z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0))
             with torch.no_grad():
                 self._variance = prior.map(z.to(prior.mean_code.device)).var(0).mean()
-            self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0)))
+            self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, psi_range=(1.0, 1.0)))
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Those of the networks and, if a rate is trained, Adam with a rate of its own for its model."""
@@ -249,7 +248,7 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
               ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
-        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT))
+        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, synthetic
     pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)

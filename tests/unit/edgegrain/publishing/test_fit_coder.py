@@ -138,18 +138,13 @@ def test_the_report_codes_every_tenth_lr():
 
 
 def test_a_file_that_holds_no_lrs_or_too_few_is_refused(tmp_path):
-    np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
-    with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
-        fit_coder.load_lrs(tmp_path / "wrong.npy")
-    with pytest.raises(ImageError, match="got 1; give at least 2"):
-        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
-    for count, side in ((5, 0), (0, 16)):
-        np.save(tmp_path / "wrong.npy", np.zeros((count, side, side, 3), np.uint8))
-        with pytest.raises(ImageError, match=rf"its array is empty, \[{count}, {side}, {side}, 3\]; expected"):
+    for array in (np.zeros((4, 16, 16, 3)), np.zeros((0, 16, 16, 3), np.uint8)):
+        np.save(tmp_path / "wrong.npy", array)
+        with pytest.raises(ImageError, match=r"must hold LRs, uint8 \[N, h, w, 3\]"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
-    np.savez(tmp_path / "lrs.npz", np.zeros((5, 16, 16, 3), np.uint8))
-    archive = (tmp_path / "lrs.npz").read_bytes()
-    for content in (b"no array", b"", archive, archive[:-20], np.lib.format.magic(1, 0)):
+    for content in (b"no array", b""):
         (tmp_path / "wrong.npy").write_bytes(content)
         with pytest.raises(ImageError, match="is not a .npy file"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
+    with pytest.raises(ImageError, match="got 1; give at least 2"):
+        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)

@@ -96,14 +96,10 @@ _HALF_256 = replace(CONFIG_F_256, channel_base=16384)
 _OURS = StyleGAN2Recipe(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 
 STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
-    # Ours: one GPU, some thousand to some ten thousand pictures.
-    "prior-256": _OURS,
-    **{f"prior-{size}": replace(_OURS, network=replace(_HALF_256, size=size), r1=r1_weight(size, 16))
-       for size in (128, 512, 1024)},
-    # [GRAIN] Table 3. StyleGAN2's published runs on LSUN give churches ten times the R1 of cats.
+    # Ours: one GPU, some thousand to some ten thousand pictures; [GRAIN] Table 3. StyleGAN2's published runs on LSUN
+    # give churches ten times the R1 of cats.
     "prior-cats-256": _OURS,
     "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
-    "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
     "stylegan2-1024-paper": StyleGAN2Recipe(adaptation_pictures=0, ema_ramp=0.0, pictures=25_000_000),
     # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.

@@ -65,13 +65,13 @@ def test_values_have_the_type_of_their_field() -> None:
     ("stage2-faces-256-lr16-fine", "stage=3", "only stage 2"),
     ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),
     ("stage2-faces-256-lr16-fine", "window=272", "at most 256"),
-    ("prior-256", "network.size=100", "power of two"),
+    ("prior-cats-256", "network.size=100", "power of two"),
     ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
     ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
     ("smoke-gcfsr", "learning_rate=nan", "expected a finite number, got 'nan'"),
     ("smoke-gcfsr", "loss.lpips=inf", "expected a finite number, got 'inf'"),
     ("smoke-irn", "crop=0", "crop is at least 1"),
-    ("prior-256", "pictures=-1", "pictures is at least 0"),
+    ("prior-cats-256", "pictures=-1", "pictures is at least 0"),
     ("smoke-final", "adversarial.every=0", "every is at least 1, got 0"),
     ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4, got 2"),
     ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
@@ -112,8 +112,8 @@ def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
     irn = changed(recipes()["irn-x4"], batch=64)
     assert irn.iterations * irn.batch == recipes()["irn-x4"].iterations * recipes()["irn-x4"].batch
     assert irn.ema == 0
-    prior = changed(recipes()["prior-256"], batch=64)  # its half-life is in pictures already
-    assert prior.ema == recipes()["prior-256"].ema and prior.learning_rate == 2 * recipes()["prior-256"].learning_rate
+    prior, wide = (changed(recipes()["prior-cats-256"], batch=batch) for batch in (16, 64))
+    assert prior.ema == wide.ema and wide.learning_rate == 2 * prior.learning_rate  # a half-life in pictures
 
 
 def test_every_recipe_is_listed_with_its_family_once() -> None:

@@ -165,14 +165,6 @@ def test_the_papers_recipe() -> None:
     assert describe(recipe)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
 
 
-@pytest.mark.parametrize("size", [128, 512, 1024])
-def test_recipes_of_other_sizes_have_the_r1_of_their_size(size: int) -> None:
-    recipe, at_256 = STYLEGAN2_RECIPES[f"prior-{size}"], STYLEGAN2_RECIPES["prior-256"]
-    assert recipe.network == replace(at_256.network, size=size)
-    assert recipe.r1 == pytest.approx(2e-4 * size**2 / 16)
-    assert replace(recipe, network=at_256.network, r1=at_256.r1) == at_256
-
-
 class LinearDiscriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -59,14 +59,6 @@ def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, 
     assert replace(recipe, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
 
 
-def test_windows_are_for_discriminators_that_take_them() -> None:
-    recipe = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
-    assert (recipe.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
-    on_pixels = replace(recipe.adversarial, discriminator=DiscriminatorConfig(256))
-    with pytest.raises(ValueError, match="must be a projected one"):
-        replace(recipe, adversarial=on_pixels)
-
-
 @pytest.mark.parametrize("lr", [16, 32])
 def test_recipes_of_every_bundle_fit_together(lr: int) -> None:
     """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""

@@ -135,7 +135,6 @@ class RunOptions:
     report: Progress | None = None
 
 
-
 @dataclass(frozen=True)
 class Family:
     """A family of networks that share a trainer.

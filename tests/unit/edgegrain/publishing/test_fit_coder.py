@@ -104,8 +104,9 @@ def test_an_interrupted_fit_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     seeds = []
     monkeypatch.setattr(fit_coder, "fit_network",
                         lambda *given, seed, **named: seeds.append(seed) or fit(*given, seed=seed, **named))
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
+    for _ in range(2):
+        again = fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept)
+        assert again.to_json() == whole.to_json() and seeds == [2]
     fit_coder.fit_tables(lrs[:-1], widths=(4,), steps=10, kept=kept)  # other LRs
     assert seeds == [2, 0, 1, 2]
 
@@ -114,7 +115,7 @@ def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     lrs = list(checkered_lrs(40))
     whole = fit_coder.fit_tables(lrs, widths=(4,), steps=10)
     monkeypatch.setattr(fit_coder, "SAMPLES", 40 * 8 * 8)
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10) == whole
+    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10).to_json() == whole.to_json()
     monkeypatch.setattr(fit_coder, "SAMPLES", 10 * 8 * 8 + 5)
     drawn = fit_coder._some(lrs)
     assert len(drawn) == 10

@@ -3,7 +3,7 @@
 #
 #     examples/speedrun.sh FACES UNSEEN FACES_1024 OUT
 #
-# FACES: to train on. UNSEEN: to evaluate on. FACES_1024: of at least 512x512 pixels, some of 1024x1024 or more.
+# FACES: to train on. UNSEEN: to evaluate on. FACES_1024: of at least 1024x1024 pixels.
 # On an NVIDIA H200 the second command takes seven minutes; two CPU cores train 1.2 pictures a second. A call that was
 # interrupted is continued by the same call. docs/training.md explains the recipes.
 set -eu

@@ -92,7 +92,6 @@ class MobileStyleGANConfig:
 
 MOBILE_STYLEGAN_1024 = MobileStyleGANConfig()
 MOBILE_STYLEGAN_256 = MOBILE_STYLEGAN_1024.cut(256)
-MOBILE_STYLEGAN_512 = MOBILE_STYLEGAN_1024.cut(512)
 
 
 def inverse_haar(bands: Tensor) -> Tensor:

@@ -70,7 +70,6 @@ def main(
       0    done
       1    the command failed; a line on stderr gives the reason
       2    wrong usage
-      3    publish run --if-better kept the published bundle
       130  interrupted
     """
 

@@ -1,7 +1,7 @@
 """Output of commands: progress and errors on stderr, results on stdout, as lines or as JSON; exit codes.
 
-Exit codes: 0 done, 1 the command failed, 2 wrong usage, 130 interrupted; ``publish run --if-better`` adds 3. typer
-reports wrong usage itself, `errors_to_exit_codes` the other errors, as one line on stderr.
+Exit codes: 0 done, 1 the command failed, 2 wrong usage, 130 interrupted. typer reports wrong usage itself,
+`errors_to_exit_codes` the other errors, as one line on stderr.
 """
 
 from __future__ import annotations

@@ -58,15 +58,15 @@ def kernel_distance(features: Features, originals: Features) -> Estimate | None:
             together.
         originals: of their originals, in the same order.
     """
-    return _with_interval(_contrast(features, originals))
-
-
-def distance_change(new: Features, old: Features, originals: Features) -> Estimate | None:
-    """KID of ``new`` minus that of ``old``, two restorations of the same originals; None as for `kernel_distance`.
-
-    The interval is paired: both are resampled together.
-    """
-    return _with_interval(_contrast(new, originals) - _contrast(old, originals))
+    count = len(features)
+    if count < FEWEST:
+        return None
+    # k(x, x') + k(y, y') - 2 k(x, y') for every two pictures, [N, N]; KID is its mean off the diagonal.
+    contrast = _kernel(features, features) + _kernel(originals, originals) - 2 * _kernel(features, originals)
+    draws = multiplicities(count)
+    draws = draws[draws.max(1) < count]  # a single picture has no distance
+    (value,) = _means(np.ones((1, count)), contrast)
+    return Estimate(float(value), *interval(_means(draws, contrast)))
 
 
 def multiplicities(count: int) -> Matrix:
@@ -90,28 +90,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return interval(multiplicities(len(array)) @ array / len(array))
 
 
-def _contrast(features: Features, originals: Features) -> Matrix:
-    """``k(x, x') + k(y, y') - 2 k(x, y')`` for every two pictures, ``[N, N]``; KID is its mean off the diagonal."""
-    return _kernel(features, features) + _kernel(originals, originals) - 2 * _kernel(features, originals)
-
-
 def _kernel(x: Features, y: Features) -> Matrix:
     """The kernel of every two pictures ``[N, D]`` or ``[N, S, D]``, mean over their samples, ``[N, N]``."""
     a, b = (each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (x, y))
     kernel = (a @ b.T / x.shape[-1] + 1) ** 3
     mean: Matrix = kernel.reshape(len(x), len(a) // len(x), len(y), len(b) // len(y)).mean((1, 3))
     return mean
-
-
-def _with_interval(contrast: Matrix) -> Estimate | None:
-    """Mean over pairs of different pictures, and its interval."""
-    count = len(contrast)
-    if count < FEWEST:
-        return None
-    draws = multiplicities(count)
-    draws = draws[draws.max(1) < count]  # a single picture has no distance
-    (value,) = _means(np.ones((1, count)), contrast)
-    return Estimate(float(value), *interval(_means(draws, contrast)))
 
 
 def _means(weights: Matrix, contrast: Matrix) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Checkpoints that authors published, read strictly and converted to bundles and priors.
 
-Every tensor of the network has a tensor in the file, and every tensor of the file has one in the network, or a reason
-why it is not used. Anything else is an error that names the tensors. The layout of a paper's files is data in the
+Every tensor of the network has a tensor in the file, and every tensor of the file has one in the network, or is known
+to have no use. Anything else is an error that names the tensors. The layout of a paper's files is data in the
 ``checkpoints.py`` of its folder: `Names`, from our tensors to theirs.
 """
 
@@ -11,10 +11,9 @@ import argparse
 import hashlib
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,8 +99,7 @@ class TensorMap:
     file: str
     sha256: str
     names: Mapping[str, str]  # name in the file -> name in the network
-    unused: Mapping[str, str]  # name in the file of a tensor that the network does not have -> reason
-    made: Mapping[str, str]  # name in the network of a tensor that the file does not hold -> its origin
+    unused: Sequence[str]  # names in the file of tensors that the network does not have
 
 
 def rename(ours: str, names: Names) -> str | None:
@@ -125,17 +123,18 @@ class TensorFile:
     path: Path
     tensors: Mapping[str, Tensor]  # by the names without the prefix
     prefix: str = ""  # of every name in the file, such as "params_ema."
-    unused: Mapping[str, str] = field(default_factory=dict)  # name in the file with another prefix -> reason
+    unused: tuple[str, ...] = ()  # names in the file with another prefix
 
     def full_name(self, name: str) -> str:
         """The name in the file of a tensor in `tensors`."""
         return self.prefix + name
 
-    def under(self, prefix: str, unused: Mapping[str, str] | None = None) -> TensorFile:
-        """The part under one more prefix."""
+    def under(self, prefix: str) -> TensorFile:
+        """The part under one more prefix; the others are not used."""
         tensors = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()
                    if name.startswith(prefix)}
-        return TensorFile(self.path, tensors, self.prefix + prefix, {**self.unused, **(unused or {})})
+        others = (self.full_name(name) for name in self.tensors if not name.startswith(prefix))
+        return TensorFile(self.path, tensors, self.prefix + prefix, (*self.unused, *others))
 
     def dimension(self, name: str, index: int) -> int:
         """One dimension of a tensor that sizes are read from."""
@@ -180,26 +179,22 @@ def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
     for wrapper in (*wrappers, "module."):
         others = [name for name in found.tensors if not name.startswith(wrapper)]
         if len(others) < len(found.tensors) and not (wrapper == "module." and others):
-            found = found.under(wrapper, {
-                found.full_name(name): f"not part of {wrapper.rstrip('.')}" for name in others})
+            found = found.under(wrapper)
     return found
 
 
 @torch.no_grad()
-def fill(network: nn.Module, source: TensorFile, names: Names, *, unused: Mapping[str, str] | None = None,
-         made: Mapping[str, str] | None = None) -> TensorMap:
+def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str, ...] = ()) -> TensorMap:
     """Load a file into a network, after all checks; tensors that the layout ``names`` does not hold stay unchanged.
 
-    ``unused``: beginning of a name in the file -> why the network has no such tensor. ``made``: last part of the name
-    of a tensor that the file does not hold -> its origin.
+    ``unused``: beginnings of names in the file of which the network has no such tensor.
     """
     state = network.state_dict()
     placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
     used = set(placed.values())
-    spare = {name: why for start, why in (unused or {}).items() for name in source.tensors
-             if name.startswith(start) and name not in used}
+    spare = {name for name in source.tensors if name.startswith(unused) and name not in used}
     missing = [source.full_name(name) for name in used - source.tensors.keys()]
-    unknown = [source.full_name(name) for name in source.tensors.keys() - spare.keys() - used]
+    unknown = [source.full_name(name) for name in source.tensors.keys() - spare - used]
     misshapen = [f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
                  for ours, name in placed.items() if name in source.tensors
                  and not _fits(source.tensors[name], state[ours])]
@@ -209,11 +204,9 @@ def fill(network: nn.Module, source: TensorFile, names: Names, *, unused: Mappin
         raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
     for ours, name in placed.items():
         state[ours].copy_(source.tensors[name].reshape(state[ours].shape))
-    origins = {name: name.rpartition(".")[2] for name in state.keys() - placed.keys()}
     return TensorMap(
         source.path.name, file_sha256(source.path), {source.full_name(name): ours for ours, name in placed.items()},
-        {**source.unused, **{source.full_name(name): why for name, why in spare.items()}},
-        {name: made[last] for name, last in sorted(origins.items()) if made and last in made})
+        sorted({*source.unused, *map(source.full_name, spare)}))
 
 
 def file_sha256(path: Path) -> str:
@@ -237,28 +230,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                _refuse_more_than(path, sum(entry.file_size for entry in archive.infolist()))
         # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says so
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except ModelError:
-        raise
     except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
         raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
                          "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
                          "file once, by name, where their code is installed") from error
-    tensors = dict(_flatten(content))
-    _refuse_more_than(path, max((tensor.nbytes for tensor in tensors.values()), default=0))
-    return tensors
-
-
-def _refuse_more_than(path: Path, nbytes: int) -> None:
-    """Raise `ModelError` for a file that claims more bytes than it has: torch compresses and repeats nothing."""
-    if nbytes > (has := path.stat().st_size):
-        raise ModelError(f"{path} claims {nbytes:,} bytes of tensors and has {has:,}; it is damaged or forged")
+    return dict(_flatten(content))
 
 
 def _reason(error: Exception, path: Path) -> str:

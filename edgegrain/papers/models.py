@@ -149,9 +149,9 @@ def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
     return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size), ())})
 
 
-def super_resolution_model(factor: int, side: int = 256) -> Model:
-    """The model that makes a restored picture of this side ``factor`` times as large; both factors share weights."""
-    return Model(f"super-resolution-{side}-x{factor}", {"network": _measure(SuperResolution, (3, side, side), factor)})
+def super_resolution_model(factor: int) -> Model:
+    """The model that makes a restored picture of 256 x 256 ``factor`` times as large; both factors share weights."""
+    return Model(f"super-resolution-256-x{factor}", {"network": _measure(SuperResolution, (3, 256, 256), factor)})
 
 
 @cache

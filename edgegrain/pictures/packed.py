@@ -11,25 +11,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgegrain.pictures.stored_pictures import StoredPicture, read_square
-from edgegrain.pictures.writing import Progress, first_to_write, written_array
+from edgegrain.pictures.stored_pictures import description, read_square
+from edgegrain.pictures.writing import Progress, write_array
 
 
-def pack(pictures: Sequence[StoredPicture], size: int, cache: Path, report: Progress | None = None) -> np.ndarray:
+def pack(pictures: Sequence[Path], size: int, cache: Path, report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
     The file's name hashes the size, and names, lengths and times of change of the pictures.
     """
-    lines = [str(size), *(picture.description() for picture in pictures)]
+    lines = [str(size), *map(description, pictures)]
     key = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
     target = cache / f"pictures-{size}-{key}.npy"
-    with first_to_write(target, report) as first:
-        if first:
-            with written_array(target, (len(pictures), size, size, 3)) as shard:
-                for index, picture in enumerate(pictures):
-                    shard[index] = read_square(picture, size)
-                    if report is not None:
-                        report((index + 1) / len(pictures), f"packing pictures of {size}x{size}")
+
+    def squares() -> Iterator[np.ndarray]:
+        for index, picture in enumerate(pictures, 1):
+            yield read_square(picture, size)
+            if report is not None:
+                report(index / len(pictures), f"packing pictures of {size}x{size}")
+
+    write_array(target, (len(pictures), size, size, 3), squares())
     return np.load(target, mmap_mode="r")
 
 

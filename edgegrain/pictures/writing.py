@@ -1,13 +1,10 @@
-"""Writing that takes minutes: arrays in files, one writer a file or folder, progress, and SIGTERM as an exception."""
+"""Writing that takes minutes: arrays in files, one writer a folder, progress."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,54 +16,19 @@ from codec_contract.files import written_whole
 Progress = Callable[[float, str], None]
 """Receives the finished part, 0...1, and a line of text about it."""
 
-_ZEROS = 1 << 24  # written at once
 
-
-@contextlib.contextmanager
-def first_to_write(target: Path, report: Progress | None = None) -> Iterator[bool]:
-    """True in one of the processes that want a file, which writes it in the block; False in the others, which wait.
-
-    Once the file exists, no process waits. If the block raises, the next process gets True.
-    """
-    if target.exists():
-        yield False
-        return
+def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:
+    """Write uint8 rows as the array ``target``, an ``.npy``, if there is none; of several processes one writes it, and
+    the others wait."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if report is not None:
-            report(0.0, "waiting for another process, which prepares the pictures")
-        lock.acquire()
-    try:
-        yield not target.exists()
-    finally:
-        with contextlib.suppress(OSError):  # Windows keeps it while other processes wait
-            os.unlink(lock.lock_file)
-        lock.release()
-
-
-@contextlib.contextmanager
-def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """A memory-mapped uint8 array to fill, which is the file ``target``, an ``.npy``, if the block succeeds."""
-    with exit_on_sigterm(), written_whole(target) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        try:
-            # Its place on the disk: writing to a mapped file that finds none kills the process (SIGBUS).
-            with temporary.open("r+b") as file:
-                size = file.seek(0, os.SEEK_END)
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-                else:
-                    file.seek(array.offset)
-                    for position in range(array.offset, size, _ZEROS):
-                        file.write(bytes(min(_ZEROS, size - position)))
-        except OSError as error:
-            raise EdgegrainError(f"{target.parent} cannot take a file of {array.nbytes:,} bytes "
-                                 f"({error.strerror}); make space, or choose a folder on another disk") from error
-        yield array
-        array.flush()
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if target.exists():
+            return
+        with written_whole(target) as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for row in rows:
+                file.write(row.tobytes())
 
 
 class InUseError(EdgegrainError):
@@ -93,16 +55,3 @@ def only_writer(folder: Path) -> Iterator[None]:
         for path in created:
             with contextlib.suppress(OSError):  # it is not empty
                 path.rmdir()
-
-
-@contextlib.contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit in the block, in the main thread of a program that does not handle it already."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

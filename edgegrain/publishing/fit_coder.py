@@ -27,7 +27,7 @@ from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network
 from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.pictures.stored_pictures import read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, read_square
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.grain.rate import FloatNetwork, code_length
 from export.bundle.writer import change_bundle, read_record
@@ -127,7 +127,7 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
     paths = [bundle.folder / f"coder_{step}.json" for step in steps]
     lrs: list[Rgb] = []
     if not all(path.exists() for path in paths):
-        encoder, pictures = EncoderSession(bundle.open_file(ENCODER_ONNX)), stored_pictures(data, exclude)
+        encoder, pictures = EncoderSession(bundle.open_file(ENCODER_ONNX)), list_pictures(data, exclude)
         for index, picture in enumerate(pictures, 1):
             square = read_square(picture, bundle.hr)
             lrs.extend(encoder.encode(np.stack([square, square[:, ::-1]])))
@@ -148,15 +148,11 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
 def load_lrs(path: Path) -> list[Rgb]:
     """LRs from a .npy file, uint8 ``[N, h, w, 3]``."""
     try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads .npz, as another type
-    except ValueError as error:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
         raise ImageError(f"{path} is not a .npy file of LRs ({error})") from error
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-        raise ImageError(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")
-    if array.size == 0:
-        raise ImageError(f"{path} holds no LRs: its array is empty, {list(array.shape)}; expected at least 2 LRs "
-                         "with pixels, such as [2000, 16, 16, 3]")
+    if getattr(array, "dtype", None) != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or not array.size:
+        raise ImageError(f"{path} must hold LRs, uint8 [N, h, w, 3]")
     return list(array)
 
 

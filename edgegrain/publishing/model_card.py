@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,26 +138,19 @@ def enter_evaluation(folder: Path, evaluation: Path) -> str:
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
         raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
                           "bundles that edgegrain publish run wrote")
-    own = _summary(evaluation)
-    collected = collect(manifest.id, own)
+    try:
+        own = json.loads(evaluation.read_bytes())
+        collected = collect(manifest.id, own)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
+                          "the command wrote") from error
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
             raise BundleError(f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
                               f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
-    if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have none
-        raise BundleError(f"the evaluation was measured at {size} pixels, but the card states figures at "
-                          f"{manifest.hr}; evaluate again without --size")
+    if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have no size
+        raise BundleError(f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
+                          " evaluate again without --size")
     card = card_text({**read_record(folder), "evaluation": collected})
     update_card(folder, evaluation=collected, card=card)
     return card
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        summary: dict[str, Any] = json.loads(path.read_bytes())
-        for parts in (("pictures", "folder"), ("pictures", "count"), ("versions",), ("means", summary["bundle"]["id"])):
-            functools.reduce(operator.getitem, parts, summary)
-        return summary
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that the "
-                          "command wrote") from error

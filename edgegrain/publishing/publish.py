@@ -1,4 +1,4 @@
-"""Publish a training run of GRAIN as a bundle, perhaps only if it is better, or store its trained weights in the zoo.
+"""Publish a training run of GRAIN as a bundle, or store its trained weights in the zoo.
 
 A published encoder is frozen: another encoder makes another LR contract, and stored payloads keep needing the first. A
 run that kept it (all stages after the first do) is published with that bundle's encoder, coder tables and golden
@@ -8,12 +8,11 @@ vectors, byte for byte (``encoder_of``).
 from __future__ import annotations
 
 import json
-import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +22,9 @@ from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manife
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
 from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.pixels import Rgb, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
-from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, kernel_distance, mean_interval
-from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, unit_batch
-from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
-from edgegrain.metrics.weights import find_metric_weights
-from edgegrain.pictures.stored_pictures import list_pictures, original_of, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import CODEC, card_text
@@ -42,7 +35,6 @@ from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
 from export.bundle.writer import (
-    decoder_hash,
     exact_encoder,
     manifest_fields,
     refuse_to_replace,
@@ -55,142 +47,14 @@ from export.bundle.writer import (
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import (
     TRAINED,
-    DecoderSource,
     compare_decoder,
     export_decoder,
-    find_decoder,
-    invertible_decoder,
 )
-from export.decoder.graph import round_weights
 from export.proof.report import clone_commit
-from server_decoder.grain.grain import Grain, GrainConfig, KeptDecoder, save_trained
+from server_decoder.grain.grain import Grain, GrainConfig, save_trained
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 from server_decoder.weight_file import read_header
-
-JUDGES = ("lpips_vgg", "dists", "identity_mobileface", "kid", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth",
-          "chroma_eyes", "chroma_mouth", "grid_2", "grid_4", "grid_8", "grid_16")
-"""Scores that decide; lower is better for all of them."""
-PRIOR_MATTERS = 1.05
-"""Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
-MORE_BYTES = 1.02
-"""Largest allowed ratio of the LRs' sizes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Figures:
-    """Scores of a decoder on pictures."""
-
-    rows: tuple[Scores, ...]  # one per picture
-    features: Mapping[str, Features]  # of the restored pictures for each KID, float32 [N, S, D]
-    original_features: Mapping[str, Features]
-    lpips_without_prior: float | None = None  # LPIPS-Alex with f_gen set to zero; None without a generator
-    lr_bytes: float = 0.0  # mean size of the LRs as PNG: a run has no tables for payloads yet
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Means of the scores that were measured, and KIDs."""
-        means = {field.name: statistics.fmean(getattr(row, field.name) for row in self.rows) for field in fields(Scores)
-                 if getattr(self.rows[0], field.name) is not None}
-        distances = {kid: kernel_distance(found, self.original_features[kid]) for kid, found in self.features.items()}
-        return means | {kid: distance.value for kid, distance in distances.items() if distance is not None}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data: the means."""
-        return {"scores": self.scores, "lpips_without_prior": self.lpips_without_prior, "lr_bytes": self.lr_bytes}
-
-
-@torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMetrics) -> Figures:
-    """Scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them."""
-    rows, features, original_features, without_prior, sizes = [], [], [], [], []
-    for original in originals:
-        lr = source.encode(np.ascontiguousarray(original)[None])[0]
-        sizes.append(len(encode_lossless(lr, "png")))
-        x = unit_batch(lr)
-        against = metrics.against(original)
-        picture = pictures_of(source.decoder(x).numpy())[0]
-        scores, found = against.scores(picture)
-        rows.append(scores)
-        features.append(found)
-        original_features.append(against.features)
-        if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
-            final = source.decoder.forward_all(x, prior_gain=0.0).final
-            without_prior.append(against.lpips_alex(pictures_of(final.numpy())[0]))
-    stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
-                                  for found in (features, original_features))
-    return Figures(tuple(rows), stacked, stacked_originals,
-                   statistics.fmean(without_prior) if without_prior else None, statistics.fmean(sizes))
-
-
-def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Estimate]:
-    """Judge -> the mean change of its score, with the paired interval; judges in ``losses`` or without a score on both
-    sides are left out."""
-    found = {}
-    for judge in (judge for judge in JUDGES if judge not in losses):
-        if judge in new.features:
-            change = distance_change(new.features[judge], published.features[judge], new.original_features[judge])
-            if change is not None:
-                found[judge] = change
-        elif judge not in KIDS:
-            pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
-            if not any(None in pair for pair in pairs):
-                differences = [a - b for a, b in pairs]
-                value = statistics.fmean(differences)
-                found[judge] = Estimate(value, *(mean_interval(differences) or (value, value)))
-    return found
-
-
-def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
-    """The scores that a run or the bundle of a training record that it would replace was trained on, in any stage."""
-    stages = [*(published.get("stages") or ()), *run.stages]
-    return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.recipe)})
-
-
-def shortcomings(found: Mapping[str, Estimate], new: Figures, published: Figures, name: str) -> list[str]:
-    """Reasons against replacing the bundle ``name``, given the `changes` to it; empty if there are none."""
-    reasons = [f"{SCORE_NAMES[judge].name}: worse than that of {name} by {change.value:.4f} (95 % interval "
-               f"{change.low:.4f} to {change.high:.4f})" for judge, change in found.items() if change.low > 0]
-    better = [judge for judge, change in found.items() if change.value < 0]
-    if 2 * len(better) <= len(found):
-        reasons.append(f"only {len(better)} of {len(found)} judges are better than {name}"
-                       + (f" ({'; '.join(SCORE_NAMES[judge].name for judge in better)})" if better else ""))
-    without = new.lpips_without_prior
-    with_prior = new.scores["lpips_alex"]
-    if without is not None and without < PRIOR_MATTERS * with_prior:
-        reasons.append(f"without its generator LPIPS-Alex is {without:.4f}, hardly worse than the "
-                       f"{with_prior:.4f} with it")
-    if new.lr_bytes > MORE_BYTES * published.lr_bytes:
-        reasons.append(f"its LRs need more bytes: {new.lr_bytes:.0f} on average as PNG, those of {name} "
-                       f"{published.lr_bytes:.0f}")
-    return reasons
-
-
-def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | None = None,
-            prior: str | Path | None = None, storage: WeightStorage | None = None
-            ) -> tuple[dict[str, Any], list[str]]:
-    """Scores of a run and of the bundle that it would replace, their changes, and the reasons against replacing it.
-
-    Both are measured with their weights as bundles store them, on ``unseen`` pictures that neither was trained on.
-    """
-    run = open_run(checkpoint, prior)
-    after = DecoderSource(checkpoint.name, final_decoder(run), integer_encoder(run), step=run.recipe.lr_step)
-    before, side = find_decoder(published), after.network.hr
-    if before.network.hr != side:
-        raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
-                          f"{side}x{side}: they cannot be compared")
-    stored = decoder_storage(after.decoder, storage)
-    if stored is not WeightStorage.float32:
-        round_weights(after.decoder, compact=stored is WeightStorage.compact)
-    domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
-    metrics = PictureMetrics(find_metric_weights(weights, faces=domain == "faces"), faces=domain == "faces")
-    originals = [original_of(path, side) for path in list_pictures(unseen)]
-    new, old = measure(after, originals, metrics), measure(before, originals, metrics)
-    found = changes(new, old, losses_of(run, domain, training))
-    return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
-             "changes": {judge: asdict(change) for judge, change in found.items()}},
-            shortcomings(found, new, old, before.name))
-
 
 CODER_PICTURES = 10_000
 """Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
@@ -229,10 +93,11 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     if report is not None:
         report(1.0, "exporting encoder and decoder")
     licence = licence or usual_licence(domain)
-    decoder = final_decoder(run)
+    decoder = run.average.decoder.eval()
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
-    graph = export_decoder(decoder, lr, DecoderOptions(decoder_storage(decoder, storage)))
+    graph = export_decoder(decoder, lr, DecoderOptions(
+        storage or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     training = {"stages": list(run.stages), "pictures_seen": sum(stage["pictures"] for stage in run.stages),
                 "pictures_in_set": len(pictures), "data": picture_sources(data, exclude),
@@ -254,14 +119,13 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
 
 
 def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
-                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, decoder_of: Path | None = None,
-                  force: bool = False, report: Progress | None = None) -> Path:
+                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False,
+                  report: Progress | None = None) -> Path:
     """Write a run's trained weights, integer encoder and coder tables into a folder of the zoo.
 
     Weights are float16; those of a decoder without generator are int8 where they are large, as in its bundle. The
     tables are fitted to the LRs of ``data``; without it those in the folder stay. With ``encoder_of``, the folder of a
-    bundle, its encoder and tables are taken. With ``decoder_of``, the bundle whose encoder and invertible decoder the
-    run kept, the file names it and holds codes and fusion alone.
+    bundle, its encoder and tables are taken.
     """
     for name in (TRAINED, ENCODER_WEIGHTS, CODER_TABLES):  # before the work, which takes minutes
         if (folder / name).exists() and not force:
@@ -269,16 +133,14 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     run = open_run(checkpoint, prior)
     model, invertible = run.average.decoder, run.recipe.stage == "1"
     files: dict[str, bytes] = {}
-    around = kept_decoder(run, decoder_of) if decoder_of is not None else None
-    if invertible:  # GRAIN without generator, codes and fusion ([GRAIN] Table 2)
-        trained = model.decoder if isinstance(model, Grain) else model
-        model = Grain(GrainConfig(trained.config))
+    if isinstance(model, RRDBDecoder):  # GRAIN without generator, codes and fusion ([GRAIN] Table 2)
+        trained, model = model, Grain(GrainConfig(model.config))
         model.decoder.load_state_dict(trained.state_dict())
     network = None
     if encoder_of is not None:
         kept = kept_encoder(run, encoder_of)
         files = {name: kept.open_file(name) for name in (ENCODER_WEIGHTS, CODER_TABLES)}
-    elif around is None:
+    else:
         network = integer_encoder(run) if run.recipe.correction else None
         if data is not None:
             pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
@@ -291,8 +153,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         elif (folder / CODER_TABLES).exists():
             files[CODER_TABLES] = (folder / CODER_TABLES).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
-    path = save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, kept=around,
-                        compact=invertible or around is not None, force=force)
+    path = save_trained(model, folder / TRAINED, history=run.stages, compact=invertible, force=force)
     for name in (ENCODER_WEIGHTS, CODER_TABLES):
         if name in files:
             write_atomically(folder / name, files[name], force=force)
@@ -329,7 +190,7 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
     not pictures.
     """
     counts: Counter[str] = Counter()
-    for picture in stored_pictures(data, exclude):
+    for picture in list_pictures(data, exclude):
         prefix, underscore, _ = printable_name(picture.name).partition("_")
         counts[prefix if underscore else OTHER_SOURCES] += 1
     named = dict(counts.most_common(MOST_SOURCES))
@@ -349,18 +210,6 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint_path(checkpoint).resolve().parent
 
 
-def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
-    """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
-    decoder = run.average.decoder.eval()
-    return decoder.decoder if isinstance(decoder, Grain) and run.recipe.stage == "1" else decoder
-
-
-def decoder_storage(decoder: RRDBDecoder | Grain, wanted: WeightStorage | None = None) -> WeightStorage:
-    """Storage of a decoder's weights in a bundle; by default compact (large ones as int8) with a generator, else
-    float16."""
-    return wanted or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)
-
-
 def integer_encoder(run: GrainRun) -> IntegerNetwork:
     """The averaged encoder as integers; the box mean for a run without learned correction."""
     encoder = run.average.encoder
@@ -369,7 +218,7 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
     if isinstance(encoder, EncoderTwin):
         return lower(encoder)
     raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
-                      "run as a bundle, without --if-better, --trained-only and --encoder-of")
+                      "run as a bundle, without --trained-only and --encoder-of")
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
@@ -383,18 +232,6 @@ def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     return source
-
-
-def kept_decoder(run: GrainRun, decoder_of: Path) -> KeptDecoder:
-    """The bundle whose encoder and invertible decoder a run with a generator kept."""
-    source, model = kept_encoder(run, decoder_of), run.average.decoder
-    if not isinstance(model, Grain) or run.recipe.stage == "1":
-        raise BundleError("the run trained no codes; publish it without --decoder-of")
-    wanted, found = invertible_decoder(source).state_dict(), model.decoder.state_dict()
-    if wanted.keys() != found.keys() or not all(torch.equal(tensor, found[name]) for name, tensor in wanted.items()):
-        raise BundleError(f"the run's invertible decoder is not that of bundle {source.id}: its weights moved, or it "
-                          "began with another; publish it without --decoder-of")
-    return KeptDecoder(source.id, source.version, decoder_hash(source))
 
 
 def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:

@@ -150,6 +150,10 @@ class ProjectedDiscriminator(nn.Module):
 WGAN_DRIFT = 1e-3
 
 
+R1_EVERY = 16
+"""Updates between two R1 penalties, which then count so many times (Karras et al. 2020, 3.1)."""
+
+
 @dataclass(frozen=True)
 class AdversarialConfig:
     """The adversarial part of a stage.
@@ -167,7 +171,6 @@ class AdversarialConfig:
         learning_rate: of the discriminator.
         every: steps between two updates of the discriminator.
         r1: weight gamma of the R1 penalty (Mescheder et al. 2018), gamma / 2 * |gradient|^2 on originals.
-        r1_every: updates between two penalties, which then count so many times (Karras et al. 2020, 3.1).
     """
 
     loss: str = "non-saturating"
@@ -179,12 +182,10 @@ class AdversarialConfig:
     learning_rate: float = 2e-4
     every: int = 1
     r1: float = 10.0
-    r1_every: int = 16
 
     def __post_init__(self) -> None:
         check((self.loss in LOSSES, f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}"),
-              (min(self.every, self.r1_every) >= 1,
-               f"every and r1_every are at least 1, got {self.every} and {self.r1_every}"),
+              (self.every >= 1, f"every is at least 1, got {self.every}"),
               (not (self.r1 and self.projected),
                "a projected discriminator has no R1 penalty; set r1 to 0"))
 
@@ -293,9 +294,9 @@ class AdversarialLoss:
         loss = self._losses(real, fake)[0]
         means = [torch.stack([head.mean() for head in heads]).mean().detach() for heads in (real, fake)]
         terms = {"discriminator": loss.detach(), "logit_gap": means[0] - means[1]}
-        if self.config.r1 and self.updates % self.config.r1_every == 0:
+        if self.config.r1 and self.updates % R1_EVERY == 0:
             penalty = r1_penalty(self.discriminator, target)
-            loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
+            loss = loss + 0.5 * self.config.r1 * R1_EVERY * penalty
             terms["r1"] = penalty.detach()
         with torch.autocast(target.device.type, enabled=False):  # the penalty's second derivatives, in float32 too
             self.updates += descend(loss, parameters, self.optimizers, self.config.learning_rate, distributed)

@@ -1,9 +1,7 @@
-"""The checkpoint of a training run: safetensors files of at most 16 MB each, or of one larger tensor; the first names
-the others.
+"""The checkpoint of a training run, a safetensors file.
 
 The header holds the family, the configuration, the pictures seen, the progress and a few values of the family.
-Optimizer moments are not stored, so that a checkpoint stays small enough to travel; most recipes rebuild them in a
-warm-up.
+Optimizer moments are not stored; most recipes rebuild them in a warm-up.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
@@ -29,8 +26,6 @@ from edgegrain.training.recipe import continued
 Network = TypeVar("Network", bound=nn.Module)
 
 CHECKPOINT = "last.safetensors"
-FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
-_HEADER = 200_000  # room for the file's header
 
 
 @dataclass(frozen=True)
@@ -126,17 +121,21 @@ def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
     the previous one whole."""
     header = {"family": run.family, "config": json.dumps(run.recipe.as_dict()), "pictures": str(run.pictures),
               "progress": str(progress), "state": json.dumps(run.state())}
-    save_shards(folder / CHECKPOINT, run.tensors(), header, run.pictures)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.tensors().items()}
+    write_atomically(folder / CHECKPOINT, save(tensors, header), force=True)
 
 
 @contextlib.contextmanager
 def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
     """Read a checkpoint of a family; errors while its contents are used are reported as a damaged file."""
     path = checkpoint_path(run)
-    with _errors(path):
-        metadata, tensors = load_shards(path)
+    with _errors(path), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
         if (found := metadata.get("family")) != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        for name in json.loads(metadata.get("files", "[]")):  # of a release that wrote files of 16 MB
+            tensors |= load_file(path.with_name(name))
         yield Checkpoint(json.loads(metadata["config"]), int(metadata["pictures"]), json.loads(metadata["state"]),
                          tensors)
 
@@ -158,48 +157,3 @@ def _errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} is not a training checkpoint ({error})") from error
-
-
-def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:
-    """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
-
-    The first file is replaced last, and no other file is replaced, so that after an interruption the first file and the
-    files that it names belong together. Then the further files of earlier calls are removed.
-    """
-    shards: list[dict[str, Tensor]] = [{}]
-    used = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
-        if shards[-1] and used + size > FILE_LIMIT - _HEADER:
-            shards.append({})
-            used = 0
-        shards[-1][name] = tensor.detach().cpu().contiguous()
-        used += size
-    while any(path.parent.glob(f"{path.stem}-{serial:010}-*")):
-        serial += 1
-    names = [f"{path.stem}-{serial:010}-{index}.safetensors" for index in range(1, len(shards))]
-    try:
-        for name, shard in zip(names, shards[1:], strict=True):
-            write_atomically(path.parent / name, save(shard))
-        write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
-    except Exception:  # on a full disk they would leave no room for the next attempt
-        for name in names:
-            (path.parent / name).unlink(missing_ok=True)
-        raise
-    of_a_call = re.compile(rf"{re.escape(path.stem)}-\d{{10}}-\d+\.safetensors")
-    for old in path.parent.iterdir():
-        if of_a_call.fullmatch(old.name) and old.name not in names:
-            old.unlink()
-
-
-def load_shards(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors, on the CPU; a ValueError if the first file names one outside its folder."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    for name in json.loads(metadata.get("files", "[]")):
-        if Path(name).name != name:
-            raise ValueError(f"it names a file outside its folder: {name!r}")
-        with safe_open(path.parent / name, "pt") as file:
-            tensors |= {key: file.get_tensor(key) for key in file.keys()}
-    return metadata, tensors

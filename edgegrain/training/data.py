@@ -17,7 +17,7 @@ from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, sample_sheet, write_sheet
-from edgegrain.pictures.stored_pictures import read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, read_square
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.family import RunOptions
@@ -50,7 +50,7 @@ def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, 
                     ) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
     """
-    return pack(stored_pictures(data, exclude), size, packed_folder(run), report)
+    return pack(list_pictures(data, exclude), size, packed_folder(run), report)
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     if options.validation is None:
         return pictures[:HELD_OUT]
     return np.stack([read_square(picture, pictures.shape[1])
-                     for picture in stored_pictures(options.validation)[:HELD_OUT]])
+                     for picture in list_pictures(options.validation)[:HELD_OUT]])
 
 
 def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:
@@ -155,25 +155,22 @@ class SyntheticBatch(NamedTuple):
     codes: Tensor
 
 
-def synthetic_faces(
-    prior: GenerativePrior, count: int, seed: int, *, batch: int = 8, psi_range: tuple[float, float] = (0.5, 0.95),
-    mixing: float = 0.5, dtype: torch.dtype = torch.float32,
-) -> Iterator[SyntheticBatch]:
-    """``count`` pictures in batches, on the prior's device; the last batch may be smaller.
+def synthetic_faces(prior: GenerativePrior, batch: int, seed: int, *, psi_range: tuple[float, float] = (0.5, 0.95),
+                    dtype: torch.dtype = torch.float32) -> Iterator[SyntheticBatch]:
+    """Endless batches of ``batch`` pictures, on the prior's device.
 
     The codes depend on ``seed`` and ``batch`` only, on every device. The truncation of every picture is uniform in
-    ``psi_range``; a share ``mixing`` takes the codes of another picture from a random layer on ([StyleGAN] 3.1). With
+    ``psi_range``; half of the pictures take the codes of another one from a random layer on ([StyleGAN] 3.1). With
     bfloat16 the generator runs under autocast; pictures and codes are float32 either way.
     """
     device = prior.mean_code.device
     generator = torch.Generator().manual_seed(seed)
     low, high = psi_range
-    for start in range(0, count, batch):
-        size = min(batch, count - start)
-        z = torch.randn(2, size, prior.code_width, generator=generator)
-        psi = low + (high - low) * torch.rand(size, 1, 1, generator=generator)
-        mixed = torch.rand(size, generator=generator) < mixing
-        crossover = torch.randint(1, prior.code_count, (size,), generator=generator)
+    while True:
+        z = torch.randn(2, batch, prior.code_width, generator=generator)
+        psi = low + (high - low) * torch.rand(batch, 1, 1, generator=generator)
+        mixed = torch.rand(batch, generator=generator) < 0.5
+        crossover = torch.randint(1, prior.code_count, (batch,), generator=generator)
         crossover = torch.where(mixed, crossover, prior.code_count)
         with torch.no_grad(), mixed_precision(device, dtype == torch.bfloat16):
             with torch.autocast(device.type, enabled=False):  # codes are targets: full precision

@@ -135,8 +135,7 @@ class Distributed:
 
 @contextlib.contextmanager
 def start_distributed(name: str) -> Iterator[Distributed]:
-    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK); in a
-    block of another call, that call's processes."""
+    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK)."""
     device = choose_device(name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -145,11 +144,8 @@ def start_distributed(name: str) -> Iterator[Distributed]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    started = dist.is_initialized()
-    if not started:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Distributed(device, dist.get_rank(), world)
     finally:
-        if not started:
-            dist.destroy_process_group()
+        dist.destroy_process_group()

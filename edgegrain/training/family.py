@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.writing import Progress
@@ -18,17 +18,9 @@ from edgegrain.training.checkpoint import Run
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import annealed, descend, optimizers, update_averages
-from edgegrain.training.recipe import STAGES, Chain
 from export import papers
-from server_decoder.generative_prior import GenerativePrior
 
 NONE = MetricNetworks()
-_SHIPPED = (
-    "faces-256-lr16", "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-rates",
-    "stage1-faces-256-lr32-fine", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16-fine",
-    "stage3-faces-256-lr16-fine", "enlarge-faces-256-x2", "enlarge-faces-256-x4", "smoke-stage1", "smoke-enlarge")
-"""Recipes that made the bundles, and trial runs: `list_recipes` begins with them."""
-
 
 class Trainer:
     """A run on its device, one step at a time.
@@ -120,16 +112,15 @@ class RunOptions:
     """Files and switches of a run that are no part of its recipe.
 
     Attributes:
-        data: folder of training pictures or tar shards; None where the recipe generates random ones.
+        data: folder of training pictures; None where the recipe generates random ones.
         validation: folder of pictures to evaluate on; by default ``data``.
         exclude: name patterns of training pictures to leave out.
         weights: folder of the metrics' weights; by default the fetched ones.
         init_from: trained weights to begin with: a run; for GRAIN, GLEAN and enlargers also a bundle; for GRAIN, IRN,
             GLEAN and GCFSR a folder of the zoo; for StyleGAN2 a file of one.
-        prior: generator: a network, a file or the name of a fetched prior; by default the published one.
-        discriminator: trained StyleGAN2 discriminator, a network or a file.
-        teacher: StyleGAN2 to distil, a network or a file.
-        compiled: run the decoder through `torch.compile`.
+        prior: generator: a file or the name of a fetched prior; by default the published one.
+        discriminator: file of a trained StyleGAN2 discriminator.
+        teacher: file of the StyleGAN2 to distil.
         report: called with the finished part, 0...1, and a line about it while pictures are prepared; `train` sets it.
     """
 
@@ -138,15 +129,10 @@ class RunOptions:
     exclude: tuple[str, ...] = ()
     weights: Path | None = None
     init_from: str | Path | None = None
-    prior: GenerativePrior | str | Path | None = None
-    discriminator: nn.Module | Path | None = None
-    teacher: nn.Module | str | Path | None = None
-    compiled: bool = False
+    prior: str | Path | None = None
+    discriminator: Path | None = None
+    teacher: str | Path | None = None
     report: Progress | None = None
-
-    def given(self) -> set[str]:
-        """Names of the options that differ from their defaults."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
 @dataclass(frozen=True)
@@ -156,11 +142,10 @@ class Family:
     Attributes:
         name: in checkpoints.
         title: in messages.
-        describe: one line about a recipe.
         open: (recipe, options, folder of the run, processes) -> trainer; continues the checkpoint in the folder if
             there is one, else starts a run.
-        takes: recipe -> names of the `RunOptions` that it has a use for.
         pictures: recipe -> pictures of a run whose length the command line leaves open.
+        takes: names of the `RunOptions` that all its recipes have a use for.
         evaluate_every: pictures between evaluations.
     """
 
@@ -168,10 +153,9 @@ class Family:
     title: str
     recipe_class: type
     recipes: Mapping[str, Any]
-    describe: Callable[[Any], str]
     open: Callable[[Any, RunOptions, Path, Distributed], Trainer]
-    takes: Callable[[Any], set[str]]
     pictures: Callable[[Any], int]
+    takes: tuple[str, ...] = ("data", "validation", "exclude", "weights", "init_from")
     evaluate_every: int = 20_000
 
     def last_picture(self, recipe: Any, pictures: int | None, budget_seconds: float) -> int | None:
@@ -195,18 +179,12 @@ def family_of(recipe: Any) -> Family:
 
 @functools.cache
 def recipes() -> Mapping[str, Any]:
-    """Name -> recipe or chain: ``"faces-256-lr16"`` for ``"stage1-faces-256-lr16"`` ... ``"final-faces-256-lr16"``."""
-    single = {name: recipe for family in families() for name, recipe in family.recipes.items()}
-    chains: dict[str, dict[str, Any]] = {}
-    for name, recipe in single.items():
-        for stage in STAGES:
-            if stage in (parts := name.split("-")):
-                chains.setdefault("-".join(part for part in parts if part != stage), {})[stage] = recipe
-    return {name: Chain(stages) for name, stages in chains.items() if tuple(stages) == STAGES} | single
+    """Name -> recipe."""
+    return {name: recipe for family in families() for name, recipe in family.recipes.items()}
 
 
 def find_recipe(name: str) -> Any:
-    """The recipe or chain of a name."""
+    """The recipe of a name."""
     if name not in recipes():
         raise EdgegrainError(f"there is no recipe {name!r}; edgegrain train --list prints all of them")
     return recipes()[name]
@@ -214,29 +192,12 @@ def find_recipe(name: str) -> Any:
 
 def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, budget_seconds: float = 0
              ) -> dict[str, Any]:
-    """The whole configuration of a recipe or chain, plain JSON values; a ``pictures`` of None in it is no limit."""
-    if isinstance(recipe, Chain):
-        stages = {stage: describe(stage_recipe, pictures, evaluate_every, budget_seconds)
-                  for stage, stage_recipe in recipe.stages.items()}
-        return {"shares": recipe.shares, "stages": stages}
+    """The whole configuration of a recipe, plain JSON values; a ``pictures`` of None in it is no limit."""
     family = family_of(recipe)
     return {"family": family.name, "pictures": family.last_picture(recipe, pictures, budget_seconds),
             "evaluate_every": evaluate_every or family.evaluate_every, "config": recipe.as_dict()}
 
 
 def list_recipes() -> str:
-    """A line per recipe: those of the bundles first, then the papers' and variants by family."""
-    width = max(map(len, recipes()))
-
-    def line(name: str) -> str:
-        recipe = recipes()[name]
-        text = ", ".join(recipe.stages) if isinstance(recipe, Chain) else family_of(recipe).describe(recipe)
-        return f"  {name:{width}}  {text}"
-
-    groups = {"Of the bundles, and trial runs": _SHIPPED,
-              "The papers' and variants: GRAIN, four stages one after the other":
-                  [name for name, recipe in recipes().items() if isinstance(recipe, Chain)],
-              **{family.title: family.recipes for family in families()}}
-    blocks = [[title, *(line(name) for name in names if names is _SHIPPED or name not in _SHIPPED)]
-              for title, names in groups.items()]
-    return "\n\n".join("\n".join(block) for block in blocks)
+    """A line per recipe, by family."""
+    return "\n\n".join("\n  ".join([family.title, *family.recipes]) for family in families())

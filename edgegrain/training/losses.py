@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
-from edgegrain.metrics.picture_metrics import chroma_difference, enlarged_regions, mean_saturation, region_weights
+from edgegrain.metrics.picture_metrics import enlarged_regions, mean_saturation, region_weights
 from edgegrain.metrics.weights import find_metric_weights
 
 
@@ -89,9 +89,6 @@ def repeated(windows: Tensor, period: int) -> Tensor:
     return mean - mean.mean((1, 2), keepdim=True)
 
 
-CHROMA_AREA = 4
-
-
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the terms; pictures in [-1, 1]. A term of weight 0 is not computed.
@@ -103,8 +100,6 @@ class LossWeights:
         l1, l2: mean absolute and mean squared error of the picture.
         region_gain: how many times more the absolute error counts at eyes and mouth, in addition; a face's eye is 1 %
             of its picture.
-        chroma: mean absolute error of a* and b* (CIELAB) over areas of `CHROMA_AREA`² pixels, divided by 100, with the
-            weights of the absolute error, in which brightness hides the colour of an iris or of teeth.
         lpips: LPIPS with AlexNet.
         regions: LPIPS of both eyes and the mouth, enlarged to twice their size, as pictures of their own.
         identity: half the squared distance of face descriptors.
@@ -119,7 +114,6 @@ class LossWeights:
     l1: float = 1.0
     l2: float = 0.0
     region_gain: float = 0.0
-    chroma: float = 0.0
     lpips: float = 0.25
     regions: float = 0.0
     identity: float = 0.1
@@ -147,10 +141,10 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     """
     terms = {}
     if weights.l1:
-        terms["l1"] = _weighted_mean((picture - target).abs(), weights.region_gain)
-    if weights.chroma:
-        difference = chroma_difference(picture, target, picture.shape[-1] // CHROMA_AREA)
-        terms["chroma"] = _weighted_mean(difference.abs() / 100, weights.region_gain)
+        error = (picture - target).abs()
+        if weights.region_gain:
+            error = error * region_weights(error.shape[-1], weights.region_gain).to(error.device)
+        terms["l1"] = error.mean()
     if weights.l2:
         terms["l2"] = (picture - target).pow(2).mean()
     if weights.lpips and lpips is not None:
@@ -169,11 +163,6 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
         part, terms["grid"] = grid(picture, target)
         total = total + weights.grid * part
     return total, terms
-
-
-def _weighted_mean(error: Tensor, region_gain: float) -> Tensor:
-    """The mean of errors ``[B, C, H, W]`` with the weights of eyes and mouth, if there is a gain."""
-    return (error * region_weights(error.shape[-1], region_gain).to(error.device) if region_gain else error).mean()
 
 
 def random_offset(part: float) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from codec_contract.errors import EdgegrainError
@@ -13,7 +13,6 @@ from server_decoder.grain.grain import PriorConfig
 
 Config = TypeVar("Config")
 
-STAGES = ("stage1", "stage2", "stage3", "final")
 _LEAST = {"batch": 1, "clip_gradient": 0, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
 
 
@@ -83,23 +82,6 @@ class RestorationRecipe(Recipe):
     random_pictures: int = 0
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Four stages of GRAIN, each beginning with the result of the one before ([GRAIN] 3.5).
-
-    Attributes:
-        stages: the recipe of every stage by its name.
-        shares: percent of the time budget for each stage.
-    """
-
-    stages: dict[str, Any] = field(default_factory=dict)
-    shares: tuple[float, ...] = (50.0, 15.0, 10.0, 25.0)
-
-    def __post_init__(self) -> None:
-        if len(self.shares) != len(STAGES) or min(self.shares) <= 0:
-            raise ValueError(f"shares are four positive numbers, such as 50,15,10,25, got {list(self.shares)}")
-
-
 def continued(recipe: Config, **stored: Any) -> Config:
     """The recipe with these values of the run that it continues, such as shapes of networks."""
     try:
@@ -114,8 +96,8 @@ def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     Absent fields have their defaults, and those of other versions are left out; of a union, the class that has most of
     the fields is taken.
     """
-    kinds = get_type_hints(kind)
-    return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in kinds})
+    kinds, known = get_type_hints(kind), {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in known})
 
 
 def _value(kind: Any, value: Any) -> Any:
@@ -127,27 +109,17 @@ def _value(kind: Any, value: Any) -> Any:
 
 
 def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: int | None = None) -> Any:
-    """A recipe or chain with changes.
+    """A recipe with changes.
 
     Args:
         recipe: from `edgegrain.training.family.recipes`.
         changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
-            the elements of tuples are separated by commas, ``none`` means None. For a chain they apply to every stage,
-            or to one if the path begins with its name (``final.loss.rate=0.05``); ``shares`` is the chain's own field.
+            the elements of tuples are separated by commas, ``none`` means None.
         batch: pictures per step and process; 0 for the recipe's. The learning rate grows with the square root of the
             batch, as Adam's steps do (Malladi et al., NeurIPS 2022), the averaged weights look back over as many
             pictures as before, and the run sees as many.
         seed: of the random numbers; None for the recipe's.
     """
-    if isinstance(recipe, Chain):
-        own = [change for change in changes if change.startswith("shares=")]
-        stages = {}
-        for stage, each in recipe.stages.items():
-            others = recipe.stages.keys() - {stage}
-            of_stage = [change.removeprefix(f"{stage}.") for change in changes
-                        if change not in own and change.split(".")[0] not in others]
-            stages[stage] = changed(each, of_stage, batch=batch, seed=seed)
-        return replace(_with_fields(recipe, _texts(own)), stages=stages)
     if batch:
         recipe = _with_batch(recipe, batch)
     return _with_fields(recipe if seed is None else replace(recipe, seed=seed), _texts(changes))

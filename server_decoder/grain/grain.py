@@ -23,9 +23,6 @@ from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusi
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
     FACES_256_LR32,
-    FACES_512_LR32,
-    FACES_1024_LR16,
-    FACES_1024_LR32,
     PAPER_1024_LR16,
     DecoderConfig,
     RRDBDecoder,
@@ -34,7 +31,6 @@ from server_decoder.grain.rrdb_decoder import (
 )
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
-    MOBILE_STYLEGAN_512,
     MOBILE_STYLEGAN_1024,
     MobileStyleGAN,
     MobileStyleGANConfig,
@@ -360,18 +356,15 @@ _CODES = CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branc
                      offsets=(8, 16, 32, 64))
 _FUSION_256 = FusionConfig(
     base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
-# The generator's features end at 512; at 1024 the fusion uses f_inv and the upsampled features.
-_FUSION_1024 = FusionConfig(
-    base="style", sizes=(256, 512, 1024), widths=(24, 16, 8), head=(16, 16), project=(24, 16, 8))
 
 
-def _faces(decoder: DecoderConfig, prior: MobileStyleGANConfig, fusion: FusionConfig) -> GrainConfig:
-    """A bundle of faces: the light generator, cut to the picture's size, around a decoder."""
-    codes = replace(_CODES, widths=(48, 40, 32, 24, 16, 16, 16)[:len(decoder.scales)])
-    return GrainConfig(decoder, PriorConfig("mobile-stylegan", prior, compact=True), codes, fusion)
+def _faces(decoder: DecoderConfig) -> GrainConfig:
+    """A bundle of faces: the light generator, cut to 256 x 256, around a decoder."""
+    codes = replace(_CODES, widths=(48, 40, 32, 24, 16)[:len(decoder.scales)])
+    return GrainConfig(decoder, PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), codes, _FUSION_256)
 
 
-_FACES_256_LR16 = _faces(FACES_256_LR16, MOBILE_STYLEGAN_256, _FUSION_256)
+_FACES_256_LR16 = _faces(FACES_256_LR16)
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
 _SMOKE_CODES = CodesConfig(widths=(16, 12, 8), branch=(16, 16, 24, 32), branch_per="resolution")
@@ -390,10 +383,7 @@ PRESETS: dict[str, GrainConfig] = {
     "grain-256-lr16-codes-only-single-scale": replace(
         _FACES_256_LR16, codes=replace(_CODES, source="coarsest", offsets=()), fusion=None),
     "grain-256-lr16-image-fusion": replace(_FACES_256_LR16, fusion=replace(_FUSION_256, kind="pictures")),
-    "grain-256-lr32": _faces(FACES_256_LR32, MOBILE_STYLEGAN_256, _FUSION_256),
-    "grain-512-lr32": _faces(FACES_512_LR32, MOBILE_STYLEGAN_512, replace(_FUSION_256, sizes=(128, 256, 512))),
-    "grain-1024-lr32": _faces(FACES_1024_LR32, MOBILE_STYLEGAN_1024, _FUSION_1024),
-    "grain-1024-lr16": _faces(FACES_1024_LR16, MOBILE_STYLEGAN_1024, _FUSION_1024),
+    "grain-256-lr32": _faces(FACES_256_LR32),
     "grain-smoke": GrainConfig(_SMOKE_DECODER, PriorConfig("stylegan2", TINY_64), _SMOKE_CODES, _SMOKE_FUSION),
     "grain-smoke-mobile": GrainConfig(
         _SMOKE_DECODER,

@@ -210,17 +210,9 @@ FACES_256_LR64_FINE = DecoderConfig(
     (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), upsampling="bilinear",
     head=())
 
-# The other bundles of faces. Their first scales are wider, because they are trained on GPUs; the scales 512 and 1024
-# stay narrow, because the generator provides their detail.
 FACES_256_LR32 = DecoderConfig(
     (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)),
     upsampling="subpixel", head=())
-_TO_512 = (Scale(64, 128, residual=2), Scale(128, 72, residual=2), Scale(256, 40, residual=1))
-FACES_512_LR32 = DecoderConfig((Scale(32, 160, rrdb=3), *_TO_512, Scale(512, 16)), upsampling="subpixel", head=())
-_TO_1024 = (*_TO_512, Scale(512, 24, residual=1), Scale(1024, 12))
-FACES_1024_LR32 = DecoderConfig((Scale(32, 160, rrdb=3), *_TO_1024), upsampling="subpixel", head=())
-FACES_1024_LR16 = DecoderConfig(
-    (Scale(16, 192, rrdb=3), Scale(32, 160, residual=2), *_TO_1024), upsampling="subpixel", head=())
 
 
 class DecoderScale(nn.Module):

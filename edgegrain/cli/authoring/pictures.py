@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from codec_contract.errors import needs_extra
-from codec_contract.files import printable_name
+from codec_contract.errors import EdgegrainError, ExistsError, ImageError, needs_extra
+from codec_contract.exact_square import cut_square
+from codec_contract.files import printable_name, written_whole
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures import MAX_SIDES
@@ -23,12 +25,10 @@ def _group() -> None:
 
 @pictures.command()
 def pack(
-    source: Annotated[Path, typer.Argument(
-        metavar="IN", exists=True, file_okay=False, help="Folder of pictures, or of shards.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the shards.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the stored pictures.")],
     side: Annotated[int, typer.Option(
         min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")] = 256,
-    limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest shard, in megabytes.")] = 100.0,
     quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
     align: Annotated[bool, typer.Option(
@@ -38,33 +38,58 @@ def pack(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Store pictures as tar shards of limited size.
+    """Store pictures as squares of one size.
 
-    The centre square of every picture is resized as in training and stored as WebP. Shards are plain tar files, as for
-    WebDataset, each a random sample of all pictures; trainers read all shards of a folder. With --align, pictures
-    without a face, and those whose face would have to be enlarged, are left out.
+    The centre square of every picture is resized as in training and stored as WebP. With --align, pictures without a
+    face, and those whose face would have to be enlarged, are left out.
 
     \b
     Examples:
-      edgegrain pictures pack faces/ shards/ --side 256 --limit-mb 15
-      edgegrain pictures pack photos/ shards/ --align
-      edgegrain pictures pack faces/ shards/ --lossless --exclude 'usgov_*'
+      edgegrain pictures pack faces/ small/ --side 256
+      edgegrain pictures pack photos/ faces/ --align
+      edgegrain pictures pack faces/ small/ --lossless --exclude 'usgov_*'
     """
     with needs_extra("train", "packing pictures needs"):
-        from edgegrain.pictures.stored_pictures import read_square, stored_pictures
-        from edgegrain.pictures.tar_shards import AlignedFaces, write_shards
+        from PIL import Image
 
-    faces = AlignedFaces()
-    try:
-        with progress_bar() as show:
-            shards = write_shards(stored_pictures(source, tuple(exclude or ())), out, side=side,
-                                  limit=round(limit_mb * 1e6), quality=None if lossless else quality,
-                                  read=faces if align else read_square, force=force, report=show)
-    finally:  # also where none is left
-        if faces.without_face or faces.too_small:
-            say(f"left out {len(faces.without_face)} pictures without a face, and {len(faces.too_small)} whose face "
-                f"has a square of fewer than {side} pixels; --json lists them", err=True)
-    size = sum(path.stat().st_size for path in shards)
-    report({"shards": shards, "bytes": size, "without_face": sorted(map(printable_name, faces.without_face)),
-            "too_small": sorted(map(printable_name, faces.too_small))},
-           f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}", as_json=json_output)
+        from edge_encoder.faces.alignment import ffhq_square
+        from edge_encoder.preprocessing import load_picture
+        from edgegrain.pictures.stored_pictures import list_pictures, open_picture, read_square
+        from sdk.faces import finder
+
+    paths = list_pictures(source, tuple(exclude or ()))
+    if existing := sorted(out.glob("*.webp")):
+        if not force:
+            raise ExistsError(existing[0], "choose another folder, or pass --force to replace pictures of equal names")
+    out.mkdir(parents=True, exist_ok=True)
+    stems, written, nbytes = Counter(path.stem for path in paths), 0, 0
+    without_face: list[str] = []
+    too_small: list[str] = []
+    with progress_bar() as show:
+        for index, path in enumerate(paths, 1):
+            show(index / len(paths), f"{index:,} pictures")
+            if align:
+                with open_picture(path) as image:
+                    rgb = load_picture(image)
+                try:
+                    square = next(ffhq_square(face.points, (rgb.shape[1], rgb.shape[0])) for face in finder().find(rgb))
+                except (StopIteration, ImageError):
+                    without_face.append(path.name)
+                    continue
+                if square.side < side:  # it would teach a decoder to blur
+                    too_small.append(path.name)
+                    continue
+            stored = Image.fromarray(cut_square(rgb, square, side) if align else read_square(path, side))
+            target = out / f"{path.stem if stems[path.stem] == 1 else path.name}.webp"
+            with written_whole(target) as temporary:
+                stored.save(temporary, "WEBP", method=4, lossless=lossless, quality=75 if lossless else quality)
+            written, nbytes = written + 1, nbytes + target.stat().st_size
+    if without_face or too_small:
+        say(f"left out {len(without_face)} pictures without a face, and {len(too_small)} whose face has a square of "
+            f"fewer than {side} pixels; --json lists them", err=True)
+    if not written:
+        raise EdgegrainError(f"all {len(paths)} pictures were left out; nothing was written")
+    report({"folder": out, "pictures": written, "bytes": nbytes,
+            "without_face": sorted(map(printable_name, without_face)),
+            "too_small": sorted(map(printable_name, too_small))},
+           f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}", as_json=json_output)

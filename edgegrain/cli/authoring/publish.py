@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,12 +11,10 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, MetricWeightsOption, refuse_options
+from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
 
-KEPT = 3
-"""Exit status if --if-better kept the published bundle."""
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
@@ -48,16 +46,6 @@ def run(
         "--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports.")] = False,
     encoder_of: Annotated[str, typer.Option(
         help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
-    decoder_of: Annotated[str, typer.Option(
-        help="With --trained-only: bundle (name or folder) whose encoder and invertible decoder the run kept; only "
-             "codes and fusion are written.")] = "",
-    if_better: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of pictures that neither the run nor the bundle it would replace "
-        "was trained on. Publish only if the run is better on them: most metrics that no training loss uses improve, "
-        "none gets worse beyond its interval, and the generator, if there is one, contributes.")] = None,
-    weights: MetricWeightsOption = None,
-    coder: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="GLEAN and GCFSR: use these coder tables instead of fitting some.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Make a bundle of a training run.
@@ -70,65 +58,49 @@ def run(
     Examples:
       edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
       edgegrain publish run runs/final --data FACES --out my-bundles/my-faces --force --version 1.1.0 \\
-          --encoder-of my-bundles/my-faces --if-better UNSEEN
+          --encoder-of my-bundles/my-faces
       edgegrain publish run runs/glean --data FACES --out zoo/glean-faces-256-lr16
-
-    \b
-    Exit status:
-      3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.papers.face_sr.bundle import store
         from edgegrain.publishing import publish
         from edgegrain.training.checkpoint import CHECKPOINT
-        from export.bundle.writer import UNSTATED, refuse_to_replace
+        from export.bundle.writer import UNSTATED
 
     family = publish.run_family(run)
     excluded = tuple(exclude or ())
     of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
-                  "--data-licence": data_licence, "--storage": storage, "--if-better": if_better}
+                  "--data-licence": data_licence, "--storage": storage}
     if family == "irn":
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
                              f"edgegrain export bundle {run} --out {out}")
     if family == "face_sr":
-        refuse_options({**of_bundles, "--encoder-of": encoder_of, "--decoder-of": decoder_of, "--weights": weights},
+        refuse_options({**of_bundles, "--encoder-of": encoder_of},
                        "not for a run of GLEAN and GCFSR; leave it out")
         weights_of = run.parent if run.name == CHECKPOINT else run
-        written = store(weights_of, out, prior=prior or DEFAULT_PRIOR, coder=coder, data=data, exclude=excluded,
-                        force=force)
+        written = store(weights_of, out, prior=prior or DEFAULT_PRIOR, data=data, exclude=excluded, force=force)
         say(f"{written}: {written.stat().st_size:,} bytes")
         return
-    refuse_options({"--coder": coder}, "not for a run of GRAIN; leave it out")
     if trained_only:
         refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
-    refuse_options({"--data": data is None and not (encoder_of or decoder_of)}, "the coder's tables are fitted to the "
-                   "training pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
-    refuse_options({"--decoder-of": decoder_of and (encoder_of or not trained_only)},
-                   "goes with --trained-only and without --encoder-of, which it includes")
+    refuse_options({"--data": data is None and not encoder_of}, "the coder's tables are fitted to the training "
+                   "pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
         with progress_bar() as show:
             stored = publish.store_trained(
                 run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force, report=show)
+                force=force, report=show)
         say(str(stored))
         return
-    comparison: dict[str, Any] = {}
-    if if_better is not None:
-        refuse_to_replace(out, force, bundle_id, version)
-        comparison, reasons = publish.compare(run, out, if_better, weights, prior or None, storage)
-        if reasons:
-            say(f"not published: {'; '.join(reasons)}", err=True)
-            report(comparison, as_json=True)
-            raise typer.Exit(KEPT)
     with progress_bar() as show:
         summary = publish.publish_run(
             run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
             prior=prior or None, storage=storage, force=force, encoder_of=kept,
             licence={**UNSTATED, "data": data_licence} if data_licence else None, report=show)
-    report({**summary, **comparison}, as_json=True)
+    report(summary, as_json=True)
 
 
 @publish.command()

@@ -16,8 +16,7 @@ from edgegrain.cli.output import INTERRUPTED, is_first_process, progress_bar, re
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
     data: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures pack; not for "
-        "IRN). Smoke recipes work without.")] = None,
+        exists=True, file_okay=False, help="Folder of training pictures. Smoke recipes work without.")] = None,
     validation: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
         "IRN [default: those of --data].")] = None,
@@ -25,9 +24,9 @@ def train(
         help="Name pattern of training pictures to leave out; repeatable.")] = None,
     weights: MetricWeightsOption = None,
     run: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of the run [default: runs/RECIPE, numbered if it exists].")] = None,
+        file_okay=False, help="Folder of the run [default: runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option(
-        "--resume", help="Continue the run in --run, or the recipe's last one; begin one if there is none.")] = False,
+        "--resume", help="Continue the run in --run; begin one if there is none.")] = False,
     init_from: Annotated[str | None, typer.Option(
         help="Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a "
         "prior; see docs/training.md.")] = None,
@@ -50,9 +49,6 @@ def train(
         "--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
         "trains=encoder,decoder, adversarial=none; repeatable.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA if it is available.")] = "auto",
-    compiled: Annotated[bool, typer.Option(
-        "--compile", help="GRAIN: decode through torch.compile. The first step takes minutes, later ones are faster.")
-    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
 ) -> None:
@@ -62,15 +58,12 @@ def train(
     current step with a checkpoint; --resume continues from its weights and progress (optimizer moments are not
     stored). The result is printed as JSON.
 
-    Recipes such as faces-256-lr16 train all four stages of GRAIN one after the other, in FOLDER/stage1 to FOLDER/final;
-    --set final.loss.identity=0 then changes one stage only, --set shares=50,15,10,25 the shares of the time.
-
     \b
     Examples:
       edgegrain train --list
       edgegrain train smoke-stage1                                 seconds on a CPU, without data
-      edgegrain train faces-256-lr16 --data faces/ --run runs/faces --budget-seconds 7200
-      edgegrain train faces-256-lr16 --data faces/ --run runs/faces --budget-seconds 7200 --resume
+      edgegrain train stage1-faces-256-lr16 --data faces/ --run runs/one --budget-seconds 7200
+      edgegrain train stage1-faces-256-lr16 --data faces/ --run runs/one --budget-seconds 7200 --resume
       edgegrain train stage2-faces-256-lr16 --data faces/ --init-from runs/one --run runs/two
       edgegrain train photos-x4 --data photographs/ --budget-seconds 3600
       edgegrain train prior-cats-256 --data cats/ --run runs/cats
@@ -79,7 +72,7 @@ def train(
 
     \b
     Several GPUs, each with a batch of its own (the -- keeps torchrun from reading --run):
-      torchrun --nproc-per-node 4 -- .venv/bin/edgegrain train faces-256-lr16 --data faces/ --run runs/faces
+      torchrun --nproc-per-node 4 -- .venv/bin/edgegrain train stage1-faces-256-lr16 --data faces/ --run runs/one
 
     \b
     Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
@@ -87,10 +80,10 @@ def train(
     with needs_extra("train", "training needs"):
 
         from edgegrain.training.checkpoint import CHECKPOINT
-        from edgegrain.training.distributed import choose_device, keep_freed_memory, start_distributed
+        from edgegrain.training.distributed import choose_device, keep_freed_memory
         from edgegrain.training.family import RunOptions, describe, find_recipe, list_recipes
-        from edgegrain.training.recipe import Chain, changed
-        from edgegrain.training.run import claim_run_folder, finished
+        from edgegrain.training.recipe import changed
+        from edgegrain.training.run import finished
         from edgegrain.training.run import train as train_recipe
 
     if list_all:
@@ -107,21 +100,16 @@ def train(
         return
     if choose_device(device).type == "cpu":
         keep_freed_memory()
-    options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, prior, discriminator, teacher,
-                         compiled)
-    chain = isinstance(chosen, Chain)
-    with (progress_bar() as show, start_distributed(device) as distributed,
-          claim_run_folder(distributed, recipe, run, resume=resume) as folder):
-        runs = [folder / stage for stage in chosen.stages] if chain else [folder]
-        if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
-            say(f"no run to continue in {folder}; a new one begins", err=True)
+    options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, prior, discriminator, teacher)
+    folder = run or Path("runs") / recipe
+    if resume and is_first_process() and not (folder / CHECKPOINT).exists():
+        say(f"no run to continue in {folder}; a new one begins", err=True)
+    with progress_bar() as show:
         result = train_recipe(
             chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
-            evaluate_every=evaluate_every, device=device, report=show, claimed=True)
+            evaluate_every=evaluate_every, device=device, report=show)
     if result:  # the first process only
         say(json.dumps(result))
-    elif chain and is_first_process():
-        say(f"all stages in {folder} were finished; nothing was trained", err=True)
-    if not finished(runs[-1]):
+    if not finished(folder):
         say(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)

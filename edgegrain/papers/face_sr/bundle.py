@@ -164,23 +164,19 @@ def write_bundle_of(network: GLEAN | GCFSR, folder: Path, reduction: str, lr: in
         controls=tuple(controls), inputs=controls, **described)
 
 
-def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, coder: Path | None = None,
-          data: Path | None = None, exclude: tuple[str, ...] = (), force: bool = False) -> Path:
+def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, data: Path | None = None,
+          exclude: tuple[str, ...] = (), force: bool = False) -> Path:
     """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors`` to the zoo; the path of the copy.
 
-    ``coder.json`` gets the tables ``coder``, or those fitted to the pictures ``data``, or stays as it is. Fitted to the
-    same reductions of the same pictures tables are equal, so that both networks can share an LR contract.
+    ``coder.json`` gets tables fitted to the pictures ``data``, or stays as it is. Fitted to the same reductions of the
+    same pictures tables are equal, so that both networks can share an LR contract.
     """
     path = grain.weight_file(weights)
     network = load_face_sr(path, prior)
-    for written in (path.name, CODER_TABLES) if coder or data else (path.name,):
+    for written in (path.name, CODER_TABLES) if data else (path.name,):
         if (folder / written).exists() and not force:  # before fitting, which takes minutes
             raise ExistsError(folder / written)
-    tables = None
-    if coder is not None:
-        tables = CoderTables.from_json(coder.read_bytes())
-    elif data is not None:
-        tables = fit_reduction_tables(path, data, exclude=exclude)
+    tables = fit_reduction_tables(path, data, exclude=exclude) if data is not None else None
     folder.mkdir(parents=True, exist_ok=True)
     target = save_face_sr(network, folder / path.name, training=read_training(path), compact=True, force=force)
     if tables is not None:
@@ -191,12 +187,12 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
 def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000,
                          steps: int = 6000) -> CoderTables:
     """Coder tables for the reductions that a network was trained on; for GCFSR the reduction to a 16th."""
-    from edgegrain.pictures.stored_pictures import read_square, stored_pictures  # bundles are written without them
+    from edgegrain.pictures.stored_pictures import list_pictures, read_square  # bundles are written without them
     from edgegrain.publishing.fit_coder import fit_tables
 
     hr, lr = sizes(read_config(weights))
     reduce = REDUCTIONS[_reduction(read_training(weights))](hr, lr)
-    stored = stored_pictures(data, exclude)
+    stored = list_pictures(data, exclude)
     chosen = np.sort(np.random.default_rng(0).permutation(len(stored))[:count])
     lrs = [run_reference(reduce, read_square(stored[index], hr)[None])[0]
            for index in track(chosen, description="reducing")]

@@ -43,7 +43,7 @@ from server_decoder.weight_file import described_network
 
 BANK = "generator."
 _MARK = "encoder.0.0.conv_first.weight"
-_UNUSED = {"fusion_skip.": "changes only the bank's own picture, which is not used"}
+_UNUSED = ("fusion_skip.",)
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
 MMAGIC = Layout(
     "mmagic",
@@ -88,8 +88,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     prior, bank, filters = find_generator(source, MMAGIC, PRIOR, BANK)
     config = _glean_config(source, prior)
     model = described_network(path, lambda: GLEAN(config))
-    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, unused={**_UNUSED, **filters},
-                      made={"mean_code": "the mean of mapped codes, which GLEAN does not use"})
+    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, (*_UNUSED, *filters))
     complete(cast(StyleGAN2, model.prior), PRIOR, tensor_map)
     return model.eval(), tensor_map
 
@@ -103,8 +102,7 @@ def _restorer(whole: TensorFile) -> TensorFile:
     if unknown or f"generator.{_MARK}" not in whole.tensors:
         raise ModelError(f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(f'generator.{_MARK}')!r}"
                          + (f"; unknown: {', '.join(unknown[:8])}" if unknown else ""))
-    return whole.under("generator.", {
-        whole.full_name(name): "of the training" for name in whole.tensors if name.startswith(_TRAINING)})
+    return whole.under("generator.")
 
 
 def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
@@ -118,8 +116,8 @@ def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
 
 COARSEST = 16
 """Side of the coarsest features, fixed in the authors' code."""
-_NOISES = {"noises.": "of other sizes than the layers' noise, which the authors draw again in every run"}
-_MADE = {"noise": "drawn from a seed: the authors draw it again in every run"}
+_NOISES = ("noises.",)
+"""Of other sizes than the layers' noise."""
 
 
 def _gcfsr_names(levels: int) -> Names:
@@ -151,7 +149,7 @@ def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = described_network(path, lambda: GCFSR(config))
-    tensor_map = fill(network, source, _gcfsr_names(len(config.levels)), unused=_NOISES, made=_MADE)
+    tensor_map = fill(network, source, _gcfsr_names(len(config.levels)), _NOISES)
     return network.eval(), tensor_map
 
 

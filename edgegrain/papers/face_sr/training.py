@@ -70,7 +70,7 @@ from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.stylegan2.networks import CONFIG_F_512, CONFIG_F_1024, TINY_64, StyleGAN2Config
+from server_decoder.stylegan2.networks import CONFIG_F_512, CONFIG_F_1024, TINY_64
 
 
 @lru_cache(maxsize=256)
@@ -121,10 +121,6 @@ class BlindDegradation:
     noise: tuple[float, float] = (0.0, 20.0)
     quality: tuple[int, int] = (60, 100)
 
-    def __post_init__(self) -> None:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"a blur kernel has an odd side, got {self.kernel}")
-
     def degrade(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
         """Integers 0...255 ``[3, S, S]`` -> integers 0...255 of the same shape, on the picture's device."""
         side, device = picture.shape[-1], picture.device
@@ -155,8 +151,6 @@ class BlindDegradation:
 
 
 _enlargement = lru_cache(maxsize=256)(BicubicEnlargement)
-_UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
-"""Terms of `LossWeights` that this family does not compute."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +168,6 @@ class Factors:
     continuous: bool = False
     evaluated: tuple[float, ...] = (16.0, 8.0, 32.0)
 
-    def __post_init__(self) -> None:
-        if not self.choices or min(self.choices) <= 1 or list(self.choices) != sorted(self.choices):
-            raise ValueError(f"factors ascend and are larger than 1, got {list(self.choices)}")
-        if not self.evaluated or min(self.evaluated) <= 1:
-            raise ValueError(f"a run is evaluated at one or more factors larger than 1, got {list(self.evaluated)}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSRRecipe(RestorationRecipe):
@@ -187,7 +175,7 @@ class FaceSRRecipe(RestorationRecipe):
 
     Attributes:
         network: GLEAN or GCFSR.
-        loss: weights of the terms that compare pictures. Those of GRAIN's LRs, codes and identity are 0 here.
+        loss: weights of the terms that compare pictures; those of GRAIN's LRs, codes and identity do not count here.
         perceptual: weight of the difference of VGG16's features (conv4_3).
         squared: True for the squared difference, as in [GLEAN] (supplementary, equation 2), False for the absolute one.
         adversarial: the adversarial loss, or None.
@@ -213,8 +201,6 @@ class FaceSRRecipe(RestorationRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if unused := [name for name in _UNUSED_TERMS if getattr(self.loss, name)]:
-            raise ValueError(f"GLEAN and GCFSR have no loss of {', '.join(unused)}; set loss.{unused[0]} to 0")
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
         blind = isinstance(self.network, GCFSRConfig) and self.network.blind
@@ -222,8 +208,6 @@ class FaceSRRecipe(RestorationRecipe):
             raise ValueError("the blind form of GCFSR, and nothing else, is trained with a degradation")
         if (isinstance(self.network, GCFSRConfig) and not blind) != (self.factors is not None):
             raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
-        if self.factors is not None and (largest := max(*self.factors.choices, *self.factors.evaluated)) > self.size:
-            raise ValueError(f"pictures of {self.size}x{self.size} cannot be reduced by {largest:g}")
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -543,13 +527,12 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     require_pictures(options, recipe.random_pictures)
     prior = recipe_prior(recipe, options.prior)
     resumes = (folder / CHECKPOINT).exists()
-    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
+    discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     networks = MetricNetworks.load(
         options.weights, distributed.device, needed=recipe.needs_metrics, vgg=recipe.perceptual > 0)
     if resumes:
         run = load_run(folder, prior)
-        drawn = prior is None and isinstance(recipe.network, GLEANConfig)  # the bank, from the run's seed
-        run.resume(recipe, discriminator, network=run.recipe.network, seed=(run.recipe if drawn else recipe).seed)
+        run.resume(recipe, discriminator, network=run.recipe.network)
     else:
         run = start_run(recipe, prior, discriminator, options.init_from)
     recipe = run.recipe
@@ -557,26 +540,5 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     return FaceSRTrainer(run, distributed, pictures, networks, held_out_pictures(options, pictures))
 
 
-def _takes(recipe: FaceSRRecipe) -> set[str]:
-    names = {"data", "validation", "exclude", "weights", "init_from"}
-    if isinstance(recipe.network, GLEANConfig):
-        names |= {"prior"}
-    if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
-        names |= {"discriminator"}
-    return names
-
-
-def _describe(recipe: FaceSRRecipe) -> str:
-    if isinstance(recipe.network, GLEANConfig):
-        reduced = f"{recipe.network.lr}x{recipe.network.lr}"
-    elif recipe.factors is None:
-        reduced = "unknown degradations"
-    else:
-        reduced = f"factors {recipe.factors.choices[0]:g} to {recipe.factors.choices[-1]:g}"
-    kind = recipe.network.as_dict()["kind"].upper()
-    return (f"{kind:5}  {recipe.size}x{recipe.size} from {reduced}, {recipe.iterations:,} iterations of "
-            f"{recipe.batch}")
-
-
-FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
+FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, open_trainer,
                  lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)

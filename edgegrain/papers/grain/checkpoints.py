@@ -52,8 +52,6 @@ _MEAN = "stylegan2-ffhq-config-f.pt"
 _MARKS = {"invRRDB_model.pt": "enc.conv_first.weight", "codeStyleGAN_model.pt": "encoder.styles.0.linear1.weight",
           "Fusion_model.pt": "se1.fc1.weight", _MEAN: MEAN_CODE}
 """Name of a file -> a tensor that it is told by."""
-_MEASURED = "the mean of 10,000 mapped codes; the authors take latent_avg of the generator's file: add it to the files"
-_MEAN_ALONE = "the generator in codeStyleGAN's file is used"
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
 _CODES: Names = {
     "codes.scales.#.halve.0.*": lambda side, end: f"encoder.styles.{_style(side)}.conv_first.0.{end}",
@@ -96,10 +94,10 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, li
             "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
             "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
             "decoder.head.*": "dec.out.{0}", "decoder.*": "dec.{0}"}),
-        fill(model, codes, {**_CODES, **bank}, unused=filters, made={} if mean else {"mean_code": _MEASURED}),
+        fill(model, codes, {**_CODES, **bank}, filters),
         fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"})]
     if mean is not None:
-        tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, unused={"": _MEAN_ALONE}))
+        tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, ("",)))
     complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
     return encoder.eval(), model.eval(), tensor_maps
 

@@ -57,10 +57,9 @@ _KIND = weight_file.WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
 
 
-def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
-             dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None, force: bool = False) -> Path:
     """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
-    return weight_file.save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
+    return weight_file.save_network(path, _KIND, model.config.as_dict(), model.state_dict(), force=force,
                                     records={_TRAINING: dict(training or {})})
 
 

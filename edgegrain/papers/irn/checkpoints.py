@@ -11,9 +11,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
-
-import torch
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.convert import (
@@ -28,7 +25,7 @@ from edgegrain.papers.convert import (
     open_tensors,
 )
 from edgegrain.papers.irn.bundle import write_bundle_of
-from edgegrain.papers.irn.network import IRN, RGB, DownscalingModule, IRNConfig
+from edgegrain.papers.irn.network import IRN, IRNConfig
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")
@@ -41,12 +38,10 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     source = open_tensors(path, _WRAPPERS)
     blocks, transforms = _operations(source)
     matrix = _MATRIX.format(0)
-    if matrix in source.tensors and source.dimension(matrix, 0) == RGB:
-        raise ModelError(f"{path} is an IRN-Color ({source.full_name(matrix)} mixes colours), which makes no LRs")
     scale = math.isqrt(source.dimension(matrix, 0)) if matrix in source.tensors else 2
-    if scale == 2 and matrix in source.tensors:
-        raise ModelError(f"{path}: {source.full_name(matrix)} is a trained transform of 2 x 2 cells; expected a Haar "
-                         "transform, as in the authors' models of 2x")
+    if matrix in source.tensors and scale < 3:
+        raise ModelError(f"{path} is no IRN of 2x to 8x: {source.full_name(matrix)} is a trained transform of colours "
+                         "or of 2 x 2 cells")
     config = IRNConfig(blocks, growth=source.dimension("operations.1.F.conv1.weight", 0), scale=scale)
     irn = described_network(path, lambda: IRN(config))
 
@@ -57,14 +52,8 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
         "stages.#.transform.matrix": lambda stage: _MATRIX.format(transforms[stage]),
         "stages.#.blocks.#.phi.*": block("F"), "stages.#.blocks.#.eta.*": block("G"),
         "stages.#.blocks.#.rho.*": block("H")}
-    constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
-    tensor_map = fill(irn, source, names, unused=constants)
-    haar = 4 * cast(DownscalingModule, irn.stages[0]).cells()[:, None]
-    for depth, index in enumerate(transforms if scale == 2 else ()):
-        weights, channels = source.tensors[_HAAR.format(index)], RGB * 4**depth
-        if not torch.equal(weights.float(), haar.repeat(channels, 1, 1, 1)):
-            raise ModelError(f"{path}: {source.full_name(_HAAR.format(index))} is no Haar transform of {channels} "
-                             "channels")
+    haar = tuple(_HAAR.format(index) for index in transforms)  # constants here
+    tensor_map = fill(irn, source, names, haar)
     return irn.eval(), tensor_map
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
 from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.pictures.stored_pictures import StoredPicture, list_pictures
-from edgegrain.pictures.writing import first_to_write, written_array
+from edgegrain.pictures.stored_pictures import description, list_pictures
+from edgegrain.pictures.writing import write_array
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint, take_weights
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed
@@ -84,8 +85,6 @@ class IRNRecipe(Recipe):
         crop: side of the crops, in pixels.
         iterations: steps of a run whose length the command line leaves open.
         halve_at: parts of the run after which the learning rate is halved.
-        betas, weight_decay: Adam's.
-        clip_gradient: largest norm of the gradient; 0: any.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
         bf16: bfloat16 in the convolutions; the couplings stay float32.
         random_pictures: number of random pictures when no data is given (trial runs).
@@ -100,13 +99,13 @@ class IRNRecipe(Recipe):
     iterations: int = 50_000
     learning_rate: float = 2e-4
     halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # after 10k, 20k, 30k, 40k of 50k
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-5
-    clip_gradient: float = 10.0
     muon: float = 0.0
     ema: float = 0.0
     bf16: bool = False
     random_pictures: int = 0
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    weight_decay: ClassVar[float] = 1e-5
+    clip_gradient: ClassVar[float] = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,8 +114,6 @@ class IRNRecipe(Recipe):
         if self.crop % (period := 2 ** len(self.discriminator)):
             raise ValueError(f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
                              f"multiple of {period}, got {self.crop}")
-        if self.loss.needs_vgg and not self.discriminator:
-            raise ValueError("perceptual losses are part of IRN+, which has a discriminator")
 
 
 def _plus(network: IRNConfig) -> IRNRecipe:
@@ -244,14 +241,11 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
     """Files of the pictures, ``.npy`` of uint8 ``[H, W, 3]``, in ``cache``, written on first use."""
     packed = []
     for path in paths:
-        described = StoredPicture(path.name, path).description()
-        key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
+        key = hashlib.sha256(description(path).encode(errors="surrogateescape")).hexdigest()[:16]
         packed.append(Path(cache) / f"photograph-{key}.npy")
-        with first_to_write(packed[-1]) as first:
-            if first:
-                picture = load_picture(path)
-                with written_array(packed[-1], picture.shape) as stored:
-                    stored[:] = picture
+        if not packed[-1].exists():
+            picture = load_picture(path)
+            write_array(packed[-1], picture.shape, [picture])
     return packed
 
 
@@ -449,15 +443,5 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
     return float(-10 * error.log10().mean())
 
 
-def _takes(recipe: IRNRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.loss.needs_vgg else set())
-
-
-def _describe(recipe: IRNRecipe) -> str:
-    return (f"{'IRN+' if recipe.discriminator else 'IRN'} {recipe.network.factor}x, "
-            f"{'+'.join(map(str, recipe.network.blocks))} InvBlocks, {recipe.iterations:,} iterations of "
-            f"{recipe.batch} crops of {recipe.crop}x{recipe.crop}")
-
-
-IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
+IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, open_trainer,
                     lambda recipe: recipe.iterations * recipe.batch)

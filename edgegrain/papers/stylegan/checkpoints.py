@@ -38,16 +38,13 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
-from server_decoder.stylegan2.layers import BILINEAR, mean_code
+from server_decoder.stylegan2.layers import mean_code
 from server_decoder.stylegan2.networks import BASE, StyleGAN2, StyleGAN2Config, write_states
 from server_decoder.weight_file import described_network
 
 _LARGEST = 8192  # sizes and depths that are recognized
 _DEEPEST = 32
 _LICENCE = f"the file states none; NVIDIA's networks: {NVIDIA_LICENCE}"
-_FILTER = "a low-pass filter, a constant here"
-_MADE = {"mean_code": "the mean of 10,000 mapped codes: the file has none",
-         "noise": "drawn from a seed: the file has no noise"}
 
 
 @dataclass(frozen=True)
@@ -124,9 +121,9 @@ NVIDIA = Layout(
 
 
 def find_generator(source: TensorFile, layout: Layout, ours: str, theirs: str
-                   ) -> tuple[StyleGAN2Config, Names, dict[str, str]]:
+                   ) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
     """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, the names
-    of its tensors, and its filters, which are not used."""
+    of its tensors, and its low-pass filters, which are constants here."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
     absent = {pattern for pattern in layout.optional if not any(
@@ -154,7 +151,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     networks: dict[str, StyleGAN2 | Discriminator] = {}
     names: dict[str, str | Callable[..., str | None]] = {}
     prefixes: list[str] = []
-    unused: dict[str, str] = {}
+    unused: tuple[str, ...] = ()
     constant, conv = rename("constant", layout.generator), rename("conv.weight", layout.discriminator(2 * BASE))
     if (prefix := _prefix(source, layout.generator_prefixes, constant)) is not None:
         sizes, found, unused = find_generator(source, layout, "generator.", prefix)
@@ -167,7 +164,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
         config = _discriminator_config(source.under(prefix), layout)
         networks["discriminator"] = described_network(path, lambda: Discriminator(config))
         names |= _under(layout.discriminator(config.size), "discriminator.", prefix)
-        unused |= _filters(source, prefix, layout)
+        unused += _filters(source, prefix, layout)
         prefixes.append(prefix)
     if not networks:
         raise ModelError(f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
@@ -177,9 +174,8 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
               for network in networks.values()]
     if shapes[0] != shapes[-1]:
         raise ModelError(f"{path}: generator {shapes[0]} and discriminator {shapes[1]} differ")
-    unused |= {name: _FILTER if name.endswith(layout.filter_suffix) else "no part of the generator or the discriminator"
-               for name in source.tensors if not name.startswith(tuple(prefixes))}
-    tensor_map = fill(nn.ModuleDict(networks), source, names, unused=unused, made=_MADE)
+    unused += tuple(name for name in source.tensors if not name.startswith(tuple(prefixes)))
+    tensor_map = fill(nn.ModuleDict(networks), source, names, unused)
     if isinstance(generator := networks.get("generator"), StyleGAN2):
         complete(generator, "generator.", tensor_map)
     return networks, tensor_map
@@ -257,16 +253,6 @@ def _widths(config: StyleGAN2Config) -> tuple[int, ...]:
     return tuple(config.channels(resolution) for resolution in config.resolutions)
 
 
-def _filters(source: TensorFile, theirs: str, layout: Layout) -> dict[str, str]:
-    """The filters under a prefix, all of which must be the one of the published networks."""
-    taps = torch.tensor(BILINEAR)
-    wanted = torch.outer(taps, taps) / taps.sum() ** 2
-    found = [name for name in source.tensors if name.startswith(theirs) and name.endswith(layout.filter_suffix)]
-    for name in found:
-        kernel = source.tensors[name].float()
-        if kernel.ndim == 1:
-            kernel = torch.outer(kernel, kernel)
-        if kernel.shape != wanted.shape or not torch.allclose(kernel / kernel.sum(), wanted, atol=1e-4):
-            raise ModelError(f"{source.path}: {name} is another low-pass filter than [1, 3, 3, 1], which all published "
-                             "networks use")
-    return dict.fromkeys(found, _FILTER)
+def _filters(source: TensorFile, theirs: str, layout: Layout) -> tuple[str, ...]:
+    """The filters under a prefix; all published networks use [1, 3, 3, 1]."""
+    return tuple(name for name in source.tensors if name.startswith(theirs) and name.endswith(layout.filter_suffix))

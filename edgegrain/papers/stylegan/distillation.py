@@ -30,7 +30,7 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
-from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.recipe import Recipe
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
@@ -51,23 +51,17 @@ class DistillationRecipe(Recipe):
 
     Attributes:
         student: sizes; its codes and mapping network are the teacher's.
-        bands: weight of the absolute and squared error of the Haar bands, at every resolution.
         lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
         adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
             teacher's own where the teacher's file has one of the student's size.
-        mixing: share of pictures whose layers from a random one on take the codes of another latent.
-        truncation: psi of the codes, from and to.
         learning_rate: of Adam; annealed to a hundredth (cosine).
         bf16: bfloat16 where the device computes in it (`mixed_precision`).
         random_teacher: a trial run: use a teacher with random weights if none is given.
     """
 
     student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
-    bands: float = 1.0
     lpips: float = 1.0
     adversarial: AdversarialConfig | None = None
-    mixing: float = 0.5
-    truncation: tuple[float, float] = (0.5, 1.0)
     batch: int = 16
     learning_rate: float = 5e-4
     warm_up: int = 200
@@ -75,12 +69,8 @@ class DistillationRecipe(Recipe):
     random_teacher: bool = False
     hold: ClassVar[float] = 0.0
     clip_gradient: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.adversarial is not None and self.adversarial.ratio:
-            raise ValueError("distillation weighs its adversarial loss by adversarial.weight; leave adversarial.ratio "
-                             "at 0")
+    bands: ClassVar[float] = 1.0
+    """Weight of the absolute and squared error of the Haar bands, at every resolution."""
 
 
 def _adversarial(size: int) -> AdversarialConfig:
@@ -215,6 +205,8 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
 
 
 HELD_OUT = 16  # latents for the evaluation
+MIXING = 0.5  # share of pictures whose layers from a random one on take the codes of another latent
+TRUNCATION = 0.5, 1.0  # psi of the codes
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
 
 
@@ -271,14 +263,14 @@ class DistillationTrainer(Trainer):
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
-        recipe, teacher, device = self.run.recipe, self.teacher, self.distributed.device
+        teacher, device = self.teacher, self.distributed.device
         student = self.run.model.generator
         z = torch.randn(2 * count, student.code_width, generator=random).to(device)
         first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
         crossover = torch.randint(1, student.code_count, (count,), generator=random)
-        mixed = torch.rand(count, generator=random) < recipe.mixing
+        mixed = torch.rand(count, generator=random) < MIXING
         codes = mix_styles(first, second, torch.where(mixed, crossover, student.code_count))
-        low, high = recipe.truncation
+        low, high = TRUNCATION
         psi = (low + (high - low) * torch.rand(count, 1, 1, generator=random)).to(device)
         codes = teacher.mean_code + psi * (codes - teacher.mean_code)
         return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
@@ -288,9 +280,6 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     resumes = (folder / CHECKPOINT).exists()
-    if resumes and recipe.random_teacher and options.teacher is None:
-        with open_checkpoint(folder, FAMILY) as stored:
-            recipe = continued(recipe, seed=stored.config.get("seed", recipe.seed))  # which the teacher is drawn from
     teacher, discriminator = load_teacher(recipe, options.teacher)
     networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(recipe.lpips))
     teacher = teacher.eval().requires_grad_(False)
@@ -299,19 +288,16 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
         run.resume(recipe, discriminator, student=run.recipe.student)
     else:
         run = start_run(recipe, teacher, discriminator)
-    run.teacher = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
+    run.teacher = str(options.teacher or "")
     return DistillationTrainer(run, teacher, distributed, networks)
 
 
-def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path | None
-                 ) -> tuple[StyleGAN2, Discriminator | None]:
+def load_teacher(recipe: DistillationRecipe, given: str | Path | None) -> tuple[StyleGAN2, Discriminator | None]:
     """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
 
-    ``given`` is the network, its file, or the name of a fetched prior; None, in trial runs, for random weights.
+    ``given`` is its file, or the name of a fetched prior; None, in trial runs, for random weights.
     """
-    if isinstance(given, StyleGAN2):
-        return given, None
-    if not isinstance(given, str | Path):
+    if given is None:
         if not recipe.random_teacher:
             raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")
         return random_teacher(recipe), None
@@ -334,14 +320,6 @@ def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     return teacher
 
 
-def _takes(recipe: DistillationRecipe) -> set[str]:
-    return {"teacher"} | ({"weights"} if recipe.lpips else set())
-
-
-def _describe(recipe: DistillationRecipe) -> str:
-    return f"{recipe.student.size}x{recipe.student.size}, {recipe.student.head} head, batch {recipe.batch}"
-
-
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
-                      _describe, open_trainer, _takes,
-                      lambda recipe: 640 if recipe.random_teacher else 2_000_000)
+                      open_trainer, lambda recipe: 640 if recipe.random_teacher else 2_000_000,
+                      takes=("teacher", "weights"))

@@ -39,23 +39,20 @@ from server_decoder.stylegan2.networks import (
     save_stylegan2,
 )
 
-
-@dataclass(frozen=True)
-class AdaptationConfig:
-    """Adaptation of p to overfitting; the defaults are those of [ADA] Section 3.
-
-    Attributes:
-        target: of r_t, the mean sign of the discriminator's scores of real training pictures. 0 is no overfitting, 1
-            complete; p rises above the target and falls below it.
-        every: steps between two adjustments.
-        pictures: smallest number in which p rises from 0 to 1.
-        limit: largest p; beyond 0.8 augmentations appear in generated pictures ([ADA] Section 2.2).
-    """
-
-    target: float = 0.6
-    every: int = 4
-    pictures: int = 500_000
-    limit: float = 0.8
+# [StyleGAN2] Appendix B, unless said otherwise.
+R1_EVERY, PATH_EVERY = 16, 8
+"""Steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1)."""
+PATH = 2.0
+"""Weight of the path lengths, independent of the resolution."""
+PATH_PART = 0.5
+"""Part of the batch they are measured on: they need the most memory (ours)."""
+MIXING = 0.9
+"""Share of pictures whose layers from a random one on take the codes of another latent."""
+# [ADA] Section 3. The target is of r_t, the mean sign of the discriminator's scores of real training pictures: 0 is no
+# overfitting, 1 complete; p rises above the target and falls below it. Beyond the limit augmentations appear in
+# generated pictures ([ADA] Section 2.2).
+TARGET, LIMIT = 0.6, 0.8
+ADJUST_EVERY = 4  # steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +63,11 @@ class StyleGAN2Recipe(Recipe):
         network: sizes of generator and discriminator.
         learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
         r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
-        r1_every: steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1).
-        path: weight of the path lengths, independent of the resolution; 0 leaves them out.
-        path_every: steps between two of their penalties.
-        path_part: part of the batch they are measured on: they need the most memory (ours).
-        mixing: share of pictures whose layers from a random one on take the codes of another latent.
         ema: half-life of the averaged generator, in pictures.
         ema_ramp: the half-life is at most this part of the pictures seen, so that the average forgets the
             random weights; 0: no ramp ([ADA]).
-        adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
+        adaptation_pictures: smallest number in which p, the probability of augmentations, rises from 0 to 1; 0 for no
+            augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
         pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
         random_pictures: number of random pictures when no data is given (trial runs).
@@ -85,24 +78,12 @@ class StyleGAN2Recipe(Recipe):
     learning_rate: float = 2e-3
     warm_up: int = 100
     r1: float = 10.0
-    r1_every: int = 16
-    path: float = 2.0
-    path_every: int = 8
-    path_part: float = 0.5
-    mixing: float = 0.9
     ema: float = 10_000
     ema_ramp: float = 0.05
-    adaptation: AdaptationConfig | None = AdaptationConfig()
+    adaptation_pictures: int = 500_000
     bf16: bool = True
     pictures: int = 5_000_000
     random_pictures: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.r1_every, self.path_every) < 1:
-            raise ValueError(f"r1_every and path_every are at least 1, got {self.r1_every} and {self.path_every}")
-        if not 0 < self.path_part <= 1 or not 0 <= self.mixing <= 1:
-            raise ValueError(f"path_part and mixing are parts of a batch, got {self.path_part} and {self.mixing}")
 
 
 def r1_weight(size: int, batch: int) -> float:
@@ -115,23 +96,19 @@ _HALF_256 = replace(CONFIG_F_256, channel_base=16384)
 _OURS = StyleGAN2Recipe(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 
 STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
-    # Ours: one GPU, some thousand to some ten thousand pictures.
-    "prior-256": _OURS,
-    **{f"prior-{size}": replace(_OURS, network=replace(_HALF_256, size=size), r1=r1_weight(size, 16))
-       for size in (128, 512, 1024)},
-    # [GRAIN] Table 3. StyleGAN2's published runs on LSUN give churches ten times the R1 of cats.
+    # Ours: one GPU, some thousand to some ten thousand pictures; [GRAIN] Table 3. StyleGAN2's published runs on LSUN
+    # give churches ten times the R1 of cats.
     "prior-cats-256": _OURS,
     "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
-    "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
-    "stylegan2-1024-paper": StyleGAN2Recipe(adaptation=None, ema_ramp=0.0, pictures=25_000_000),
+    "stylegan2-1024-paper": StyleGAN2Recipe(adaptation_pictures=0, ema_ramp=0.0, pictures=25_000_000),
     # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.
     "ada-256-paper": StyleGAN2Recipe(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
                                          ema_ramp=0.0, pictures=25_000_000),
     # Seconds on a CPU; random pictures without --data.
     "smoke-prior": StyleGAN2Recipe(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation=AdaptationConfig(pictures=2_000), bf16=False, pictures=640, random_pictures=64),
+        adaptation_pictures=2_000, bf16=False, pictures=640, random_pictures=64),
 }
 """Name -> recipe."""
 
@@ -237,13 +214,13 @@ def path_penalty(lengths: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int) -> torch.optim.Adam:
-    """Adam, stepped by `descend`, for a network whose regularizer has its own step every ``every`` steps; 0 for none.
+    """Adam, stepped by `descend`, for a network whose regularizer has its own step every ``every`` steps.
 
     k = ``every`` steps of the loss and one of the regularizer move the weights as k steps of their sum would: with
     ``c = k / (k + 1)`` the learning rate is multiplied by c, and the decay rates are raised to the power of c
     ([StyleGAN2] Appendix B).
     """
-    c = every / (every + 1) if every else 1.0
+    c = every / (every + 1)
     return torch.optim.Adam([{"params": list(parameters), "factor": learning_rate * c}], lr=learning_rate * c,
                             betas=(0.0, 0.99**c), eps=1e-8)
 
@@ -259,16 +236,15 @@ class PriorTrainer(Trainer):
         super().__init__(run, distributed, len(pictures))
         recipe = run.recipe
         self._discriminator = list(run.discriminator.parameters())
-        self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
-                                             recipe.r1_every if recipe.r1 else 0)
-        self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
+        self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate, R1_EVERY)
+        pictures_of_p = recipe.adaptation_pictures
+        self._adaptation = AdaptiveProbability(pictures_of_p, run.p) if pictures_of_p else None
         self._latest: dict[str, Tensor] = {}
         torch.manual_seed(self.seed)
         self._feed = batches(pictures, recipe.batch, self.seed, distributed.device)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
-        recipe = self.run.recipe
-        return [lazy_adam(self.parameters, recipe.learning_rate, recipe.path_every if recipe.path else 0)]
+        return [lazy_adam(self.parameters, self.run.recipe.learning_rate, PATH_EVERY)]
 
     def step(self, progress: float = 0.0) -> dict[str, Tensor]:
         """One batch for the discriminator, one for the generator, and the regularizers that are due.
@@ -280,21 +256,21 @@ class PriorTrainer(Trainer):
         real = dequantize(next(self._feed).to(distributed.device, non_blocking=True))
 
         terms = self._train_discriminator(real, warm)
-        if recipe.r1 and run.steps % recipe.r1_every == 0:
+        if run.steps % R1_EVERY == 0:
             # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
             penalty = r1_penalty(run.discriminator, augment(real, run.p))
             self._update(self._discriminator, [self._adam_discriminator],
-                         0.5 * recipe.r1 * recipe.r1_every * penalty, warm)
+                         0.5 * recipe.r1 * R1_EVERY * penalty, warm)
             terms["r1"] = penalty.detach()
 
         terms |= self._train_generator(warm)
-        if recipe.path and run.steps % recipe.path_every == 0:
-            count = max(1, round(recipe.batch * recipe.path_part))
+        if run.steps % PATH_EVERY == 0:
+            count = max(1, round(recipe.batch * PATH_PART))
             with torch.autocast(distributed.device.type, enabled=False):
                 codes = self._codes(count)
                 lengths = path_lengths(self._synthesize(codes), codes)
                 penalty, terms["path_length"] = path_penalty(lengths, torch.tensor(run.path_length))
-            self._update(self.parameters, self.optimizers, recipe.path * recipe.path_every * penalty, warm)
+            self._update(self.parameters, self.optimizers, PATH * PATH_EVERY * penalty, warm)
             run.path_length = float(terms["path_length"])
 
         run.steps += 1
@@ -346,7 +322,7 @@ class PriorTrainer(Trainer):
         generator, device = self.run.model, self.distributed.device
         first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
         crossover = torch.randint(1, generator.code_count, (count,), device=device)
-        mixed = torch.rand(count, device=device) < self.run.recipe.mixing
+        mixed = torch.rand(count, device=device) < MIXING
         crossover = torch.where(mixed, crossover, generator.code_count)
         return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
 
@@ -373,21 +349,15 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.recipe = replace(recipe, network=run.recipe.network)
-        if recipe.adaptation is None:
+        if not recipe.adaptation_pictures:
             run.p = 0.0
     else:
         run = start_run(recipe, options.init_from)
     return PriorTrainer(run, distributed, training_pictures(recipe, options, folder, run.recipe.network.size))
 
 
-def _describe(recipe: StyleGAN2Recipe) -> str:
-    return (f"{recipe.network.size}x{recipe.network.size}, batch {recipe.batch}, R1 {recipe.r1:.3g}, "
-            f"{'adaptive augmentation' if recipe.adaptation is not None else 'no augmentation'}")
-
-
-STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, _describe,
-                   open_trainer, lambda recipe: {"data", "exclude", "init_from"},
-                   lambda recipe: recipe.pictures)
+STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, open_trainer,
+                   lambda recipe: recipe.pictures, takes=("data", "exclude", "init_from"))
 
 
 # Adaptive discriminator augmentation ([ADA]). The discriminator sees real and generated pictures only through random
@@ -413,8 +383,9 @@ class AdaptiveProbability:
         overfitting: r_t at the last adjustment.
     """
 
-    def __init__(self, config: AdaptationConfig, p: float = 0.0) -> None:
-        self.config, self.p = config, p
+    def __init__(self, pictures: int, p: float = 0.0) -> None:
+        """``pictures``: smallest number in which p rises from 0 to 1."""
+        self._pictures, self.p = pictures, p
         self.overfitting = 0.0
         self._signs: list[Tensor] = []
 
@@ -426,12 +397,11 @@ class AdaptiveProbability:
             pictures: real pictures in that step, of all processes.
         """
         self._signs.append(sign.detach())
-        if len(self._signs) < self.config.every:
+        if len(self._signs) < ADJUST_EVERY:
             return
         self.overfitting = float(torch.stack(self._signs).mean())
-        step = pictures * len(self._signs) / self.config.pictures
-        direction = math.copysign(1.0, self.overfitting - self.config.target)
-        self.p = min(max(self.p + direction * step, 0.0), self.config.limit)
+        step = pictures * len(self._signs) / self._pictures
+        self.p = min(max(self.p + math.copysign(step, self.overfitting - TARGET), 0.0), LIMIT)
         self._signs.clear()
 
 

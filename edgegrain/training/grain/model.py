@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
@@ -24,9 +23,6 @@ from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior, Window, prior_digest
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-
-SAME_GRADIENTS = 0.8
-"""Smallest cosine between the gradients of a decoder and of the compiled one."""
 
 
 class Restoration(NamedTuple):
@@ -75,27 +71,6 @@ class Autoencoder(nn.Module):
                         else RRDBDecoder(recipe.decoder))
         learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
         self.rate = RateModel(recipe.encoder.lr, recipe.encoder.lr) if learns else None
-        self._decode = decode
-
-    def compile_decoder(self, lr: Tensor) -> None:
-        """Decode LRs like this, ``[B, 3, h, w]`` in [-1, 1], through `torch.compile`: the first step takes minutes."""
-        lr = lr.detach().requires_grad_(True)
-        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
-
-        def gradients(function: Callable[..., tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
-            """At the LR and at the decoder's trained weights, each as one vector."""
-            picture, _ = function(self.decoder, lr, self.output)
-            at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
-            return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
-
-        compiled = torch.compile(decode)
-        plain, traced = gradients(decode), gradients(compiled)
-        # Rounding to bfloat16 alone makes gradients of the same network differ by a quarter of their norm.
-        likeness = min(float(F.cosine_similarity(a, b, dim=0)) for a, b in zip(plain, traced, strict=True))
-        if not likeness >= SAME_GRADIENTS:
-            raise EdgegrainError(f"torch {torch.__version__} compiles this decoder to one with other gradients (cosine "
-                                 f"{likeness:.2f} instead of about 1); train without --compile")
-        self._decode = compiled
 
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
                 prior_gain: float = 1.0, window: Window | None = None) -> Restoration:
@@ -111,7 +86,7 @@ class Autoencoder(nn.Module):
         levels, box = self.encode(picture, noise=noise)
         lr = dequantize(levels)
         step = lr.new_full((1,), self.lr_step) if self.told else None
-        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window, step)
+        restored, codes = decode(self.decoder, lr, output or self.output, prior_gain, window, step)
         rate = self.rate(levels / self.lr_step) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 

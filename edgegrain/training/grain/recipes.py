@@ -83,8 +83,7 @@ class GrainRecipe(RestorationRecipe):
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
         trains: the parts that are trained: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
         encoder: the exact encoder, or the paper's RRDB network.
-        decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
-            latter, for its prior.
+        decoder: the invertible decoder alone (stage 1), or all of GRAIN.
         grows: True to keep the shape of ``decoder`` and grow a trained one into it, or leave out its last blocks, and
             to keep that of ``encoder`` if it is trained; False to take the shapes of the trained ones.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
@@ -97,11 +96,9 @@ class GrainRecipe(RestorationRecipe):
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
-        truncation: psi of those pictures, from and to.
         window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
-            layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
-        window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
-            count in the others.
+            layers, which take two thirds of its time, are computed there only. The losses of identity and of eyes and
+            mouth need whole pictures and count in the other steps. 0 for whole pictures.
         identity_from: part of the run after which the identity loss joins.
         noise_until: part of the run during which uniform noise replaces rounding ([GRAIN] 3.2); afterwards the LR is
             rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
@@ -123,9 +120,7 @@ class GrainRecipe(RestorationRecipe):
     target_bytes: float = 0.0
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
-    truncation: tuple[float, float] = (0.5, 0.95)
     window: int = 0
-    window_part: float = 0.75
     learning_rate: float = 6e-4
     warm_up: int = 200
     hold: float = 0.6
@@ -140,19 +135,16 @@ class GrainRecipe(RestorationRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        grain, adversarial = isinstance(self.decoder, GrainConfig), self.adversarial
+        grain = isinstance(self.decoder, GrainConfig)
         check((self.stage in OUTPUTS, f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}"))
         reached = PARTS[:REACHED[self.stage]]
-        beyond = sorted(set(self.trains) - set(reached))
         check(
-            (bool(self.trains) and set(self.trains) <= set(PARTS),
-             f"a stage trains some of {', '.join(PARTS)}, got {list(self.trains)}"),
-            (not beyond, f"the picture of stage {self.stage} does not depend on {', '.join(beyond)}; trains may name "
-                         f"{', '.join(reached)}"),
-            (self.stage == "1" or grain, f"stage {self.stage} needs a GrainConfig as its decoder"),
+            (bool(self.trains) and set(self.trains) <= set(reached),
+             f"the picture of stage {self.stage} depends on {', '.join(reached)}; trains names some of these, got "
+             f"{list(self.trains)}"),
+            (grain == (self.stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
-            *((0 <= getattr(self, name) <= 1, f"{name} is a part of the {whole}, 0...1, got {getattr(self, name)}")
-              for name, whole in (("synthetic", "batch"), ("window_part", "steps"))),
+            (0 <= self.synthetic <= 1, f"synthetic is a part of the batch, 0...1, got {self.synthetic}"),
             (self.synthetic in (0, 1) or self.batch > 1,
              f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
              "larger batch"),
@@ -160,13 +152,6 @@ class GrainRecipe(RestorationRecipe):
              f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0"),
             (not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
              f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}"),
-            (not self.window or not adversarial or adversarial.projected is not None,
-             "on windows the discriminator must be a projected one; or set window=0"),
-            (not adversarial or self.synthetic_count < self.batch,
-             "a discriminator needs real pictures: synthetic must leave room for some in a batch"),
-            (not self.synthetic or grain,
-             "synthetic pictures come from a prior; the decoder must be a GrainConfig with one"),
-            (not self.loss.codes or self.stage != "1", "stage 1 predicts no codes: it cannot have a loss on them"),
             (not self.loss.codes or self.synthetic > 0,
              "loss.codes compares codes of synthetic pictures, and there are none; set loss.codes to 0, or synthetic "
              "above 0"),
@@ -175,10 +160,7 @@ class GrainRecipe(RestorationRecipe):
             (not self.lr_steps or self.trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
             (not self.loss.rate or ("encoder" in self.trains and self.correction),
              "loss.rate is for runs that train an encoder: trains must name it, and correction be true"),
-            (not self.loss.rate or self.learning_rate > 0, "loss.rate needs a learning_rate above 0"),
-            (self.target_bytes >= 0 and (not self.target_bytes or bool(self.loss.rate)),
-             "target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; got "
-             f"{self.target_bytes} and loss.rate {self.loss.rate}"))
+            (not self.target_bytes or bool(self.loss.rate), "loss.rate is steered to target_bytes; set it above 0"))
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -237,7 +219,6 @@ _RATES = replace(
 _DEEP_ON = replace(
     _FINE_ON, encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
     decoder=FACES_256_LR16_DEEP, lr_step=2)
-_ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = GrainRecipe(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
@@ -251,25 +232,15 @@ _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
 
-# Real faces at 1024 x 1024 are few, generated ones unlimited. The real ones are a quarter of every batch, and only they
-# are real to the discriminator, because the generator leaves faint dots on skin.
-_SYNTHETIC_1024 = 0.75
 
-
-def _domain(name: str, hr: int, lr: int) -> dict[str, GrainRecipe]:
+def _domain(name: str, lr: int) -> dict[str, GrainRecipe]:
     """The four stages of a domain's bundle by name; other domains than faces have no identity ([GRAIN] suppl. 1)."""
-    grain = PRESETS[f"grain-{hr}-lr{lr}"]
+    grain = PRESETS[f"grain-256-lr{lr}"]
     stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
               "stage3": replace(_STAGE3, decoder=grain), "final": replace(_FINAL, decoder=grain)}
-    if hr == 1024:
-        adversarial = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
-        # Stage 1 takes all of GRAIN, for the generator's pictures; it still trains the invertible decoder.
-        stages = {stage: replace(recipe, decoder=grain, synthetic=_SYNTHETIC_1024,
-                                 adversarial=adversarial if stage == "final" else None)
-                  for stage, recipe in stages.items()}
     if name != FACES:
         stages = {stage: replace(recipe, loss=replace(recipe.loss, identity=0.0)) for stage, recipe in stages.items()}
-    return {f"{stage}-{name}-{hr}-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(hr, lr))
+    return {f"{stage}-{name}-256-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(256, lr))
             for stage, recipe in stages.items()}
 
 
@@ -312,10 +283,10 @@ _SMOKE = GrainRecipe(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
     decoder=PRESETS["grain-smoke"].decoder, loss=LossWeights(lpips=0.0, identity=0.0), batch=4, learning_rate=2e-3,
     warm_up=10, ema=0.9, random_pictures=24)
-_SMOKE_GRAIN = replace(_SMOKE, decoder=PRESETS["grain-smoke"])
+_SMOKE_GRAIN = replace(_SMOKE, stage="3", trains=("fusion",), decoder=PRESETS["grain-smoke"])
 
 GRAIN_RECIPES: dict[str, GrainRecipe] = {
-    **_domain(FACES, 256, 16),
+    **_domain(FACES, 16),
     "stage1-faces-256-lr16-fine": _FINE,
     "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
@@ -337,12 +308,9 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(
         _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50),
-    **_domain(FACES, 256, 32),
-    **_domain(FACES, 512, 32),
-    **_domain(FACES, 1024, 32),
-    **_domain(FACES, 1024, 16),
-    **_domain("cats", 256, 16),  # [GRAIN] Table 3
-    **_domain("churches", 256, 16),
+    **_domain(FACES, 32),
+    **_domain("cats", 16),  # [GRAIN] Table 3
+    **_domain("churches", 16),
     # From the weights of the default bundle (--init-from faces), with its networks.
     **{f"stage1-{name}-256-lr16-fine": _without_faces(_DEEP_ON, name) for name in ("cats", "churches")},
     **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
@@ -354,7 +322,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "smoke-stage2": replace(
         _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=8e-3,
         loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=2.0)),
-    "smoke-stage3": replace(_SMOKE_GRAIN, stage="3", trains=("fusion",)),
+    "smoke-stage3": _SMOKE_GRAIN,
     "smoke-final": replace(
         _SMOKE_GRAIN, stage="final", trains=("encoder", "decoder", "codes", "fusion"),
         adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),

@@ -19,18 +19,17 @@ from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS, load_manifest
-from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, config_from_name, raise_twin
-from edgegrain.training.adversarial import load_discriminator
+from edgegrain.training.adversarial import AdversarialConfig, load_discriminator
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.model import PRIOR, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
 from export import papers
 from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder, zoo_step
-from export.decoder.graph import int8_levels, is_int8
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
 from server_decoder.grain.rrdb_decoder import (
@@ -45,21 +44,19 @@ from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
 
-def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:
-    """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
+def recipe_prior(recipe: Recipe, prior: str | Path | None) -> GenerativePrior | None:
+    """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one.
 
-    ``prior``: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
-    is of the recipe's kind.
+    ``prior``: a file, or the name of a fetched prior; None for the published one if that is of the recipe's kind, in
+    trial runs for one with random weights.
     """
-    if isinstance(prior, GenerativePrior):
-        return prior
     described = recipe.prior
     if described is None:
         if prior is not None:
             raise EdgegrainError("this recipe has no generator; leave --prior out")
         return None
     if prior is None and getattr(recipe, "random_pictures", False):
-        return None
+        return random_prior(described, recipe.seed)
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
                              "stylegan2-rosinality)")
@@ -80,22 +77,19 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None, *, resumes: bool) -> nn.Module | None:
-    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
+def recipe_discriminator(adversarial: AdversarialConfig | None, given: Path | None, *, resumes: bool
+                         ) -> nn.Module | None:
+    """The trained StyleGAN2 discriminator in a file; None without one.
 
     WGAN has to begin with one; a run that ``resumes`` has its own.
     """
-    adversarial = getattr(recipe, "adversarial", None)
-    config = getattr(adversarial, "discriminator", None)
-    wgan = getattr(adversarial, "loss", "") == "wgan"
-    if given is None and wgan and isinstance(config, StyleGAN2Config) and not resumes:
+    config = adversarial and adversarial.discriminator
+    if given is not None and isinstance(config, StyleGAN2Config):
+        return load_discriminator(given, config)
+    if adversarial is not None and adversarial.loss == "wgan" and isinstance(config, StyleGAN2Config) and not resumes:
         raise EdgegrainError("this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator "
                              "with its file (edgegrain convert --from stylegan2-rosinality)")
-    if given is None or isinstance(given, nn.Module):
-        return given
-    if not isinstance(config, StyleGAN2Config):
-        raise EdgegrainError("this recipe uses no StyleGAN2 discriminator; leave --discriminator out")
-    return load_discriminator(given, config)
+    return None
 
 
 @torch.no_grad()
@@ -214,7 +208,7 @@ def resolve_start(name: str | Path) -> Path:
 def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint, with this generator."""
     if (start / MANIFEST).is_file():
-        stage, encoder, decoder, step, stages = _of_bundle(start, prior)
+        stage, encoder, decoder, step, stages = _of_bundle(start)
     elif (start / TRAINED).is_file():
         stage, encoder, decoder, step, stages = _of_zoo(start, prior)
     else:
@@ -230,13 +224,10 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     return StartingPoint(recipe, weights, stages)
 
 
-def _of_bundle(folder: Path, prior: GenerativePrior | None) -> _Networks:
+def _of_bundle(folder: Path) -> _Networks:
     """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
-    if prior is not None and isinstance(decoder, Grain) and decoder.prior is not None and not (
-            _same_when_stored(decoder.prior, prior)):
-        raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
     stage = "final" if isinstance(decoder, Grain) else "1"
     if RRDB_ENCODER_WEIGHTS in manifest.files:
         manifest.verify_file(RRDB_ENCODER_WEIGHTS)
@@ -370,29 +361,3 @@ def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Ma
         return True
     wanted, there = recipe.decoder.fusion, source.decoder.fusion
     return wanted is not None and (there is None or there.kind != wanted.kind)
-
-
-def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
-    """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    return None if recipe.prior is None else random_prior(recipe.prior, recipe.seed)
-
-
-def _same_when_stored(stored: GenerativePrior, exact: GenerativePrior) -> bool:
-    """True if every weight that was read from a bundle can be a rounded form of the other's, or is absent from its
-    graph (NaN).
-
-    Either may have been rounded before, by the same rules: a step of int8, or of float16, is allowed between them.
-    """
-    own, given = stored.state_dict(), exact.state_dict()
-    if own.keys() != given.keys():
-        return False
-    for name in given.keys() - set(exact.measured):
-        found, wanted = own[name].detach().cpu().float(), given[name].detach().cpu().float()
-        if found.shape != wanted.shape:
-            return False
-        allowed = wanted.abs() * 2.0**-10 + 2.0**-24
-        if is_int8(wanted.shape):
-            allowed = allowed + torch.from_numpy(int8_levels(wanted.numpy())[1])
-        if not (found.isnan().all() or ((found - wanted).abs() <= allowed).all()):
-            return False
-    return True

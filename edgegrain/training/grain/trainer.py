@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +29,12 @@ from edgegrain.training.data import (
     training_pictures,
     write_samples,
 )
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
-from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, stand_in_prior, start_run
+from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, start_run
 from edgegrain.training.losses import (
     GRID_PERIOD,
     GridLoss,
@@ -49,9 +48,10 @@ from edgegrain.training.losses import (
 from edgegrain.training.optimizers import optimizers
 from server_decoder.generative_prior import Area, GenerativePrior, Window
 from server_decoder.grain.grain import Grain
-from server_decoder.stylegan2.networks import StyleGAN2Config
 
 PICTURES = 27_000
+WINDOW_PART = 0.75
+"""Part of the steps of a recipe with windows that have one."""
 
 
 class GrainTrainer(Trainer):
@@ -73,15 +73,14 @@ class GrainTrainer(Trainer):
         self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
-            prior, sys.maxsize, self.seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
-        ) if prior is not None and count else None
+            prior, count, self.seed, dtype=torch.bfloat16) if prior is not None and count else None
         self._grid = GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
             z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0))
             with torch.no_grad():
                 self._variance = prior.map(z.to(prior.mean_code.device)).var(0).mean()
-            self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0)))
+            self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, psi_range=(1.0, 1.0)))
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Those of the networks and, if a rate is trained, Adam with a rate of its own for its model."""
@@ -180,7 +179,7 @@ class GrainTrainer(Trainer):
 
 def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
-    if not recipe.window or rng.random() >= recipe.window_part:
+    if not recipe.window or rng.random() >= WINDOW_PART:
         return None
     positions = (recipe.encoder.hr - recipe.window) // GRID_PERIOD + 1
     top, left = (GRID_PERIOD * int(index) for index in rng.integers(positions, size=2))
@@ -193,22 +192,19 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     resumes = (folder / CHECKPOINT).exists()
     start = None if options.init_from is None or resumes else resolve_start(options.init_from)
     prior = recipe_prior(recipe, options.prior)
-    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
+    discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
     networks = MetricNetworks.load(
         options.weights, distributed.device,
         needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
         faces=bool(recipe.loss.identity))
     torch.manual_seed(recipe.seed)
-    drawn = prior is None and recipe.random_pictures > 0  # the generator, from the seed of the run
-    if drawn:
-        prior = stand_in_prior(read_recipe(folder) if resumes else recipe)
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
         _refuse_other_values(recipe, shapes, folder)
         run.resume(recipe, discriminator, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                   lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed)
+                   lr_step=shapes.lr_step)
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
@@ -217,11 +213,6 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         _fit_rate(run, pictures)
     if recipe.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(recipe.adversarial, discriminator)
-    if options.compiled:
-        distributed.move((run.model,), convolutional=True)
-        lr = torch.rand(recipe.batch, 3, recipe.encoder.lr, recipe.encoder.lr, device=distributed.device) * 2 - 1
-        with mixed_precision(distributed.device):
-            run.model.compile_decoder(lr)
     return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 
@@ -257,28 +248,14 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
               ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
-        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
+        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, synthetic
     pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
     return pictures, held_out_pictures(options, pictures)
 
 
-def _takes(recipe: GrainRecipe) -> set[str]:
-    names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
-    if recipe.prior is not None:
-        names |= {"prior"}
-    if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
-        names |= {"discriminator"}
-    return names
-
-
-def _describe(recipe: GrainRecipe) -> str:
-    return (f"stage {recipe.stage:5}  {recipe.encoder.hr}x{recipe.encoder.hr} from "
-            f"{recipe.encoder.lr}x{recipe.encoder.lr}, trains {', '.join(recipe.trains)}")
-
-
-GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe, open_trainer, _takes,
+GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, open_trainer,
                lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
 
 

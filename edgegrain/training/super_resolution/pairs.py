@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.bundle.find import find_bundle
-from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.exact_square import exact_resize
 from codec_contract.lr_coder.coder_tables import rounded
 from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
-from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, stored_pictures
-from edgegrain.pictures.writing import Progress, first_to_write, written_array
+from edgegrain.pictures.stored_pictures import list_pictures, open_picture
+from edgegrain.pictures.writing import Progress, write_array
 from edgegrain.training.data import packed_folder
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
@@ -44,51 +44,27 @@ class Pairs:
         return len(self.originals)
 
 
-def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> tuple[Pairs, Pairs | None, Pairs]:
-    """The pairs that a recipe and the command line name: to train on, those of originals of half the size, which train
-    the first doubling of factor 4, if there are any, and those to evaluate on."""
-    cache, half = packed_folder(run), None
-    if options.data is None:
-        pairs = _random_pairs(recipe)
-    else:
-        full, smaller = by_size(recipe, stored_pictures(options.data, options.exclude))
-        pairs = packed_pairs(recipe, full, cache, options.report)
-        if smaller:
-            half = packed_pairs(recipe.of_half_size, smaller, cache, options.report)
-    held_out = pairs
-    if options.validation is not None:
-        full, smaller = by_size(recipe, stored_pictures(options.validation)[:HELD_OUT], "of --validation")
-        if smaller:
-            raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
-                             f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
-        held_out = packed_pairs(recipe, full, cache, options.report)
-    return pairs, half, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT])
+def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> tuple[Pairs, Pairs]:
+    """The pairs that a recipe and the command line name, to train and to evaluate on."""
+    cache = packed_folder(run)
+    pairs = _random_pairs(recipe) if options.data is None else packed_pairs(
+        recipe, list_pictures(options.data, options.exclude), cache, options.report)
+    held_out = pairs if options.validation is None else packed_pairs(
+        recipe, list_pictures(options.validation)[:HELD_OUT], cache, options.report)
+    return pairs, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT])
 
 
-def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], remedy: str = "with --exclude"
-            ) -> tuple[list[StoredPicture], list[StoredPicture]]:
-    """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for
-    them."""
-    side = recipe.factor * recipe.size
-    least = side // 2 if recipe.factor > ENLARGEMENTS[0] and recipe.half_part else side
-    sized = []
-    for picture in pictures:
-        with open_picture(picture) as image:
-            sized.append((picture, min(image.size)))
-    small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
-    if small:
-        raise ImageError(f"{len(small)} pictures have sides below {least} pixels, such as {small[0]}; leave them out "
-                         f"{remedy}")
-    full = [picture for picture, size in sized if size >= side]
-    if not full:
-        raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more; add larger ones")
-    return full, [picture for picture, size in sized if size < side]
-
-
-def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
+def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[Path], cache: Path,
                  report: Progress | None = None) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use."""
-    side = recipe.factor * recipe.size
+    side, small = recipe.factor * recipe.size, []
+    for picture in pictures:
+        with open_picture(picture) as image:
+            if min(image.size) < side:
+                small.append(f"{picture} ({min(image.size)} pixels)")
+    if small:
+        raise ImageError(f"{len(small)} pictures have sides below {side} pixels, such as {small[0]}; remove them, or "
+                         "leave them out with --exclude")
     originals = pack(pictures, side, cache, report)
     return Pairs(restored_pictures(originals, recipe.bundle, recipe.size, cache, report), originals)
 
@@ -111,15 +87,16 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     parts = [name, manifest.lr_contract_id.hex(), decoder, *([f"step {step}"] if step > 1 else [])]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     target = cache / f"restored-{size}-{key}.npy"
-    with first_to_write(target, report) as first:
-        if first:
-            with written_array(target, (len(originals), size, size, 3)) as stored:
-                for start in range(0, len(originals), _AT_ONCE):
-                    squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
-                                        for picture in originals[start : start + _AT_ONCE]])
-                    stored[start : start + _AT_ONCE] = opened.decode(rounded(opened.encoder.encode(squares), step))
-                    if report is not None:
-                        report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
+
+    def restored() -> Iterator[np.ndarray]:
+        for start in range(0, len(originals), _AT_ONCE):
+            squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
+                                for picture in originals[start : start + _AT_ONCE]])
+            yield opened.decode(rounded(opened.encoder.encode(squares), step))
+            if report is not None:
+                report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
+
+    write_array(target, (len(originals), size, size, 3), restored())
     return np.load(target, mmap_mode="r")
 
 

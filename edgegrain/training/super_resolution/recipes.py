@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
+from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
 from server_decoder.super_resolution import SuperResolutionConfig
 
@@ -46,12 +48,8 @@ class SuperResolutionRecipe(RestorationRecipe):
         batch: pictures per step and process. The coarse path is computed once for each.
         windows: of a picture, at which it is enlarged.
         window: side of a window, in pixels of S.
-        half_part: of factor 4: part of the steps that train the first doubling alone, on originals of half the size, if
-            there are any. Large originals are rare, and the path that tells an eye from hair learns from all of them.
         region_part: part of the windows that lie around eyes, mouth and hair; the others lie anywhere.
         iterations: steps of a run whose length the command line leaves open.
-        weight_decay: AdamW's.
-        bf16: bfloat16 in the convolutions, on devices that compute in it.
     """
 
     network: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
@@ -63,18 +61,17 @@ class SuperResolutionRecipe(RestorationRecipe):
     batch: int = 2
     windows: int = 4
     window: int = 64
-    half_part: float = 0.5
     region_part: float = 0.5
     iterations: int = 20_000
     learning_rate: float = 5e-4
     muon: float = 1.0
-    weight_decay: float = 1e-4
     clip_gradient: float = 0.5
     warm_up: int = 50
     hold: float = 0.5
     ema: float = 0.998
     lpips_shift: float = 1.0
-    bf16: bool = True
+    bf16: ClassVar[bool] = True
+    weight_decay: ClassVar[float] = WEIGHT_DECAY
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,16 +80,9 @@ class SuperResolutionRecipe(RestorationRecipe):
              f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}"),
             (self.size % self.network.period == 0, f"size {self.size} is no multiple of {self.network.period}"),
             (0 < self.window <= self.size, f"a window of {self.window} is not within pictures of {self.size}"),
-            (self.windows >= 1 and 0 <= self.half_part < 1,
-             f"windows must be at least 1, and half_part from 0 to below 1; got {self.windows} and {self.half_part}"),
+            (self.windows >= 1, f"windows must be at least 1, got {self.windows}"),
             (not self.adversarial or self.adversarial.projected is not None,
              "windows need a projected discriminator, which takes pictures of any size"))
-
-    @property
-    def of_half_size(self) -> SuperResolutionRecipe:
-        """The recipe of steps on originals of half the size: half as many windows, as large once they are enlarged."""
-        return replace(self, factor=self.factor // 2, window=min(self.size, 2 * self.window),
-                       windows=max(1, self.windows // 2), adversarial=None)
 
     @property
     def needs_lpips(self) -> bool:

@@ -90,15 +90,12 @@ class SuperResolutionTrainer(Trainer):
 
     run: SuperResolutionRun
 
-    def __init__(self, run: SuperResolutionRun, distributed: Distributed, networks: MetricNetworks, full: Pairs,
-                 half: Pairs | None, held_out: Pairs) -> None:
+    def __init__(self, run: SuperResolutionRun, distributed: Distributed, networks: MetricNetworks, pairs: Pairs,
+                 held_out: Pairs) -> None:
         """The pairs are those of `training_pairs`."""
-        super().__init__(run, distributed, len(full) + (0 if half is None else len(half)), networks)
+        super().__init__(run, distributed, len(pairs), networks)
         recipe, self._lpips, self._grid = run.recipe, networks.lpips, GridLoss()
-        self._feed = window_batches(recipe, full, self.seed, distributed.device)
-        self._half_feed = None if half is None else window_batches(
-            recipe.of_half_size, half, self.seed + 1, distributed.device)
-        self._choice = np.random.default_rng([recipe.seed, run.pictures])  # the same in all processes
+        self._feed = window_batches(recipe, pairs, self.seed, distributed.device)
         self._held_out = held_out
         self._peaks = [periodic_peaks(np.asarray(original)) if has_peaks(original) else {}
                        for original in self._held_out.originals]
@@ -108,30 +105,23 @@ class SuperResolutionTrainer(Trainer):
         self._of_bicubic = {f"{name}_bicubic": value for name, value in mean_figures(rows).items()}
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """A step, or one of the first doubling alone, whose terms have names of their own."""
-        run, recipe, half = self.run, self.run.recipe, False
-        feed, factor, adversarial = self._feed, recipe.factor, run.adversarial
-        if self._half_feed is not None and self._choice.random() < recipe.half_part:
-            half, feed, factor, adversarial = True, self._half_feed, factor // 2, None
-        batch = next(feed)
+        run, recipe, batch = self.run, self.run.recipe, next(self._feed)
         with self.precision():
             picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
-            steps = run.model.forward_windows(picture, batch.windows, factor)
+            steps = run.model.forward_windows(picture, batch.windows, recipe.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = joint_loss(
                 enlarged, lambda seen: window_loss(recipe.loss, seen, target, cut_windows(picture, batch.windows),
                                                    self._lpips, random_offset(recipe.lpips_shift), self._grid),
-                adversarial, progress, target)
+                run.adversarial, progress, target)
             if len(steps) > 1 and recipe.loss.half:
                 loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
                                         random_offset(recipe.lpips_shift))
         self.descend(loss, progress)
-        if not half:
-            terms |= self.train_discriminator(enlarged, target, progress)
+        terms |= self.train_discriminator(enlarged, target, progress)
         self.count()
         self.update_averages()
-        terms = {"loss": loss.detach(), **terms}
-        return {f"half_{name}": value for name, value in terms.items()} if half else terms
+        return {"loss": loss.detach(), **terms}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -169,7 +159,6 @@ class SuperResolutionTrainer(Trainer):
         return picture_levels(self._held_out.originals[index], self.distributed.device)
 
 
-
 def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> SuperResolutionTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
@@ -183,19 +172,9 @@ def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Pat
     return SuperResolutionTrainer(run, distributed, networks, *training_pairs(run.recipe, options, folder))
 
 
-def _takes(recipe: SuperResolutionRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.needs_lpips else set())
-
-
-def _describe(recipe: SuperResolutionRecipe) -> str:
-    large = recipe.factor * recipe.size
-    return (f"{recipe.size}x{recipe.size} to {large}x{large}, {recipe.iterations:,} iterations of {recipe.batch} "
-            f"pictures with {recipe.windows} windows of {recipe.window}x{recipe.window}")
-
-
 SUPER_RESOLUTION = Family(
-    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, _describe,
-    open_trainer, _takes, lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
+    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, open_trainer,
+    lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
 
 
 def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,

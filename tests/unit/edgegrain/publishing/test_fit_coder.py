@@ -104,8 +104,9 @@ def test_an_interrupted_fit_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     seeds = []
     monkeypatch.setattr(fit_coder, "fit_network",
                         lambda *given, seed, **named: seeds.append(seed) or fit(*given, seed=seed, **named))
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
+    for _ in range(2):
+        again = fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept)
+        assert again.to_json() == whole.to_json() and seeds == [2]
     fit_coder.fit_tables(lrs[:-1], widths=(4,), steps=10, kept=kept)  # other LRs
     assert seeds == [2, 0, 1, 2]
 
@@ -114,7 +115,7 @@ def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     lrs = list(checkered_lrs(40))
     whole = fit_coder.fit_tables(lrs, widths=(4,), steps=10)
     monkeypatch.setattr(fit_coder, "SAMPLES", 40 * 8 * 8)
-    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10) == whole
+    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10).to_json() == whole.to_json()
     monkeypatch.setattr(fit_coder, "SAMPLES", 10 * 8 * 8 + 5)
     drawn = fit_coder._some(lrs)
     assert len(drawn) == 10
@@ -138,18 +139,13 @@ def test_the_report_codes_every_tenth_lr():
 
 
 def test_a_file_that_holds_no_lrs_or_too_few_is_refused(tmp_path):
-    np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
-    with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
-        fit_coder.load_lrs(tmp_path / "wrong.npy")
-    with pytest.raises(ImageError, match="got 1; give at least 2"):
-        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
-    for count, side in ((5, 0), (0, 16)):
-        np.save(tmp_path / "wrong.npy", np.zeros((count, side, side, 3), np.uint8))
-        with pytest.raises(ImageError, match=rf"its array is empty, \[{count}, {side}, {side}, 3\]; expected"):
+    for array in (np.zeros((4, 16, 16, 3)), np.zeros((0, 16, 16, 3), np.uint8)):
+        np.save(tmp_path / "wrong.npy", array)
+        with pytest.raises(ImageError, match=r"must hold LRs, uint8 \[N, h, w, 3\]"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
-    np.savez(tmp_path / "lrs.npz", np.zeros((5, 16, 16, 3), np.uint8))
-    archive = (tmp_path / "lrs.npz").read_bytes()
-    for content in (b"no array", b"", archive, archive[:-20], np.lib.format.magic(1, 0)):
+    for content in (b"no array", b""):
         (tmp_path / "wrong.npy").write_bytes(content)
         with pytest.raises(ImageError, match="is not a .npy file"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
+    with pytest.raises(ImageError, match="got 1; give at least 2"):
+        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)

@@ -118,8 +118,9 @@ def test_figures_of_another_version_encoder_or_size_are_refused(
     own["bundle"] |= {"version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex()}
     path.write_text(json.dumps(own))
     assert "| this bundle |" in enter_evaluation(folder, path)
+    own["bundle"] |= bundle
     entered = load_manifest(folder)
-    path.write_text(json.dumps({**own, "bundle": own["bundle"] | bundle, **fields}))
+    path.write_text(json.dumps(own | fields))
     with pytest.raises(BundleError, match=message):
         enter_evaluation(folder, path)
     assert load_manifest(folder) == entered

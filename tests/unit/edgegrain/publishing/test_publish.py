@@ -27,13 +27,20 @@ from edgegrain.publishing.publish import picture_sources, store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.start import stand_in_prior, start_run
+from edgegrain.training.grain.start import recipe_prior, start_run
 from export.bundle import grain
 from export.bundle.grain import write_trained_bundle
-from export.bundle.writer import UNSTATED, exact_encoder, manifest_fields, replace_decoder, write_bundle
+from export.bundle.writer import (
+    UNSTATED,
+    decoder_hash,
+    exact_encoder,
+    manifest_fields,
+    replace_decoder,
+    write_bundle,
+)
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
-from server_decoder.grain.grain import load_trained
+from server_decoder.grain.grain import KeptDecoder, load_trained, save_trained
 from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.networks import save_stylegan2
 from server_decoder.weight_file import read_weights
@@ -103,7 +110,7 @@ def run(tmp_path: Path) -> GrainRun:
     """A run of stage 3; its generator lies in ``prior.safetensors``."""
     torch.manual_seed(5)
     recipe = GRAIN_RECIPES["smoke-stage3"]
-    prior = stand_in_prior(recipe)
+    prior = recipe_prior(recipe, None)
     save_stylegan2(tmp_path / "prior.safetensors", prior)
     return start_run(recipe, None, prior)
 
@@ -162,14 +169,10 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     manifest = write_bundle(base, exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
-    save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
-    (tmp_path / "zoo").mkdir()
-    for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
-        (tmp_path / "zoo" / stale).touch()
-    written = store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors", decoder_of=base,
-                            force=True)
-    assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
+    written = save_trained(
+        run.average.decoder, tmp_path / "zoo" / "grain.safetensors", history=run.stages, compact=True,
+        kept=KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest)))
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
@@ -188,11 +191,6 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert "**Licence.** Apache-2.0. Codes and fusion: " in made.open_file("README.md").decode()
     with pytest.raises(ExportError, match=r"takes the encoder of bundle tiny-base.*\(--formats\) out"):
         write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
-    with torch.no_grad():
-        next(decoder.parameters()).add_(1)
-    save_checkpoint(tmp_path / "moved", run)
-    with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
-        store_trained(tmp_path / "moved", tmp_path / "other", tmp_path / "prior.safetensors", decoder_of=base)
     replace_decoder(manifest, base, repeating_decoder(), fields, "", force=True)
     with pytest.raises(BundleError, match=f"bundle tiny-base {manifest.version}; the installed version .* another one"):
         zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")

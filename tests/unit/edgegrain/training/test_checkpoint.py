@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from codec_contract.errors import ModelError
-from edgegrain.training import checkpoint as shards
-from edgegrain.training.checkpoint import (
-    Run,
-    checkpoint_path,
-    load_shards,
-    open_checkpoint,
-    open_header,
-    save_checkpoint,
-    save_shards,
-)
-from edgegrain.training.run import progress_of
+from edgegrain.training.checkpoint import Run, checkpoint_path, open_checkpoint, open_header, save_checkpoint
+from edgegrain.training.run import finished, progress_of
 
 
 @dataclass(frozen=True)
@@ -56,18 +50,12 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
         assert header["family"] == "irn"
 
 
-@pytest.mark.parametrize(("log", "expected"), [
-    ([], 1), (['{"pictures": 8, "end": true}'], 1), (['{"pictures": 24, "end": false}', '{"pictures": 24, "en'], 1),
-    (['{"pictures": 24, "end": true}'], 0), (['{"pictures": 24, "end": true}', '{"seen": 24}'], 0)])
-def test_a_schedule_is_over_once_its_last_evaluation_is_logged(log: list[str], expected: float, tmp_path: Path
-                                                               ) -> None:
-    assert progress_of(tmp_path) == 0
+def test_a_run_is_finished_if_it_ended_by_itself(tmp_path: Path) -> None:
+    assert progress_of(tmp_path) == 0 and not finished(tmp_path)
     save_checkpoint(tmp_path, Linear(), 0.25)
-    assert progress_of(tmp_path) == 0.25
+    assert progress_of(tmp_path) == 0.25 and not finished(tmp_path)
     save_checkpoint(tmp_path, Linear())
-    assert progress_of(tmp_path) == 0  # without a log
-    (tmp_path / "log.jsonl").write_text("\n".join(log))
-    assert progress_of(tmp_path) == expected
+    assert finished(tmp_path)
 
 
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -81,39 +69,22 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
     for reader in (open_header(tmp_path), open_checkpoint(tmp_path, "irn")):
         with pytest.raises(ModelError, match="not a training checkpoint"), reader:
             pass
-    save_shards(tmp_path / "last.safetensors", {"x": torch.zeros(1)}, {"other": "file"}, 0)
+    save_file({"x": torch.zeros(1)}, tmp_path / "last.safetensors", {"other": "file"})
     with pytest.raises(ModelError, match="no known family"), open_checkpoint(tmp_path, "irn"):
         pass
 
 
-def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
-    path = tmp_path / "last.safetensors"
-    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(3)}, {}, serial=1)
-    before = set(tmp_path.iterdir())
-    write, written = shards.write_atomically, []
-
-    def full(path: Path, data: bytes, *, force: bool = False) -> Path:
-        if len(written) == failing:
-            raise OSError(28, "No space left on device", str(path))
-        written.append(path)
-        return write(path, data, force=force)
-
-    monkeypatch.setattr(shards, "write_atomically", full)
-    for failing in range(3):
-        written.clear()
-        with pytest.raises(OSError, match="No space left"):
-            save_shards(path, {f"t{index}": torch.ones(200) for index in range(3)}, {}, serial=1)
-        assert len(written) == failing and set(tmp_path.iterdir()) == before
-        assert not any(tensor.any() for tensor in load_shards(path)[1].values())
-    monkeypatch.undo()
-    save_shards(path, {"t0": torch.ones(200)}, {}, serial=1)
-    assert set(tmp_path.iterdir()) == {path}
-
-
-def test_parts_outside_the_folder_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    path.write_bytes(shards.save({"t": torch.zeros(1)}, metadata={"files": '["../other.safetensors"]'}))
-    with pytest.raises(ValueError, match="outside its folder"):
-        load_shards(path)
+def test_a_checkpoint_of_several_files_is_read(tmp_path: Path) -> None:
+    """As earlier releases wrote it."""
+    run = Linear()
+    save_checkpoint(tmp_path, run)
+    with safe_open(tmp_path / "last.safetensors", "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    weight, name = {"average.weight": tensors.pop("average.weight")}, "last-0000000024-1.safetensors"
+    save_file(tensors, tmp_path / "last.safetensors", {**header, "files": json.dumps([name])})
+    save_file(weight, tmp_path / name)
+    with open_checkpoint(tmp_path, "irn") as stored:
+        assert torch.equal(stored.part("average")["weight"], run.average.weight) and len(stored.tensors) == 4
+    save_file(tensors, tmp_path / "last.safetensors", {**header, "files": '["../other.safetensors"]'})
+    with pytest.raises(ModelError, match="not a training checkpoint"), open_checkpoint(tmp_path, "irn"):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -14,9 +15,8 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from codec_contract.errors import DeviceError
-from edgegrain.pictures.writing import InUseError
+from edgegrain.pictures.writing import InUseError, only_writer
 from edgegrain.training.distributed import Distributed, choose_device, has_bfloat16, mixed_precision, start_distributed
-from edgegrain.training.run import claim_run_folder
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [
@@ -91,9 +91,9 @@ def work(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     with start_distributed("cpu") as distributed:
-        with start_distributed("cpu") as again, claim_run_folder(again, "smoke", Path(folder, f"run{rank}")) as run:
-            with pytest.raises(InUseError), claim_run_folder(again, "smoke", run):
-                pass
+        first = distributed.from_first(lambda: f"run{rank}")
+        with only_writer(Path(folder, "locked")) if rank == 0 else contextlib.nullcontext(), pytest.raises(InUseError):
+            distributed.from_first(lambda: only_writer(Path(folder, "locked")).__enter__())
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
         distributed.move([layer])
@@ -103,7 +103,7 @@ def work(rank: int, port: int, folder: str) -> None:
         distributed.average_gradients(parameters)
         progress, stop = distributed.agree(0.25 * (rank + 1), rank == 1)
         torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
-                    "stop": stop, "first": distributed.first, "run": run.name}, f"{folder}/{rank}.pt")
+                    "stop": stop, "first": distributed.first, "run": first}, f"{folder}/{rank}.pt")
         distributed.wait()
 
 

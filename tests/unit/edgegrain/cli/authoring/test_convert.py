@@ -77,7 +77,7 @@ def test_irn(shell: Shell, tmp_path: Path) -> None:
     assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
     assert report["source"] == "irn"
     assert there_and_back(bundle, (70, 33)).std() > 0
-    assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
+    assert "operations.0.haar_weights" in report["files"][0]["unused"]
 
 
 @pytest.mark.usefixtures("small_tiles")

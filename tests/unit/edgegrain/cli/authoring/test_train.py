@@ -36,9 +36,6 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(
     printed = json.loads(shell.ok("final-faces-256-lr16", "--set", "trains=encoder,decoder,codes,fusion", "--dry-run"))
     assert (printed["recipe"], printed["family"], printed["pictures"]) == ("final-faces-256-lr16", "grain", 27_000)
     assert GrainRecipe.from_dict(printed["config"]).trains == ("encoder", "decoder", "codes", "fusion")
-    chain = json.loads(shell.ok("faces-256-lr16", "--dry-run", "--pictures", "8"))
-    assert list(chain["stages"]) == ["stage1", "stage2", "stage3", "final"]
-    assert chain["stages"]["final"]["pictures"] == 8
     assert not list(tmp_path.iterdir())
 
 
@@ -53,7 +50,7 @@ def test_a_trial_run_needs_nothing(
     output = shell.ok(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
     assert json.loads(output.splitlines()[-1])["pictures"] == 4
     run = tmp_path / "runs" / recipe
-    assert {path.name for path in run.iterdir() if not path.name.startswith("last-")} == {
+    assert {path.name for path in run.iterdir() } == {
         "last.safetensors", "log.jsonl", "samples.png"} | weights
 
 
@@ -92,8 +89,7 @@ def test_an_interrupted_run_exits_with_130(shell: Shell, monkeypatch: pytest.Mon
     (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
     (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),
     (("smoke-stage1", "--run", "{}", "--init-from", "{}/nothing"), 1, "no run, and no bundle either"),
-    (("smoke-stage1", "--run", "{}", "--prior", "x"), 1, "no use for --prior"),
-    (("smoke-irn", "--run", "{}", "--compile"), 1, "no use for --compile"),
+    (("smoke-stage1", "--run", "{}", "--prior", "x", "--teacher", "x"), 1, "no use for --prior, --teacher"),
 ])
 def test_what_is_wrong_is_named(
     shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path

@@ -84,29 +84,19 @@ def test_a_gcfsr_is_stored_in_eight_bits(tmp_path: Path) -> None:
     assert not (tmp_path / "zoo" / "coder.json").exists()
 
 
-def test_tables_that_are_not_written_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_stay_as_they_are_unless_others_are_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, tables = store_gcfsr(tmp_path / "run"), tmp_path / "zoo" / "coder.json"
     tables.parent.mkdir()
     tables.write_bytes(b"kept")
     monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **__: pytest.fail("fitted in vain"))
-    for given in ({"coder": run / "coder.json"}, {"data": tmp_path}):
-        with pytest.raises(FileExistsError, match=r"coder\.json exists"):
-            store(run, tables.parent, **given)
+    with pytest.raises(FileExistsError, match=r"coder\.json exists"):
+        store(run, tables.parent, data=tmp_path)
     assert list(tables.parent.iterdir()) == [tables]
     assert store(run, tables.parent).is_file() and tables.read_bytes() == b"kept"
-
-
-def test_a_damaged_file_of_tables_leaves_weights_and_tables_as_they_were(tmp_path: Path) -> None:
-    zoo = tmp_path / "zoo"
-    store(store_gcfsr(tmp_path / "old"), zoo, coder=tmp_path / "old" / "coder.json")
-    before = {path: path.read_bytes() for path in zoo.iterdir()}
-    run = store_gcfsr(tmp_path / "run", seed=1)
-    (tmp_path / "empty").mkdir()
-    (run / "coder.json").write_bytes(b"no tables")
-    for given in ({"coder": run / "coder.json"}, {"data": tmp_path / "empty"}):
-        with pytest.raises(EdgegrainError):
-            store(run, zoo, force=True, **given)
-    assert {path: path.read_bytes() for path in zoo.iterdir()} == before
+    monkeypatch.undo()
+    with pytest.raises(EdgegrainError, match="no pictures"):
+        store(run, tables.parent, data=tables.parent, force=True)
+    assert tables.read_bytes() == b"kept"
 
 
 def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:

@@ -82,8 +82,6 @@ def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monke
     options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
     train(recipe, tmp_path / "plus", options, pictures=4)
     assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
-    with pytest.raises(ValueError, match="has a discriminator"):
-        replace(SMOKE, loss=IRNLosses(lpips=1.0))
 
 
 def test_a_run_is_resumed(tmp_path: Path) -> None:
@@ -194,7 +192,7 @@ def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_pa
         (tmp_path / "damaged" / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:length])
         with pytest.raises(ImageError, match=message):
             pack_photographs([tmp_path / "damaged" / "a.png"], tmp_path / "none")
-    assert not list((tmp_path / "none").iterdir())
+    assert not (tmp_path / "none").exists()
 
 
 def test_both_flips_happen() -> None:

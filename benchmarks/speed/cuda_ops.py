@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measurement import circumstances, copy_rate, median_seconds
+from measurement import ROOT, circumstances, copy_rate, median_seconds
+
+sys.path.append(str(ROOT))  # for the tests' definition of the ops
 
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3}  # of the largest value
 TAIL = ("demodulation", "noise", "bias", "style")
@@ -69,7 +71,7 @@ def feeds(op: str, kind: str, batch: int, channels: int, side: int) -> dict[str,
 
 def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) -> float:
     """Largest error in some channels of the last picture, relative to the largest value."""
-    from server_decoder.cuda_ops import reference
+    from tests import fused_ops as reference
 
     channels = result.shape[3]
     some = np.linspace(0, channels - 1, min(PIECE, channels)).astype(int)

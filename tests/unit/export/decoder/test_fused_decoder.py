@@ -19,13 +19,13 @@ from codec_contract.pixels import dequantize, quantize
 from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import CLAMP, fused_graph, normalized_filters
 from export.decoder.served import served_decoder
-from server_decoder.cuda_ops import reference
 from server_decoder.cuda_ops.library import DOMAIN
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.mobile_stylegan import MobileStyleGANConfig
+from tests import fused_ops as reference
 from tests.tiny_grain import TINY, TINY_MOBILE
 from tests.unit.edgegrain.conftest import shaken
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server_decoder.cuda_ops import reference
+from tests import fused_ops as reference
 from tests.unit.server_decoder.cuda_ops import test_kernels
 from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 

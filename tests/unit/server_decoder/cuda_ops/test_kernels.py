@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
-from server_decoder.cuda_ops import library, reference
+from server_decoder.cuda_ops import library
+from tests import fused_ops as reference
 from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 
 TAPS = (0.1, 0.3, 0.5, 0.2)  # not symmetric: a filter the wrong way round shows

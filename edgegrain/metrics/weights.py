@@ -167,17 +167,21 @@ def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
     tensors, offset = Tensors(), 0
     for entry in (entry for group in manifest for entry in group["weights"]):
         name, quantization = entry["name"], entry.get("quantization")
-        stored = np.dtype(np.uint8 if quantization else entry["dtype"]).newbyteorder("<")
+        kept = "uint8" if quantization else entry["dtype"]
+        stored = np.dtype((quantization or {}).get("dtype", kept)).newbyteorder("<")
         count = math.prod(entry["shape"])
         tensors[name] = np.frombuffer(data, stored, count, offset).reshape(entry["shape"])
-        if quantization:
+        if stored == np.float16:
+            tensors[name] = tensors[name].astype(np.float32)
+        elif quantization:
             tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
         offset += count * stored.itemsize
     return tensors
 
 
 OPSET, IR_VERSION = 17, 8
-_SAME = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min", "MatMul": "MatMul"}
+_SAME = {"Add": "Add", "AddV2": "Add", "Relu": "Relu", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min",
+         "MatMul": "MatMul"}
 """Operation -> ONNX's with the same inputs."""
 
 
@@ -191,6 +195,8 @@ def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelPro
         return name
 
     for node in model["modelTopology"]["node"]:
+        if node["op"] in ("_FusedMatMul", "Sigmoid", "Softmax"):  # of heads behind the output
+            continue
         name, op, sources, attributes = node["name"], node["op"], node.get("input", ()), node.get("attr", {})
         if op == "Placeholder":
             sides = [int(dim["size"]) for dim in attributes["shape"]["shape"]["dim"]]
@@ -198,6 +204,8 @@ def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelPro
         elif op in ("Pad", "Reshape"):  # [4, 2] zeros before and after each axis, which ONNX lists the other way; shape
             weights[f"{name}/{op}"] = weights[sources[1]].T.flatten().astype(np.int64)
             add(op, [sources[0], f"{name}/{op}"], name)
+        elif op == "Mean":  # over places
+            add("ReduceMean", sources[:1], name, axes=[1, 2], keepdims=0)
         elif op in ("Conv2D", "DepthwiseConv2dNative"):
             kernel, groups = weights[sources[1]], 1
             if op != "Conv2D":  # [H, W, C, M], M outputs of each channel

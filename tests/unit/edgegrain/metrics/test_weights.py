@@ -21,8 +21,8 @@ from codec_contract.errors import ModelError
 from edgegrain.metrics import weights as metric_weights
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.weights import DLIB_FILE, LPIPS_FILES, MOBILEFACE_FILE, to_onnx
-from tests.tiny_tfjs import OUTPUT, SIDE, tiny_graph, wave
+from edgegrain.metrics.weights import DLIB_FILE, LPIPS_FILES, MOBILEFACE_FILE, read_weights, to_onnx
+from tests.tiny_tfjs import OUTPUT, SIDE, node, tiny_graph, wave
 
 RNG = np.random.default_rng(0)
 
@@ -163,3 +163,20 @@ def test_equals_tensorflow_js() -> None:
     session = onnxruntime.InferenceSession(to_onnx(*tiny_graph(), OUTPUT).SerializeToString())
     assert session.get_inputs()[0].shape == ["B", SIDE, SIDE, 3]
     np.testing.assert_allclose(session.run(None, {"picture": pictures})[0], TFJS, atol=2e-5)
+
+
+def test_a_mean_over_places_without_the_heads_behind_it() -> None:
+    model, data = tiny_graph()
+    model["modelTopology"]["node"] += [
+        node("Relu", "positive", "depthwise"), node("Mean", "pooled", "positive", "axes"),
+        node("Sigmoid", "head", "pooled")]
+    pictures = {"picture": (127.5 + 100 * wave(2, SIDE, SIDE, 3)).astype(np.float32)}
+    pooled, flat = (onnxruntime.InferenceSession(to_onnx(model, data, name).SerializeToString()).run(None, pictures)[0]
+                    for name in ("pooled", "flat"))
+    np.testing.assert_allclose(pooled, flat.reshape(2, 2, 2, 8).clip(0).mean((1, 2)), atol=1e-5)
+
+
+def test_weights_of_float16_are_widened() -> None:
+    entry = {"name": "a", "shape": [2], "dtype": "float32", "quantization": {"dtype": "float16"}}
+    (found,) = read_weights([{"weights": [entry]}], np.array([1.5, -2], "<f2").tobytes()).values()
+    assert found.dtype == np.float32 and found.tolist() == [1.5, -2]

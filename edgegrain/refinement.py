@@ -105,10 +105,6 @@ class RefiningCodec(Codec):
         self._open_again = functools.partial(
             RefiningCodec, bundle, rate=rate, steps=steps, size=size, max_bytes=max_bytes, weights=weights,
             device=device, threads=threads, report=report)
-        if steps < 1:
-            raise ValueError(f"a search has at least 1 step, got {steps}")
-        if max_bytes is not None and max_bytes < 1:
-            raise ValueError(f"a payload has at least 1 byte, got a limit of {max_bytes}")
         if self._tiled:
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
         self._size = size or self.bundle.hr

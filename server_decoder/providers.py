@@ -73,22 +73,17 @@ def can_replay_graphs(version: str) -> bool:
 
 
 def release(version: str) -> tuple[int, int]:
-    """Major and minor number of a version of ONNX Runtime; (0, 0) if it has another form."""
+    """Major and minor number of a version of ONNX Runtime or CUDA; (0, 0) if it has another form."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def check_device(device: str) -> None:
-    """Raise `DeviceError` unless ``device`` is the name of one; its provider may be missing."""
-    if not isinstance(device, str) or device not in PROVIDERS:
-        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
 
 
 def require_provider(device: str) -> str:
     """ONNX Runtime's execution provider for a device; it is installed, but was not started yet."""
     import onnxruntime
 
-    check_device(device)
+    if device not in PROVIDERS:
+        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
     provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
     if provider not in available:
         raise DeviceError(
@@ -125,7 +120,8 @@ def cuda_failure() -> str | None:
             ctypes.CDLL(str(Path(onnxruntime.__file__).parent / "capi" / name.format(part)), ctypes.RTLD_GLOBAL)
         except OSError as error:  # names the first library that is missing
             return first_line(error)
-    if beyond_driver(built := _runtime_version(), driver := driver_version()):
+    major, minor = release(getattr(onnxruntime, "cuda_version", "") or "")
+    if beyond_driver(built := 1000 * major + 10 * minor, driver := driver_version()):
         return (f"ONNX Runtime was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
                 f"{version_text(driver)}")
     return None
@@ -284,11 +280,3 @@ def not_active(device: str, provider: str, active: tuple[str, ...], reason: str 
         f"device {device!r} was asked for, but {provider} did not start ({reason}); active: "
         f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; "
         "install edgegrain[gpu] and run 'edgegrain doctor'")
-
-
-def _runtime_version() -> int:
-    """The CUDA that ONNX Runtime was built with; 0 if it does not say."""
-    import onnxruntime
-
-    found = re.match(r"(\d+)\.(\d+)", getattr(onnxruntime, "cuda_version", "") or "")
-    return 1000 * int(found[1]) + 10 * int(found[2]) if found else 0

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -222,19 +221,17 @@ def _decode(codec: str, data: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def _jpeg_xl() -> ModuleType:
+def _jpeg_xl() -> Any:
     try:
         import imagecodecs
     except ModuleNotFoundError as error:
         raise EdgegrainError(f"JPEG XL needs {JPEG_XL_PACKAGE}; install: pip install 'edgegrain[eval]'") from error
-    module: ModuleType = imagecodecs
-    return module
+    return imagecodecs
 
 
 def _save_jpeg_xl(picture: Image.Image, **options: object) -> bytes:
     """A bare codestream, without the container."""
-    data: bytes = _jpeg_xl().jpegxl_encode(np.asarray(picture), usecontainer=False, numthreads=1, **options)
-    return data
+    return _jpeg_xl().jpegxl_encode(np.asarray(picture), usecontainer=False, numthreads=1, **options)
 
 
 def _save(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -154,7 +154,9 @@ class Evaluator:
         if max(original.shape) > FEATURE_SIZE:  # older records of such pictures are without crops
             picture_key["crops"] = FEATURE_SIZE
         key = {**picture_key, **self._bundle_key}
-        payload = self._payload(original, key)
+        payload = Payload(base64.b64decode(self._cached(  # kept, since a refined one takes minutes
+            {"kind": "payload", **key},
+            lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode())))
         ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
         name, equal, curve = printable_name(path.name), [], []
         row = row_from({**ours["row"], "picture": name})
@@ -176,12 +178,6 @@ class Evaluator:
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return recorded(self._cache, {**key, **self._metrics_key}, compute)
-
-    def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
-        """The bundle's payload: kept, since a refined one takes minutes."""
-        found = self._cached({"kind": "payload", **key},
-                             lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode())
-        return Payload(base64.b64decode(found))
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""

@@ -168,15 +168,11 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
-def _rank(result: PictureResult) -> tuple[float, str]:
-    """Sorts the worst picture first."""
-    return -result.ours.scores.lpips_alex, result.ours.picture
-
-
 def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
             summary: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """File -> (caption, PNG): pictures from the best to the worst, and the worst ones."""
-    ranked = sorted(zip(results, paths, strict=True), key=lambda pair: _rank(pair[0]))
+    ranked = sorted(zip(results, paths, strict=True),  # the worst first
+                    key=lambda pair: (-pair[0].ours.scores.lpips_alex, pair[0].ours.picture))
     spread = [ranked[i] for i in np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)]
     text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0][0].ours.picture
     yield "sheet.png", (text, _sheet(codec, spread, summary, text))

@@ -138,7 +138,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     """The rounded means, with bundle, pictures, versions and the `REFINEMENT`; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     of_lr, of_area = np.mean([result.lr_saturation for result in results], axis=0)
-    result: dict[str, Any] = rounded({
+    return rounded({
         "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
         "pictures": described_pictures(pictures),
         "size": side or bundle.hr,
@@ -154,7 +154,6 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
         **(refinement or {}),
     })
-    return result
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:

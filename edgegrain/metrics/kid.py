@@ -72,8 +72,7 @@ def kernel_distance(features: Features, originals: Features) -> Estimate | None:
 def multiplicities(count: int) -> Matrix:
     """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``; always the same
     numbers."""
-    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return draws.astype(np.float64)
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 
 
 def interval(resampled: Matrix) -> tuple[float, float]:
@@ -94,13 +93,11 @@ def _kernel(x: Features, y: Features) -> Matrix:
     """The kernel of every two pictures ``[N, D]`` or ``[N, S, D]``, mean over their samples, ``[N, N]``."""
     a, b = (each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (x, y))
     kernel = (a @ b.T / x.shape[-1] + 1) ** 3
-    mean: Matrix = kernel.reshape(len(x), len(a) // len(x), len(y), len(b) // len(y)).mean((1, 3))
-    return mean
+    return kernel.reshape(len(x), len(a) // len(x), len(y), len(b) // len(y)).mean((1, 3))
 
 
 def _means(weights: Matrix, contrast: Matrix) -> npt.NDArray[np.float64]:
     """Mean over pairs of different pictures for each row of ``weights`` ``[R, N]``, the multiplicities of pictures."""
     squares = weights**2
     total = ((weights @ contrast) * weights).sum(1) - squares @ contrast.diagonal()
-    result: npt.NDArray[np.float64] = total / (weights.sum(1) ** 2 - squares.sum(1))
-    return result
+    return total / (weights.sum(1) ** 2 - squares.sum(1))

@@ -169,8 +169,7 @@ class DISTS(nn.Module):
             covariance = (x * y).mean((2, 3)) - mean_x * mean_y
             variances = x.var((2, 3), correction=0) + y.var((2, 3), correction=0)
             structure.append((2 * covariance + C2) / (variances + C2))
-        similarity: Tensor = torch.cat(texture, 1) @ self.alpha + torch.cat(structure, 1) @ self.beta
-        return 1 - similarity
+        return 1 - (torch.cat(texture, 1) @ self.alpha + torch.cat(structure, 1) @ self.beta)
 
 
 def l2_pool(x: Tensor) -> Tensor:
@@ -184,8 +183,7 @@ def l2_pool(x: Tensor) -> Tensor:
 def learned_weights() -> tuple[Tensor, Tensor]:
     """Alpha and beta, each ``[1475]``, one value per channel of all maps."""
     try:
-        path = str(distribution(DISTS_PACKAGE).locate_file(DISTS_WEIGHTS))
-        weights = torch.load(path, weights_only=True)
+        weights = torch.load(str(distribution(DISTS_PACKAGE).locate_file(DISTS_WEIGHTS)), weights_only=True)
     except (PackageNotFoundError, FileNotFoundError) as error:
         raise EdgegrainError(f"DISTS needs the weights of {DISTS_PACKAGE}; install: pip install "
                              "'edgegrain[eval]'") from error

@@ -272,11 +272,9 @@ def unit_batch(picture: Rgb) -> Tensor:
 
 
 def _resized(batch: Tensor, side: int) -> Tensor:
-    square = F.interpolate(batch, (side, side), mode="bicubic", antialias=True, align_corners=False)
-    return square.clamp(-1, 1)
+    return F.interpolate(batch, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
 
 
 def _pooled(activations: list[Tensor]) -> Features:
     """Mean over places of the last activations, ``[B, 512]``."""
-    features: Features = activations[-1].mean((2, 3)).cpu().numpy()
-    return features
+    return activations[-1].mean((2, 3)).cpu().numpy()

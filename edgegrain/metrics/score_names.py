@@ -36,11 +36,6 @@ class ScoreName:
     higher_is_better: bool = False
 
     @property
-    def column_title(self) -> str:
-        """The name with the unit."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
-
-    @property
     def plot_title(self) -> str:
         """The name with the direction of better values."""
         return f"{self.name[0].upper()}{self.name[1:]}: {'higher' if self.higher_is_better else 'lower'} is better"
@@ -77,9 +72,9 @@ DETAILS = tuple(score for score in SCORE_NAMES if score not in ("bytes", *MEANS)
 
 def column_titles(scores: Iterable[str], losses: Collection[str] = (), *, arrows: bool = False) -> list[str]:
     """Titles of a table's columns; ``losses`` are marked, and arrows point up or down to better values."""
-    titles = {score: marked(SCORE_NAMES[score].column_title, score, losses) for score in scores}
-    return [f"{title} {'↑' if SCORE_NAMES[score].higher_is_better else '↓'}" if arrows else title
-            for score, title in titles.items()]
+    named = [(score, SCORE_NAMES[score]) for score in scores]
+    return [marked(name.name + f" ({name.unit})" * bool(name.unit), score, losses)
+            + f" {'↑' if name.higher_is_better else '↓'}" * arrows for score, name in named]
 
 
 def formatted(score: str, value: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError, ModelError
-from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.integer_network import run_reference
 from export import papers
 from export.bundle.writer import (
     COMPARED,
@@ -33,18 +33,10 @@ from export.bundle.writer import (
     write_bundle,
 )
 from export.decoder import DecoderOptions, WeightStorage
-from export.decoder.export import (
-    TRAINED,
-    Comparison,
-    compare_decoder,
-    export_decoder,
-    kept_bundle,
-    zoo_decoder,
-)
+from export.decoder.export import TRAINED, compare_decoder, export_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
 from export.proof.inputs import smooth_pictures
 from server_decoder.grain.grain import KIND, Grain, read_history
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 from server_decoder.weight_file import is_compact
 
@@ -74,7 +66,10 @@ def write_trained_bundle(
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
     compact = whole or is_compact(weights / TRAINED)
-    model, comparison = _export(decoder, network, WeightStorage.compact if compact else WeightStorage.float16)
+    model = export_decoder(decoder, network.lr,
+                           DecoderOptions(WeightStorage.compact if compact else WeightStorage.float16))
+    comparison = compare_decoder(
+        model, decoder, run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr))))
     domain = domain or ("faces" if kept is None else kept.domain)
     licence = dict(licence or usual_licence(domain))
     if kept is not None:
@@ -85,21 +80,12 @@ def write_trained_bundle(
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
-    card = bundle_card(fields, _summary(network.hr, network.lr))
+    side, lr = network.hr, network.lr
+    card = bundle_card(fields, f"GRAIN, {side} x {side} as a viewable LR of {lr} x {lr} and back.")
     if kept is not None:
         return WrittenBundle(replace_decoder(kept, folder, model, fields, card, force=force), comparison)
     return WrittenBundle(write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats,
                                       force=force), comparison)
-
-
-def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: WeightStorage) -> tuple[bytes, Comparison]:
-    lrs = run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
-    model = export_decoder(decoder, network.lr, DecoderOptions(storage))
-    return model, compare_decoder(model, decoder, lrs)
-
-
-def _summary(hr: int, lr: int) -> str:
-    return f"GRAIN, {hr} x {hr} as a viewable LR of {lr} x {lr} and back."
 
 
 def write_zoo_bundle(weights: Path, folder: Path, *, force: bool = False, **options: Any) -> WrittenBundle:

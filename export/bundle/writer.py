@@ -50,7 +50,6 @@ from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 if TYPE_CHECKING:
-
     from export.decoder.export import Comparison, DecoderSource, ExportedDecoder
 
 LICENCE, ENLARGER = "**Licence.** ", "Enlarger inside: "

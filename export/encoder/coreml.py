@@ -82,8 +82,13 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
     x, name = inputs[0], node.name.replace(".", "_")
     match node:
         case g.Conv():
-            top, left, bottom, right = node.padding
-            return mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
+            (top, left, bottom, right), weight = node.padding, node.weight
+            if parts := int8_parts(weight):
+                integers, scale = parts
+                weight = mb.constexpr_affine_dequantize(
+                    quantized_data=integers, zero_point=np.zeros(len(integers), np.int8), scale=scale.ravel(),
+                    axis=np.int32(0), name=f"{name}_weight")
+            return mb.conv(x=x, weight=weight, bias=node.bias, strides=list(node.strides),
                            pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
         case g.Add() | g.Multiply():
             return (mb.add if isinstance(node, g.Add) else mb.mul)(x=x, y=inputs[1], name=name)
@@ -98,15 +103,6 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
             return mb.leaky_relu(x=x, alpha=node.slope, name=name)
         case g.Concat():
             return mb.concat(values=inputs, axis=1, name=name)
-
-
-def _weight(mb: Any, node: g.Conv, name: str) -> Any:
-    parts = int8_parts(node.weight)
-    if parts is None:
-        return node.weight
-    integers, scale = parts
-    return mb.constexpr_affine_dequantize(quantized_data=integers, zero_point=np.zeros(len(integers), np.int8),
-                                          scale=scale.ravel(), axis=np.int32(0), name=f"{name}_weight")
 
 
 def _coremltools() -> Any:

@@ -179,16 +179,14 @@ class EncoderGraph:
 
 def exact_graph(network: IntegerNetwork) -> EncoderGraph:
     """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip."""
-    outputs = {INPUT: INPUT}
     nodes: list[Node] = []
     for layer in network.layers:
-        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], layer.exported_weight(), layer.exported_bias(),
+        nodes.append(Conv(f"{layer.name}.conv", layer.input, layer.exported_weight(), layer.exported_bias(),
                           layer.stride, layer.padding, layer.groups))
         if layer.skip:
-            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
+            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, layer.skip))
         nodes.append(Floor(f"{layer.name}.floor", nodes[-1].name))
         nodes.append(Clip(layer.name, nodes[-1].name))
-        outputs[layer.name] = layer.name
     return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)
 
 

@@ -88,10 +88,9 @@ class _Writer:
             case g.Clip():
                 return self.op("Clip", [*sources, self.scalar(0.0), self.scalar(node.high)], node.name)
             case g.Scale():
-                if not node.offset:
-                    return self.op("Mul", [*sources, self.scalar(node.factor)], node.name)
-                scaled = self.op("Mul", [*sources, self.scalar(node.factor)], f"{node.name}.scaled")
-                return self.op("Add", [scaled, self.scalar(node.offset)], node.name)
+                name = f"{node.name}.scaled" if node.offset else node.name
+                scaled = self.op("Mul", [*sources, self.scalar(node.factor)], name)
+                return self.op("Add", [scaled, self.scalar(node.offset)], node.name) if node.offset else scaled
             case g.LeakyRelu():
                 return self.op("LeakyRelu", sources, node.name, alpha=node.slope)
             case g.Concat():

@@ -30,11 +30,11 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
     """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``."""
     schema = tflite_schema()
     writer = _Writer(schema, graph)
-    image = writer.tensor(INPUT, (graph.hr, graph.hr, 3), schema.TensorType.UINT8)
+    image = writer.tensor(INPUT, (1, graph.hr, graph.hr, 3), schema.TensorType.UINT8)
     results = {INPUT: writer.op("CAST", [image], f"{INPUT}.float", (graph.hr, graph.hr, 3))}
     for node in graph.nodes:
         results[node.name] = writer.node(node, [results[source] for source in node.inputs])
-    lr = writer.tensor(OUTPUT, (graph.lr, graph.lr, 3), schema.TensorType.UINT8)
+    lr = writer.tensor(OUTPUT, (1, graph.lr, graph.lr, 3), schema.TensorType.UINT8)
     writer.operator("CAST", [results[graph.nodes[-1].name]], lr)
     return pack(schema.ModelT(
         version=3, description=f"edgegrain encoder {graph.name}".encode(), buffers=writer.buffers,
@@ -47,7 +47,7 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
 
 
 class _Writer:
-    """Collects the parts of a TFLite file. Shapes are (height, width, channels): files take one picture."""
+    """Collects the parts of a TFLite file. Shapes of results are (height, width, channels): files take one picture."""
 
     def __init__(self, schema: Any, graph: EncoderGraph) -> None:
         self.schema = schema
@@ -115,13 +115,13 @@ class _Writer:
         integers, scale = parts
         stored = self.constant(f"{name}.int8", integers.transpose(axes), scale.ravel(), axis)
         shape = integers.transpose(axes).shape
-        output = self._tensor(name, shape, self.schema.TensorType.FLOAT32)
+        output = self.tensor(name, shape, self.schema.TensorType.FLOAT32)
         self.operator("DEQUANTIZE", [stored], output, self.schema.DequantizeOptionsT(), PER_CHANNEL_DEQUANTIZE)
         return output
 
     def op(self, kind: str, inputs: list[int], name: str, shape: tuple[int, ...], options: Any = None) -> int:
         """Add an operator with a float32 result."""
-        output = self.tensor(name, shape, self.schema.TensorType.FLOAT32)
+        output = self.tensor(name, (1, *shape), self.schema.TensorType.FLOAT32)
         self.operator(kind, inputs, output, options)
         return output
 
@@ -134,10 +134,6 @@ class _Writer:
             opcodeIndex=list(self.codes).index(kind), inputs=_indices(inputs), outputs=_indices([output]),
             builtinOptionsType=getattr(self.schema.BuiltinOptions, named), builtinOptions=options))
 
-    def tensor(self, name: str, shape: tuple[int, ...], kind: int) -> int:
-        """A tensor that is computed, for one picture."""
-        return self._tensor(name, (1, *shape), kind)
-
     def scalar(self, value: float) -> int:
         if value not in self._scalars:
             self._scalars[value] = self.constant(f"scalar.{value:g}", np.array(value, np.float32))
@@ -149,13 +145,13 @@ class _Writer:
         kind = {np.dtype(np.float32): kinds.FLOAT32, np.dtype(np.int32): kinds.INT32, np.dtype(np.int8): kinds.INT8}
         quantization = None if scale is None else self.schema.QuantizationParametersT(
             scale=scale, zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)
-        return self._tensor(name, data.shape, kind[data.dtype], self.buffer(data.tobytes()), quantization)
+        return self.tensor(name, data.shape, kind[data.dtype], self.buffer(data.tobytes()), quantization)
 
     def buffer(self, data: bytes) -> int:
         self.buffers.append(self.schema.BufferT(data=np.frombuffer(data, np.uint8)))
         return len(self.buffers) - 1
 
-    def _tensor(self, name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, quantization: Any = None) -> int:
+    def tensor(self, name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, quantization: Any = None) -> int:
         self.tensors.append(self.schema.TensorT(name=name, shape=_indices(shape), type=kind, buffer=buffer,
                                                 quantization=quantization, hasRank=True))
         return len(self.tensors) - 1

@@ -30,8 +30,6 @@ def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
 
     Samples beyond the edge are those at the edge.
     """
-    if not 0 < small <= large:
-        raise ValueError(f"enlargement goes from a smaller to a larger size, got {small} and {large}")
     centres = (np.arange(large) + 0.5) * small / large - 0.5
     first = np.floor(centres).astype(int) - 1
     matrix = np.zeros((large, small))

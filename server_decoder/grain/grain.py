@@ -58,13 +58,6 @@ class PriorConfig:
     network: StyleGAN2Config | MobileStyleGANConfig
     compact: bool = False
 
-    def __post_init__(self) -> None:
-        if self.kind not in NETWORKS:
-            raise ValueError(f"unknown prior {self.kind!r}; expected one of {', '.join(NETWORKS)}")
-        if not isinstance(self.network, NETWORKS[self.kind]):
-            raise ValueError(f"a prior of kind {self.kind} is described by {NETWORKS[self.kind].__name__}, got "
-                             f"{type(self.network).__name__}")
-
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PriorConfig:
         """The configuration that ``dataclasses.asdict`` wrote."""

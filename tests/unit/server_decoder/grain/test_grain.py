@@ -20,7 +20,6 @@ from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig, load_trained, paper_model, save_trained
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256
 from tests.tiny_grain import TINY, TINY_MOBILE
 
 VARIANTS = {
@@ -205,7 +204,6 @@ def test_configurations_survive_json() -> None:
     (lambda: replace(TINY, prior=None, codes=None), ValueError, "nothing to fuse"),
     (lambda: replace(TINY, fusion=FusionConfig(sizes=(4, 8), widths=(8, 8))), ValueError, "fusion must be at 16"),
     (lambda: PriorConfig.from_dict({"kind": "dcgan", "network": {}}), ValueError, "unknown prior"),
-    (lambda: PriorConfig("stylegan2", MOBILE_STYLEGAN_256), ValueError, "StyleGAN2Config"),
     (lambda: Grain(VARIANTS["invertible only"], PlainPrior()), ModelError, "no prior"),
     (lambda: Grain(TINY, PlainPrior()), ModelError, "6 codes, the one given has 16x16 and 3"),
     (lambda: paper_model(8), ValueError, "LRs are")])

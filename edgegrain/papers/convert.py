@@ -204,15 +204,11 @@ def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str
         raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
     for ours, name in placed.items():
         state[ours].copy_(source.tensors[name].reshape(state[ours].shape))
+    with source.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TensorMap(
-        source.path.name, file_sha256(source.path), {source.full_name(name): ours for ours, name in placed.items()},
+        source.path.name, digest, {source.full_name(name): ours for ours, name in placed.items()},
         sorted({*source.unused, *map(source.full_name, spare)}))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fits(tensor: Tensor, ours: Tensor) -> bool:
@@ -235,18 +231,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says so
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
-        raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
+        raise ModelError(f"{path} cannot be read as tensors: {_reason(error)}. Expected a .safetensors file or a "
                          "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
                          "file once, by name, where their code is installed") from error
     return dict(_flatten(content))
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception) -> str:
     """The reason in plain words; torch's own text advises to switch its protection off."""
     if isinstance(error, (OSError, RuntimeError, SafetensorError)):
         return str(error).partition("\n")[0].rstrip(".")
-    if path.stat().st_size == 0:
-        return "the file is empty"
     if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
         return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
     return "it is damaged, no torch file, or a pickle that can contain program code and was refused; none of it was run"

@@ -91,13 +91,8 @@ class SmallDiscriminator(nn.Module):
                 initialize(module)
 
     def forward(self, picture: Tensor) -> Tensor:
-        size = self.config.size
-        side = picture.shape[-1]
-        if picture.shape[1:] != (3, side, side) or side % size:
-            raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], or a multiple of that "
-                             f"size, got {list(picture.shape)}")
-        if side != size:
-            picture = F.avg_pool2d(picture, side // size)
+        if (times := picture.shape[-1] // self.config.size) > 1:
+            picture = F.avg_pool2d(picture, times)
         x = F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE)
         x = self.blocks(x)  # [B, C, 4, 4]
         x = F.leaky_relu(self.conv(minibatch_stddev(x)), NEGATIVE_SLOPE).flatten(1)
@@ -367,9 +362,6 @@ class Discriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Pictures ``[B, 3, size, size]`` in [-1, 1] -> scores ``[B]``, unbounded."""
-        size = self.config.size
-        if picture.ndim != 4 or picture.shape[1:] != (3, size, size):
-            raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], got {list(picture.shape)}")
         x = activate(self.from_rgb(picture))
         for block in self.blocks:
             x = block(x)

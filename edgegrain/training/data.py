@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import pack, random_pictures
@@ -31,12 +30,6 @@ UNSEEN_SEED = 2**40  # of whatever is drawn to evaluate on; training counts up f
 def packed_folder(run: Path) -> Path:
     """The folder for packed pictures, next to the run's."""
     return run.parent / "packed"
-
-
-def require_pictures(options: RunOptions, count: int) -> None:
-    """Raise EdgegrainError if there is neither ``--data`` nor a recipe with ``count`` random pictures."""
-    if options.data is None and not count:
-        raise EdgegrainError("no training pictures; pass --data with their folder")
 
 
 def training_pictures(recipe: Any, options: RunOptions, run: Path, size: int) -> np.ndarray:

@@ -6,17 +6,14 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from codec_contract.errors import DeviceError, EdgegrainError
-
-T = TypeVar("T")
+from codec_contract.errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
@@ -95,21 +92,6 @@ class Distributed:
         state = torch.tensor([progress, float(stop)], dtype=torch.float64, device=self.device)
         dist.all_reduce(state, dist.ReduceOp.MAX)
         return float(state[0]), bool(state[1])
-
-    def from_first(self, make: Callable[[], T]) -> T:
-        """The result of ``make``, which only the first process calls; all processes raise its error."""
-        outcome: list[Any] = [None, None]
-        if self.first:
-            try:
-                outcome[0] = make()
-            except (EdgegrainError, OSError) as error:
-                outcome[1] = error
-        if self.world > 1:
-            dist.broadcast_object_list(outcome, 0)
-        result, failure = outcome
-        if failure is not None:
-            raise failure
-        return result
 
     @property
     def layout(self) -> torch.memory_format:

@@ -94,6 +94,17 @@ class Trainer:
             terms: dict[str, Tensor] = adversarial.update_discriminator(picture, originals, self.distributed)
             return terms
 
+    def finish_step(self, loss: Tensor, terms: dict[str, Tensor], progress: float, picture: Tensor, originals: Tensor
+                    ) -> dict[str, Tensor]:
+        """Step on a loss, then let the discriminator, if there is one, learn from the pictures; returns values to log.
+        """
+        if not self.descend(loss, progress):
+            terms["skipped"] = torch.tensor(float(self.skipped))
+        terms |= self.train_discriminator(picture, originals, progress)
+        self.count()
+        self.update_averages()
+        return {"loss": loss.detach(), **terms}
+
     def count(self) -> None:
         """One more step, and its pictures."""
         self.steps += 1

@@ -120,9 +120,15 @@ def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: i
             pictures as before, and the run sees as many.
         seed: of the random numbers; None for the recipe's.
     """
+    texts = {}  # path of each changed field -> its text
+    for change in changes:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise EdgegrainError(f"--set takes FIELD=VALUE, got {change!r}")
+        texts[path] = text
     if batch:
         recipe = _with_batch(recipe, batch)
-    return _with_fields(recipe if seed is None else replace(recipe, seed=seed), _texts(changes))
+    return _with_fields(recipe if seed is None else replace(recipe, seed=seed), texts)
 
 
 def _with_batch(recipe: Any, batch: int) -> Any:
@@ -136,17 +142,6 @@ def _with_batch(recipe: Any, batch: int) -> Any:
         return replace(recipe, **changes)
     except ValueError as error:
         raise EdgegrainError(f"--batch {batch}: {error}") from error
-
-
-def _texts(changes: Iterable[str]) -> dict[str, str]:
-    """Path of each changed field -> its text."""
-    found = {}
-    for change in changes:
-        path, equals, text = (part.strip() for part in change.partition("="))
-        if not equals:
-            raise EdgegrainError(f"--set takes FIELD=VALUE, got {change!r}")
-        found[path] = text
-    return found
 
 
 def _with_fields(config: Any, texts: Mapping[str, str], path: str = "") -> Any:

@@ -57,8 +57,11 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
     if unused := sorted(name for name, value in vars(options).items() if value and name not in known):
         raise EdgegrainError("this recipe has no use for "
                              + ", ".join(f"--{name.replace('_', '-')}" for name in unused))
+    if "data" in known and options.data is None and not recipe.random_pictures:
+        raise EdgegrainError("no training pictures; pass --data with their folder")
     with start_distributed(device) as distributed, contextlib.ExitStack() as lock:
-        distributed.from_first(lambda: lock.enter_context(only_writer(folder)))
+        if distributed.first:  # torchrun ends the others if it fails
+            lock.enter_context(only_writer(folder))
         begins_at = 0.0 if finished(folder) else progress_of(folder)
         trainer = family.open(recipe, replace(options, report=report), folder, distributed)
         run = trainer.run

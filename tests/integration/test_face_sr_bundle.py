@@ -18,7 +18,7 @@ from codec_contract.pixels import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.twin import box_network
 from edgegrain.cli.app import application
-from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, store, write_face_sr_bundle
+from edgegrain.papers.face_sr.bundle import load_face_sr, store, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions
 from export.bundle.writer import BY_DOMAIN, UNSTATED
@@ -72,16 +72,16 @@ def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
     np.testing.assert_array_equal(payload.lr, run_reference(box_network(HR, LR[name]), portrait()[None])[0])
     restored = np.asarray(codec.restore(payload)).astype(np.int16)
     if name == "gcfsr":
-        network: torch.nn.Module = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR[name])
+        network: torch.nn.Module = GCFSRUpscaler(load_face_sr(zoo / "gcfsr/gcfsr.safetensors"), LR[name])
     else:
-        network = load_glean(zoo / "glean/glean.safetensors", load_prior(zoo / "glean/bank.safetensors"))
+        network = load_face_sr(zoo / "glean/glean.safetensors", load_prior(zoo / "glean/bank.safetensors"))
     assert np.abs(restored - expected(network, payload.lr)).max() <= 1 and restored.std() > 1
 
 
 def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> None:
     codec = sdk.Codec(bundle=bundles["gcfsr"])
     payload = codec.compress(portrait(), align=False)
-    network = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR["gcfsr"])
+    network = GCFSRUpscaler(load_face_sr(zoo / "gcfsr/gcfsr.safetensors"), LR["gcfsr"])
     strengths = [4.0, 64.0, None, 24.0]
     found = [np.asarray(codec.restore(payload, strength=strength)).astype(np.int16) for strength in strengths]
     for strength, picture in zip(strengths, found, strict=True):

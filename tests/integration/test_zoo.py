@@ -17,7 +17,7 @@ from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.papers.face_sr.bundle import load_glean, read_config
+from edgegrain.papers.face_sr.bundle import load_face_sr, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
@@ -43,7 +43,7 @@ def glean(repository: Path) -> GLEAN:
         prior = described_prior(config.prior)
     except ModelError as error:
         pytest.skip(str(error))  # edgegrain prior fetch
-    return load_glean(path, prior)
+    return load_face_sr(path, prior)
 
 
 @torch.inference_mode()

@@ -60,37 +60,23 @@ def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[
                                     force=force, records={_TRAINING: dict(training or {})}, entries=bank)
 
 
-def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
-    """The network in a file around its bank, weights in float32, in evaluation mode."""
+def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = None) -> GLEAN | GCFSR:
+    """The network in a file, weights in float32, in evaluation mode; ``prior`` is GLEAN's bank, itself or as
+    `load_prior` takes it, None for the published one."""
     config = read_config(path)
-    if not isinstance(config, GLEANConfig):
-        raise ModelError(f"{path} holds a {GCFSR_KIND}, expected a {GLEAN_KIND}")
+    if isinstance(config, GCFSRConfig):
+        network: GLEAN | GCFSR = weight_file.described_network(path, lambda: GCFSR(config))
+        weight_file.fill_network(network, path, _KIND)
+        return network.eval()
+    bank = prior if isinstance(prior, GenerativePrior) else described_prior(config.prior, prior or DEFAULT_PRIOR)
     with _KIND.reading(path):
-        bank = weight_file.read_header(path)[_BANK]
-    if prior_digest(prior) != bank:
-        raise ModelError(f"{path} was trained with the bank of SHA-256 {bank[:16]}..., the given one has "
-                         f"{prior_digest(prior)[:16]}...; pass the generator that it describes, cut and rounded alike")
-    network = weight_file.described_network(path, lambda: GLEAN(config, prior))
+        expected = weight_file.read_header(path)[_BANK]
+    if (found := prior_digest(bank)) != expected:
+        raise ModelError(f"{path} was trained with the bank of SHA-256 {expected[:16]}..., the given one has "
+                         f"{found[:16]}...; pass the generator that it describes, cut and rounded alike")
+    network = weight_file.described_network(path, lambda: GLEAN(config, bank))
     weight_file.fill_network(network, path, _KIND, without=_PRIOR)
     return network.eval()
-
-
-def load_gcfsr(path: str | Path) -> GCFSR:
-    """The network in a file, weights in float32, in evaluation mode."""
-    config = read_config(path)
-    if not isinstance(config, GCFSRConfig):
-        raise ModelError(f"{path} holds a {GLEAN_KIND}, expected a {GCFSR_KIND}")
-    network = weight_file.described_network(path, lambda: GCFSR(config))
-    weight_file.fill_network(network, path, _KIND)
-    return network.eval()
-
-
-def load_face_sr(path: Path, prior: str | Path | None) -> GLEAN | GCFSR:
-    """Either network; ``prior`` is GLEAN's bank as `load_prior` takes it, None for the published one."""
-    config = read_config(path)
-    if isinstance(config, GLEANConfig):
-        return load_glean(path, described_prior(config.prior, prior or DEFAULT_PRIOR))
-    return load_gcfsr(path)
 
 
 def read_config(path: str | Path) -> GLEANConfig | GCFSRConfig:

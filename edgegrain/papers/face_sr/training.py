@@ -27,8 +27,7 @@ from edgegrain.papers.face_sr.bundle import (
     GCFSR_WEIGHTS,
     GLEAN_WEIGHTS,
     REDUCTIONS,
-    load_gcfsr,
-    load_glean,
+    load_face_sr,
     save_face_sr,
 )
 from edgegrain.papers.gcfsr import network as gcfsr
@@ -50,7 +49,6 @@ from edgegrain.training.data import (
     compared,
     held_out_pictures,
     mean_figures,
-    require_pictures,
     training_pictures,
     write_samples,
 )
@@ -203,11 +201,8 @@ class FaceSRRecipe(RestorationRecipe):
         super().__post_init__()
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
-        blind = isinstance(self.network, GCFSRConfig) and self.network.blind
-        if blind != (self.degradation is not None):
-            raise ValueError("the blind form of GCFSR, and nothing else, is trained with a degradation")
-        if (isinstance(self.network, GCFSRConfig) and not blind) != (self.factors is not None):
-            raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
+        if isinstance(self.network, GCFSRConfig) and bool(self.factors) == bool(self.degradation):
+            raise ValueError("GCFSR needs factors or, for its blind form, a degradation")
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -329,12 +324,12 @@ def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discri
         if start is not None and not (weights := _weight_file(start, GLEAN_WEIGHTS)).is_file():
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
-            take_weights(model, load_glean(weights, bank), start)
+            take_weights(model, load_face_sr(weights, bank), start)
         average: GLEAN | GCFSR = copy.deepcopy(model, {id(bank): bank})  # around the same bank
     else:
         model = GCFSR(recipe.network)
         if start is not None:
-            take_weights(model, load_gcfsr(_weight_file(start, GCFSR_WEIGHTS)), start)
+            take_weights(model, load_face_sr(_weight_file(start, GCFSR_WEIGHTS)), start)
         average = copy.deepcopy(model)
     average.eval().requires_grad_(False)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
@@ -361,9 +356,6 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
     The bank begins without effect on the picture.
     """
     config = network.config
-    if not config.scales:
-        raise ModelError("only a GLEAN with the scales of GRAIN's decoder can begin with one; this recipe has the "
-                         "paper's decoder")
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
     grow(decoder, trained)
@@ -466,11 +458,7 @@ class FaceSRTrainer(Trainer):
             restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
             loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target), run.adversarial, progress,
                                      target)
-        self.descend(loss, progress)
-        terms |= self.train_discriminator(restored, target, progress)
-        self.count()
-        self.update_averages()
-        return {"loss": loss.detach(), **terms}
+        return self.finish_step(loss, terms, progress, restored, target)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -524,7 +512,6 @@ class FaceSRTrainer(Trainer):
 
 def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, recipe.random_pictures)
     prior = recipe_prior(recipe, options.prior)
     resumes = (folder / CHECKPOINT).exists()
     discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)

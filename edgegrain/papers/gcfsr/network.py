@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize, unit_to_levels
 from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.stylegan2.layers import (
@@ -196,7 +195,7 @@ class GCFSR(nn.Module):
 
         Args:
             enlarged: ``[B, 3, size, size]`` in [-1, 1]: reduced by the factor s, then enlarged again, both bicubic.
-            strength: ``[B]``, s / 64; None for the blind form.
+            strength: ``[B]``, s / 64; None for the blind form's, which is constant.
 
         Returns:
             ``[B, 3, size, size]``, about [-1, 1].
@@ -205,7 +204,10 @@ class GCFSR(nn.Module):
 
     def forward_levels(self, enlarged: Tensor, strength: Tensor | None = None) -> list[Tensor]:
         """The progressive outputs y(l), ..., y(u) ([GCFSR] equation 5); arguments as in `forward`."""
-        sigma = self._strength(enlarged, strength)
+        if self.config.blind or strength is None:
+            sigma = 0 * enlarged[:, 0, 0, :1] + BLIND_STRENGTH
+        else:
+            sigma = strength.reshape(-1, 1).expand(enlarged.shape[0], 1)
         features = [self.first(enlarged)]
         for down in self.down:
             features.append(down(features[-1]))
@@ -221,16 +223,6 @@ class GCFSR(nn.Module):
             picture = rgb if picture is None else self.filter.upsample(picture) + rgb
             pictures.append(picture)
         return pictures
-
-    def _strength(self, enlarged: Tensor, strength: Tensor | None) -> Tensor:
-        batch, size = enlarged.shape[0], self.config.size
-        if enlarged.shape[1:] != (RGB, size, size):
-            raise ModelError(f"this GCFSR takes pictures of [batch, 3, {size}, {size}], got {list(enlarged.shape)}")
-        if self.config.blind:
-            return 0 * enlarged[:, 0, 0, :1] + BLIND_STRENGTH
-        if strength is None:
-            raise ModelError("this GCFSR needs the factor by which the picture was reduced, divided by 64")
-        return strength.reshape(-1, 1).expand(batch, 1)
 
 
 class GCFSRUpscaler(nn.Module):
@@ -254,12 +246,9 @@ class GCFSRUpscaler(nn.Module):
         divided); None for the factor between both sizes.
         """
         strength = (self.strength if strength is None else strength) + 0 * lr[:, 0, 0, 0]
-        return self.network(self._enlarged(lr), strength / LARGEST_FACTOR)
-
-    def _enlarged(self, lr: Tensor) -> Tensor:
         if not self.network.config.rounded:
-            return self.enlarge(lr)
+            return self.network(self.enlarge(lr), strength / LARGEST_FACTOR)
         # In float64, whose sums of weighed levels are exact: many lie halfway between two levels, and runtimes that add
         # in another order would round them differently.
-        levels = self.enlarge(unit_to_levels(lr.double()).round())
-        return dequantize(levels.round().clamp(0, 255)).float()
+        levels = self.enlarge(unit_to_levels(lr.double()).round()).round().clamp(0, 255)
+        return self.network(dequantize(levels).float(), strength / LARGEST_FACTOR)

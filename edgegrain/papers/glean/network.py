@@ -242,10 +242,7 @@ class GLEAN(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Restore faces."""
-        side = self.config.lr
-        if lr.shape[1:] != (RGB, side, side):
-            raise ModelError(f"this GLEAN takes LRs of [batch, 3, {side}, {side}], got {list(lr.shape)}")
-        features = self.features(lr)
+        side, features = self.config.lr, self.features(lr)
         x = F.leaky_relu(self.head(features), NEGATIVE_SLOPE)
         encoded = {side: x}
         for down in self.down:

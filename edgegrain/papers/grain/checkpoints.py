@@ -122,7 +122,7 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:
     sizes = sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name)))
     stages = 3
-    try:
+    with invertible.reading("GRAIN"):
         return GrainConfig(
             DecoderConfig(tuple(_scale(invertible, size) for size in sizes),
                           head=invertible.widths("dec.out.{}.weight", 2)[:-1]),
@@ -132,10 +132,6 @@ def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior
             FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
                          widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
                          head=fusion.widths("out.{}.weight", 2)[:-1]))
-    except ModelError:
-        raise
-    except ValueError as error:
-        raise ModelError(f"{invertible.path}, {codes.path} and {fusion.path} do not fit together: {error}") from error
 
 
 def _scale(source: TensorFile, size: int) -> Scale:

@@ -39,10 +39,8 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     blocks, transforms = _operations(source)
     matrix = _MATRIX.format(0)
     scale = math.isqrt(source.dimension(matrix, 0)) if matrix in source.tensors else 2
-    if matrix in source.tensors and scale < 3:
-        raise ModelError(f"{path} is no IRN of 2x to 8x: {source.full_name(matrix)} is a trained transform of colours "
-                         "or of 2 x 2 cells")
-    config = IRNConfig(blocks, growth=source.dimension("operations.1.F.conv1.weight", 0), scale=scale)
+    with source.reading("IRN"):
+        config = IRNConfig(blocks, growth=source.dimension("operations.1.F.conv1.weight", 0), scale=scale)
     irn = described_network(path, lambda: IRN(config))
 
     def block(part: str) -> Callable[[int, int, str], str]:

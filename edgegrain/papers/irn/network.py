@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from server_decoder.stylegan2.layers import full_precision
 
 KIND = "irn"
@@ -240,12 +239,8 @@ class IRN(nn.Module):
             for depth, blocks in enumerate(config.blocks))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture ``[B, 3, H, W]`` in [0, 1] -> y ``[B, 3, h, w]``, not yet quantized, and z ``[B, z_channels, h, w]``.
-        """
-        factor = self.config.factor
-        if x.dim() != 4 or x.shape[1] != RGB or x.shape[2] % factor or x.shape[3] % factor:
-            raise ModelError(f"IRN takes pictures [B, 3, H, W] whose sides are multiples of {factor}, got "
-                             f"{list(x.shape)}")
+        """Picture ``[B, 3, H, W]`` in [0, 1], sides multiples of the factor -> y ``[B, 3, h, w]``, not yet quantized,
+        and z ``[B, z_channels, h, w]``."""
         for stage in self.stages:
             x = stage(x)
         return x[:, :RGB], x[:, RGB:]

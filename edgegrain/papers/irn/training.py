@@ -30,7 +30,7 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import description, list_pictures
 from edgegrain.pictures.writing import write_array
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint, take_weights
-from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
+from edgegrain.training.data import UNSEEN_SEED, packed_folder, write_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, feature_loss, weighted_sum
@@ -61,11 +61,6 @@ class IRNLosses:
     distribution: float = 1.0
     perceptual: float = 0.0
     lpips: float = 0.0
-
-    @property
-    def needs_vgg(self) -> bool:
-        """True if a loss needs the weights of VGG16."""
-        return bool(self.perceptual or self.lpips)
 
 
 # [IRN] appendix 2: lambda_1 = 0.01, lambda_2 = 16, lambda_3 = 1, lambda_4 = 0.01 in eq. 11.
@@ -405,12 +400,11 @@ class IRNTrainer(Trainer):
 
 def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, recipe.random_pictures)
     resumed = (folder / CHECKPOINT).exists()
     if recipe.discriminator and options.init_from is None and not resumed and not recipe.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    networks = MetricNetworks.load(
-        options.weights, distributed.device, needed=recipe.loss.needs_vgg, vgg=recipe.loss.needs_vgg)
+    vgg = bool(recipe.loss.perceptual or recipe.loss.lpips)
+    networks = MetricNetworks.load(options.weights, distributed.device, needed=vgg, vgg=vgg)
     if resumed:
         run = load_run(folder)
         # The discriminator's shape depends on the crop.

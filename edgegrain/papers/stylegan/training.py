@@ -22,7 +22,7 @@ from codec_contract.pixels import dequantize
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import Discriminator, load_discriminator, non_saturating, r1_penalty
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
-from edgegrain.training.data import require_pictures, training_pictures, write_prior_samples
+from edgegrain.training.data import training_pictures, write_prior_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import running_mean
@@ -345,7 +345,6 @@ class PriorTrainer(Trainer):
 def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, recipe.random_pictures)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.recipe = replace(recipe, network=run.recipe.network)

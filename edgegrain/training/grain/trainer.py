@@ -23,7 +23,6 @@ from edgegrain.training.data import (
     jitter,
     mean_figures,
     picture_levels,
-    require_pictures,
     rounded_levels,
     synthetic_faces,
     training_pictures,
@@ -122,13 +121,8 @@ class GrainTrainer(Trainer):
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(recipe.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-        if not self.descend(loss, progress):
-            terms["skipped"] = torch.tensor(float(self.skipped))
         # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
-        terms |= self.train_discriminator(restored.picture[:self._real], target[:self._real], progress)
-        self.count()
-        self.update_averages()
-        return {"loss": loss.detach(), **terms}
+        return self.finish_step(loss, terms, progress, restored.picture[:self._real], target[:self._real])
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -188,7 +182,6 @@ def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
 
 def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, recipe.random_pictures)
     resumes = (folder / CHECKPOINT).exists()
     start = None if options.init_from is None or resumes else resolve_start(options.init_from)
     prior = recipe_prior(recipe, options.prior)

@@ -84,11 +84,6 @@ class SuperResolutionRecipe(RestorationRecipe):
             (not self.adversarial or self.adversarial.projected is not None,
              "windows need a projected discriminator, which takes pictures of any size"))
 
-    @property
-    def needs_lpips(self) -> bool:
-        """True if a loss needs the weights of LPIPS."""
-        return bool(self.loss.lpips or self.adversarial)
-
 
 _DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
 """The shape of the default bundle's enlarger."""

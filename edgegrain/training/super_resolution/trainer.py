@@ -21,7 +21,6 @@ from edgegrain.training.data import (
     compared,
     mean_figures,
     picture_levels,
-    require_pictures,
     rounded_levels,
     write_samples,
 )
@@ -117,11 +116,7 @@ class SuperResolutionTrainer(Trainer):
             if len(steps) > 1 and recipe.loss.half:
                 loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
                                         random_offset(recipe.lpips_shift))
-        self.descend(loss, progress)
-        terms |= self.train_discriminator(enlarged, target, progress)
-        self.count()
-        self.update_averages()
-        return {"loss": loss.detach(), **terms}
+        return self.finish_step(loss, terms, progress, enlarged, target)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -162,8 +157,8 @@ class SuperResolutionTrainer(Trainer):
 def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> SuperResolutionTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, recipe.random_pictures)
-    networks = MetricNetworks.load(options.weights, distributed.device, needed=recipe.needs_lpips)
+    needed = bool(recipe.loss.lpips or recipe.adversarial)
+    networks = MetricNetworks.load(options.weights, distributed.device, needed=needed)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.resume(recipe, network=run.recipe.network, size=run.recipe.size)

@@ -113,8 +113,6 @@ def test_the_small_discriminator_is_small_and_discriminators_larger_pictures_at_
     picture = torch.randn(4, 3, 16, 16)
     doubled = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(discriminator(doubled), discriminator(picture))
-    with pytest.raises(ModelError, match="multiple of that size"):
-        discriminator(torch.zeros(1, 3, 24, 24))
 
 
 def test_stylegan2s_discriminator_can_take_its_place() -> None:
@@ -214,11 +212,6 @@ def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> No
     for name, parameter in discriminator.named_parameters():
         if name.endswith("weight"):
             assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
-
-
-def test_pictures_of_another_size_are_refused(discriminator: Discriminator) -> None:
-    with pytest.raises(ModelError, match=r"\[batch, 3, 32, 32\], got \[2, 3, 64, 64\]"):
-        discriminator(torch.zeros(2, 3, 64, 64))
 
 
 def test_minibatch_deviation_by_hand() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -15,7 +14,6 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from codec_contract.errors import DeviceError
-from edgegrain.pictures.writing import InUseError, only_writer
 from edgegrain.training.distributed import Distributed, choose_device, has_bfloat16, mixed_precision, start_distributed
 
 
@@ -91,9 +89,6 @@ def work(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     with start_distributed("cpu") as distributed:
-        first = distributed.from_first(lambda: f"run{rank}")
-        with only_writer(Path(folder, "locked")) if rank == 0 else contextlib.nullcontext(), pytest.raises(InUseError):
-            distributed.from_first(lambda: only_writer(Path(folder, "locked")).__enter__())
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
         distributed.move([layer])
@@ -103,7 +98,7 @@ def work(rank: int, port: int, folder: str) -> None:
         distributed.average_gradients(parameters)
         progress, stop = distributed.agree(0.25 * (rank + 1), rank == 1)
         torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
-                    "stop": stop, "first": distributed.first, "run": first}, f"{folder}/{rank}.pt")
+                    "stop": stop, "first": distributed.first}, f"{folder}/{rank}.pt")
         distributed.wait()
 
 
@@ -120,7 +115,6 @@ def test_processes_share_weights_gradients_and_the_end(tmp_path: Path) -> None:
         assert torch.equal(state["gradients"][1], torch.full((1,), 5.0))
         assert (state["progress"], state["stop"]) == (0.5, True)
     assert (one["first"], two["first"]) == (True, False)
-    assert one["run"] == two["run"] == "run0"
 
 
 def test_processes_and_sessions_have_seeds_of_their_own() -> None:

@@ -12,8 +12,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.face_sr.bundle import (
     fit_reduction_tables,
-    load_gcfsr,
-    load_glean,
+    load_face_sr,
     read_config,
     read_training,
     save_face_sr,
@@ -42,21 +41,17 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         # Two builds: other rounding.
-        torch.testing.assert_close(load_glean(path, network.prior)(lr), network(lr), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(load_face_sr(path, network.prior)(lr), network(lr), atol=1e-5, rtol=1e-4)
     assert read_config(path) == GLEAN_TINY and read_training(path) == {"pictures": 3}
     with pytest.raises(ModelError, match="trained with the bank"):
-        load_glean(path, GLEAN_TINY.prior.build())
-    with pytest.raises(ModelError, match="expected a gcfsr"):
-        load_gcfsr(path)
+        load_face_sr(path, GLEAN_TINY.prior.build())
 
 
 def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
     network = GCFSR(GCFSR_TINY).eval()
     path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
     assert read_config(path) == GCFSR_TINY and read_training(path) == {}
-    assert same(load_gcfsr(path), network.half().float())
-    with pytest.raises(ModelError, match="expected a glean"):
-        load_glean(path, GLEAN_TINY.prior.build())
+    assert same(load_face_sr(path), network.half().float())
 
 
 @pytest.mark.parametrize("lr", [6, 16])
@@ -67,7 +62,7 @@ def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int) -> None:
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     plain = write_weights(tmp_path / "plain.safetensors", GCFSR(GCFSR_TINY).state_dict(), {})
-    for read in (load_gcfsr, read_config):
+    for read in (load_face_sr, read_config):
         with pytest.raises(ModelError, match="holds no GLEAN and no GCFSR"):
             read(plain)
 
@@ -79,7 +74,7 @@ def test_a_gcfsr_is_stored_in_eight_bits(tmp_path: Path) -> None:
     assert read_training(path) == TRAINING
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     with torch.no_grad():
-        before, after = (load_gcfsr(each)(picture, torch.full((1,), 0.25)) for each in (run / path.name, path))
+        before, after = (load_face_sr(each)(picture, torch.full((1,), 0.25)) for each in (run / path.name, path))
     assert (before - after).abs().max() < 0.05 * before.abs().max()
     assert not (tmp_path / "zoo" / "coder.json").exists()
 
@@ -105,7 +100,7 @@ def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
     prior = load_prior(bank, STORED_GLEAN.prior.network, size=STORED_GLEAN.prior.size)
     lr = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
     with torch.no_grad():
-        before, after = load_glean(run / path.name, prior)(lr), load_glean(path, prior)(lr)
+        before, after = load_face_sr(run / path.name, prior)(lr), load_face_sr(path, prior)(lr)
     assert (before - after).std() < 0.1 * before.std()
 
 

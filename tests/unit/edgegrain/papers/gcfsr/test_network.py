@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.errors import ModelError
 from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler
 from server_decoder.grain.fusion import enlargement_matrix
 from tests.face_sr import GCFSR_TINY as TINY
@@ -84,10 +83,3 @@ def test_a_later_field_does_not_change_earlier_networks() -> None:
     assert "rounded" not in PRESETS["gcfsr-1024"].as_dict() and "signed" in PRESETS["gcfsr-1024"].as_dict()
     config = replace(TINY, rounded=True)
     assert config.as_dict()["rounded"] is True and GCFSRConfig.from_dict(config.as_dict()) == config
-
-
-def test_what_does_not_fit_is_named(network: GCFSR) -> None:
-    with pytest.raises(ModelError, match=r"takes pictures of \[batch, 3, 32, 32\], got \[1, 3, 16, 16\]"):
-        network(torch.zeros(1, 3, 16, 16), torch.ones(1))
-    with pytest.raises(ModelError, match="needs the factor"):
-        network(torch.zeros(1, 3, 32, 32))

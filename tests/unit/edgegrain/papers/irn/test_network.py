@@ -83,12 +83,6 @@ def test_a_sample_of_z_has_the_configured_deviation() -> None:
     assert abs(z.mean().item()) < 0.01
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 15, 16), (1, 3, 16, 18), (1, 1, 16, 16), (3, 16, 16)])
-def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="multiples of 4"):
-        IRN(SMALL)(torch.zeros(shape))
-
-
 @pytest.mark.parametrize("fields", [{"blocks": ()}, {"blocks": (8, 0)}, {"growth": 0}, {"clamp": 0.0}, {"z_std": 0.0},
                                     {"scale": 1}])
 def test_impossible_shapes_are_refused(fields: dict) -> None:

@@ -344,14 +344,6 @@ def test_tensors_that_do_not_fit_are_named(make: Callable[[], Tensors], layout: 
         loaded(make() | changes, layout, tmp_path)
 
 
-def test_generator_and_discriminator_must_fit_each_other(tmp_path: Path) -> None:
-    small = {name: tensor for name, tensor in nvidia_generator().items() if "b32" not in name}
-    torch.save({"G_ema": small, "D": nvidia_discriminator()}, tmp_path / "a.pt")
-    with pytest.raises(ModelError, match="generator .16x16.* and discriminator .32x32"):
-        convert(tmp_path / "a.pt", tmp_path / "ours.safetensors", NVIDIA)
-    assert not (tmp_path / "ours.safetensors").exists()
-
-
 @pytest.mark.parametrize("load", [load_stylegan2, load_discriminator])
 def test_files_of_others_are_no_priors(load: Callable[[Path], object], tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")

@@ -103,10 +103,8 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
 
 def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     student = MobileStyleGAN(SMALL.student)
-    for config, message in ((StyleGAN2Config(32, 512, 32, 16, 2), "mapping layers"),
-                            (StyleGAN2Config(64, 512, 32, 32, 2), "32x32 pictures, the teacher 64x64")):
-        with pytest.raises(ModelError, match=message):
-            adopt_teacher(student, StyleGAN2(config))
+    with pytest.raises(ModelError, match="mapping layers"):
+        adopt_teacher(student, StyleGAN2(StyleGAN2Config(32, 512, 32, 16, 2)))
     for recipe, options, message in (
             (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path), "pass --teacher"),
             (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path, teacher="none"), "no prior 'none'"),

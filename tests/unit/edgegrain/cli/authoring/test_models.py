@@ -77,12 +77,12 @@ def test_json_has_every_configuration_by_name(shell: Shell, monkeypatch: pytest.
         monkeypatch.setattr(model_table, family, presets)
     rows = {row["name"]: row for row in shell.json("models")}
     assert set().union(*kept.values()) <= set(rows)
-    others = {"stylegan2-1024", "mobile-stylegan-1024", "stylegan2-discriminator-1024"}
+    others = {"stylegan2-1024", "mobile-stylegan-1024", "rrdb-1024-lr16-paper", "stylegan2-discriminator-1024"}
     assert others <= set(rows)
     for row in rows.values():
         assert row["parameters"] == sum(row["parameters_by_part"].values()) > 0
         assert row["macs"] == sum(row["macs_by_part"].values()) > 0
-    assert rows["grain-256-lr16"]["parameters_by_part"]["encoder"] == 1_051_142
+    assert rows["exact-encoder-256-lr16"]["parameters"] == 1_051_142
     assert rows["irn-x4"]["parameters"] == 4_355_136  # [IRN] appendix, Table 1: 4.35 M
     assert rows["gcfsr-1024"]["parameters"] == pytest.approx(66.69e6, rel=0.001)  # [GCFSR] Table 1
     assert 188e6 <= rows["glean-1024-x64"]["parameters"] <= 190e6  # [GCFSR] Table 1: 188.29 M

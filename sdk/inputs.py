@@ -109,6 +109,11 @@ def _from_picture(source: bytes | Image.Image) -> Rgb:
         if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
             raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
                              f"{image.height}")
+        if image.mode == "I;16":  # of 16-bit PNGs with colour or alpha, Pillow reads the high bytes
+            levels, low = np.divmod(np.array(image), 257)
+            if low.any():
+                raise ImageError("an LR has levels of 8 bits, this picture has others of 16")
+            image = Image.fromarray(levels.astype(np.uint8))
         if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "1"):
             raise ImageError(f"an LR is an RGB picture of 8 bits, this one has the mode {image.mode}")
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):

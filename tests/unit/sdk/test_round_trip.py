@@ -94,12 +94,13 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "1"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "1", "I;16"])
 def test_an_lr_in_other_pixels(mode: str) -> None:
     """`canvas.toBlob` and Android write RGBA."""
     grey = np.arange(LR * LR, dtype=np.uint8).reshape(LR, LR)
-    lr = Image.fromarray(picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
-    expected = np.asarray(sdk.restore(np.asarray(lr.convert("RGB"))))
+    lr = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(
+        picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
+    expected = np.asarray(sdk.restore(np.asarray((Image.fromarray(grey) if mode == "I;16" else lr).convert("RGB"))))
     forms: list[Any] = [lr, encoded(lr), *([np.asarray(lr)] if mode == "RGBA" else [])]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
@@ -112,7 +113,7 @@ def test_an_lr_that_is_no_8_bit_rgb() -> None:
     for lr in (clear, clear.convert("LA"), one, np.asarray(clear)):
         with pytest.raises(sdk.ImageError, match="an LR is opaque, this picture has transparent pixels"):
             sdk.restore(lr)
-    with pytest.raises(sdk.ImageError, match="an LR is an RGB picture of 8 bits, this one has the mode I;16"):
+    with pytest.raises(sdk.ImageError, match="levels of 8 bits, this picture has others of 16"):
         sdk.restore(Image.fromarray(np.full((LR, LR), 258, np.uint16)))
 
 

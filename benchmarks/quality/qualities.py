@@ -1,6 +1,6 @@
 """Write the table of the qualities and draw their curve, next to classical and published learned codecs.
 
-    S=results/faces-256-lr16-small-2.0.0 M=results/faces-256-lr32 L=results/faces-256-lr64-2.1.0
+    S=results/faces-256-lr16-small-2.1.0 M=results/faces-256-lr32 L=results/faces-256-lr64-2.1.0
     python benchmarks/quality/qualities.py 120=$S-to-120.json 140=$S-to-140.json tiny=$S-tiny.json 250=$S-to-250.json \
         small=$S.json 700=$M-5.0.0-to-700.json medium=$M-5.0.0.json large=$L.json small=$S-1024.json \
         medium=$M-4.1.0-1024.json large=$L-1024.json --image docs/images/qualities.png --write docs/qualities.md

@@ -68,8 +68,9 @@ def photo(source: dict[str, Any]) -> Rgb:
         return cut_square(portrait(), OrientedSquare(*source["cut"]), source["side"])
     rgb = generated_picture(source["seed"], source["block"], source["size"])
     for pasted in source["pasted"]:
-        image = Image.fromarray(portrait())
-        image.getexif()[0x0112] = pasted["orientation"]
+        image, exif = Image.fromarray(portrait()), Image.Exif()
+        exif[0x0112] = pasted["orientation"]
+        image.info["exif"] = exif.tobytes()
         part = exact_resize(load_picture(image), pasted["size"])
         left, top = pasted["at"]
         target = rgb[max(top, 0) : top + part.shape[0], max(left, 0) : left + part.shape[1]]

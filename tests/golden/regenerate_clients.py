@@ -162,7 +162,9 @@ def _orientations() -> dict[str, Any]:
     image = Image.fromarray(generated_picture(seed, 1, size))
     cases = []
     for orientation in range(1, 9):
-        image.getexif()[0x0112] = orientation
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.info["exif"] = exif.tobytes()
         rgb = load_picture(image)
         cases.append({"seed": seed, "block": 1, "size": size, "orientation": orientation,
                       "upright_size": [rgb.shape[1], rgb.shape[0]], "sha256": digest(rgb)})

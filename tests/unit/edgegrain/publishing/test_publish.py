@@ -179,7 +179,8 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
     assert begun.recipe.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
     assert same(begun.model.decoder.decoder, decoder)
-    monkeypatch.setattr(grain, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
+    monkeypatch.setattr(grain, "export_decoder", lambda *_: repeating_decoder())
+    monkeypatch.setattr(grain, "compare_decoder", lambda *_: Comparison(1, 0.0, 200.0, 0.0))
     made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
                                 prior=tmp_path / "prior.safetensors").manifest
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)

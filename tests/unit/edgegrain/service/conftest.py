@@ -10,8 +10,11 @@ import httpx
 import pytest
 
 from edgegrain.service.observability import JsonFormatter
+from tests.pretended_cuda import pretended_cuda
 from tests.service_harness import SOON, LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
+
+__all__ = ["pretended_cuda"]
 
 
 @pytest.fixture(scope="session")

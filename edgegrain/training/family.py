@@ -22,6 +22,13 @@ from export import papers
 
 NONE = MetricNetworks()
 
+_SHIPPED = (
+    "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-rates", "stage1-faces-256-lr32-fine",
+    "stage1-faces-256-lr32-rates", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16-fine",
+    "stage3-faces-256-lr16-fine", "enlarge-faces-256-x2", "enlarge-faces-256-x4", "smoke-stage1", "smoke-enlarge")
+"""Recipes that made the bundles, and trial runs: `list_recipes` begins with them."""
+
+
 class Trainer:
     """A run on its device, one step at a time.
 
@@ -210,5 +217,7 @@ def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, 
 
 
 def list_recipes() -> str:
-    """A line per recipe, by family."""
-    return "\n\n".join("\n  ".join([family.title, *family.recipes]) for family in families())
+    """A line per recipe: those of the bundles first, then the papers' and variants by family."""
+    groups = {"Of the bundles, and trial runs": _SHIPPED, **{
+        family.title: [name for name in family.recipes if name not in _SHIPPED] for family in families()}}
+    return "\n\n".join("\n  ".join([title, *names]) for title, names in groups.items())

@@ -10,7 +10,7 @@
  */
 
 import { execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -23,7 +23,7 @@ const FLAGS = [
   "--disable-component-update", "--disable-sync",
 ];
 const PATIENCE = 120_000;
-const BUNDLE_FILES = ["manifest.json", "encoder.onnx", "coder.json", "golden.json"];
+const BUNDLE_FILES = /^(manifest|golden|coder(_\d+)?)\.json$|^encoder\.onnx$/; // the tables of all rates
 
 const { values } = parseArgs({
   options: { picture: { type: "string" }, out: { type: "string" }, service: { type: "string" } },
@@ -45,7 +45,9 @@ try {
   const [description] = JSON.parse(packed.slice(packed.indexOf("[\n")));
   writeFileSync(join(out, "package.json"), JSON.stringify(description, null, 1) + "\n");
   npm("install", "--no-audit", "--no-fund", "--prefer-offline", join(folder, description.filename));
-  for (const name of BUNDLE_FILES) cpSync(join(bundle, name), join(project, "public", "bundle", name));
+  for (const name of readdirSync(bundle).filter((name) => BUNDLE_FILES.test(name))) {
+    cpSync(join(bundle, name), join(project, "public", "bundle", name));
+  }
   npm("run", "build");
   await served("preview", "built");
   if (service) await served("preview", "service", `?service=${encodeURIComponent(service)}`);

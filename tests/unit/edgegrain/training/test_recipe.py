@@ -114,8 +114,9 @@ def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
     assert prior.ema == wide.ema and wide.learning_rate == 2 * prior.learning_rate  # a half-life in pictures
 
 
-def test_every_recipe_is_listed_with_its_family_once() -> None:
-    assert [line.strip() for line in list_recipes().splitlines() if line.startswith("  ")] == list(recipes())
+def test_every_recipe_is_listed_once() -> None:
+    listed = [line.strip() for line in list_recipes().splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(recipes())
     assert len(recipes()) == sum(len(family.recipes) for family in families())
 
 

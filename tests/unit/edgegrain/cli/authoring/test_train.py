@@ -28,8 +28,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 def test_it_lists_every_recipe(shell: Shell) -> None:
     title, *names = shell.ok("--list").split("\n\n")[0].splitlines()
     assert title == "Of the bundles, and trial runs" and len(names) == 12
-    listed = [line.strip() for line in shell.ok("--list").splitlines() if line.startswith(" ")]
-    assert sorted(listed) == sorted(recipes())
+    assert set(recipes()) <= {line.strip() for line in shell.ok("--list").splitlines()}
 
 
 def test_a_dry_run_prints_the_configuration_and_makes_nothing(

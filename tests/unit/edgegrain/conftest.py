@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import LAYERS
 from edgegrain.training.family import Trainer
+from tests.hub_server import Hub, hub_server
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,15 @@ def nothing_is_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 def the_usual_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     """``edgegrain train`` sets the allocator of its process, which here is that of all tests."""
     monkeypatch.setattr("edgegrain.training.distributed.keep_freed_memory", lambda: True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local Hub with a token, and an empty cache."""
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with hub_server(monkeypatch) as running:
+        yield running
 
 
 @pytest.fixture

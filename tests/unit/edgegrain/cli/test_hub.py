@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import BundleError
-from tests.hub_server import Hub, hub_server
+from tests.hub_server import Hub
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
@@ -21,14 +20,6 @@ from tests.unit.edgegrain.cli.conftest import Shell
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path, random=True)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with hub_server(monkeypatch) as running:
-        yield running
 
 
 def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:

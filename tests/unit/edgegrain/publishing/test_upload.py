@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from codec_contract.bundle.hub import find_hub_bundle
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edgegrain.publishing.upload import prepare, upload
-from tests.hub_server import Hub, Repository, hub_server
+from tests.hub_server import Hub, Repository
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 REPOSITORY = "anna/tiny"
@@ -22,14 +21,6 @@ REPOSITORY = "anna/tiny"
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with hub_server(monkeypatch) as running:
-        yield running
 
 
 def send(bundle: Path, revision: str = "main", private: bool = False) -> str:

@@ -37,8 +37,11 @@ class BundleHook(BuildHookInterface):
         if wanted not in ("", "all"):
             raise ValueError(f"{VARIABLE} is {wanted!r}; set it to 'all' for the bundles of all qualities, or unset it")
         if wanted:
-            folders += [path.parent for path in sorted(Path(self.root).glob(f"bundles/*/{MANIFEST}"))
-                        if path.parent not in folders and "quality" in json.loads(path.read_bytes())]
+            folders += [
+                path.parent
+                for path in sorted(Path(self.root).glob(f"bundles/*/{MANIFEST}"))
+                if path.parent not in folders and "quality" in json.loads(path.read_bytes())
+            ]
         manifests = {folder: json.loads((folder / MANIFEST).read_bytes()) for folder in folders if folder.is_dir()}
         uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
         files: dict[str, Path] = {}  # by their place in the wheel

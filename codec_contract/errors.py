@@ -57,7 +57,7 @@ class ExistsError(EdgegrainError, FileExistsError):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], advice: str = "choose another name, or pass force=True to replace it",
+        self, path: str | os.PathLike[str], advice: str = "choose another name, or pass force=True to replace it"
     ) -> None:
         self.path, self.advice = os.fspath(path), advice
         super().__init__(f"{self.path} exists; {advice}")
@@ -98,5 +98,6 @@ def needs_extra(extra: str, purpose: str, error: type[EdgegrainError] = Edgegrai
     try:
         yield
     except ModuleNotFoundError as missing:
-        raise error(f"{purpose} {missing.name}, which is not installed; install: "
-                    f"pip install 'edgegrain[{extra}]'") from missing
+        raise error(
+            f"{purpose} {missing.name}, which is not installed; install: pip install 'edgegrain[{extra}]'"
+        ) from missing

@@ -50,8 +50,10 @@ def sample_square(rgb: Rgb, square: OrientedSquare, samples: int, outside: Liter
     pixels = reduce_picture(rgb[top * factor : bottom * factor, left * factor : right * factor], factor)
     for first in range(0, samples, _ROWS):
         rows = across[first : first + _ROWS, None]
-        x, y = (_positions(centre, across * right + rows * down, samples, factor)
-                for centre, right, down in zip((square.x, square.y), to_right, to_bottom, strict=True))
+        x, y = (
+            _positions(centre, across * right + rows * down, samples, factor)
+            for centre, right, down in zip((square.x, square.y), to_right, to_bottom, strict=True)
+        )
         output[first : first + _ROWS] = _bilinear(pixels, x, y, low, size)
         if outside == "grey":
             beyond = (x < -32768) | (y < -32768) | (x >= (size[0] << 16) - 32768) | (y >= (size[1] << 16) - 32768)
@@ -91,8 +93,9 @@ def _bilinear(
     p, q = ((position >> 8 & 255).astype(np.int32)[..., None] for position in (x, y))
     columns = [np.clip(np.clip((x >> 16) + step, 0, size[0] - 1) - low[0], 0, width - 1) for step in (0, 1)]
     rows = [np.clip(np.clip((y >> 16) + step, 0, size[1] - 1) - low[1], 0, height - 1) * width for step in (0, 1)]
-    upper, lower = (flat.take(row + columns[0], axis=0) * (256 - p) + flat.take(row + columns[1], axis=0) * p
-                    for row in rows)
+    upper, lower = (
+        flat.take(row + columns[0], axis=0) * (256 - p) + flat.take(row + columns[1], axis=0) * p for row in rows
+    )
     return ((upper * (256 - q) + lower * q + 32768) >> 16).astype(np.uint8)
 
 

@@ -33,8 +33,7 @@ _STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, s
 
 
 def content_size(original_size: tuple[int, int], hr: int) -> tuple[int, int]:
-    """(width, height) of an original scaled so that its longest side is ``hr`` pixels, the other rounded, at least 1.
-    """
+    """(width, height) of an original scaled so the longest side is ``hr`` pixels, the other rounded, at least 1."""
     width, height = original_size
     longest = max(width, height)
     scaled = [max(1, (2 * side * hr + longest) // (2 * longest)) for side in (width, height)]

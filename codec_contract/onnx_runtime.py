@@ -18,8 +18,7 @@ _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[Callable[[], str]]:
-    """Redirect file descriptor 2 to a temporary file; yields a function that returns the output so far, for messages.
-    """
+    """Redirect file descriptor 2 to a temporary file; yields a function that returns the output so far."""
     if sys.stderr is None:  # descriptor 2 was closed at the start (`2>&-`) and may be another file's by now
         yield lambda: ""
         return

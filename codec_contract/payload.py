@@ -120,8 +120,14 @@ class ParsedPayload:
 
 
 def encode_payload(
-    lr: Rgb, *, contract_id: bytes, tables: CoderTables, original_size: tuple[int, int], fit: str = FIT_PAD,
-    coding: int = CODING_RANGE, square: OrientedSquare | None = None,
+    lr: Rgb,
+    *,
+    contract_id: bytes,
+    tables: CoderTables,
+    original_size: tuple[int, int],
+    fit: str = FIT_PAD,
+    coding: int = CODING_RANGE,
+    square: OrientedSquare | None = None,
 ) -> bytes:
     """Pack an LR, uint8 ``[h, w, 3]``, into a payload; `PayloadError` for arguments outside the range of the format.
 
@@ -193,11 +199,15 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     if length < _MIN_BYTES[version]:
         raise cut_off(f"a payload has at least {_MIN_BYTES[version]} bytes, got {length}; it was truncated")
     if version == 1 and data[2] >> 4 == SCENE_VERSION:
-        raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
-                           "whole photograph, without another background; sdk.Scene reads its faces")
+        raise PayloadError(
+            "this is a scene of several faces, not the payload of one picture: restore gives the "
+            "whole photograph, without another background; sdk.Scene reads its faces"
+        )
     if version == 1 and data[2] >> 4 != 1:
-        raise PayloadError(f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
-                           "corrupt or needs a newer edgegrain")
+        raise PayloadError(
+            f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
+            "corrupt or needs a newer edgegrain"
+        )
     try:
         end = check_crc(data)
     except PayloadError:
@@ -207,8 +217,9 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     body = data[position:end]
     raw_bytes = _raw_bytes(header)
     if header.coding == CODING_RAW and len(body) != raw_bytes:
-        raise PayloadError(f"a raw body of an LR of {header.lr_width} x {header.lr_height} has {raw_bytes} bytes, "
-                           f"this one {len(body)}")
+        raise PayloadError(
+            f"a raw body of an LR of {header.lr_width} x {header.lr_height} has {raw_bytes} bytes, this one {len(body)}"
+        )
     if header.coding != CODING_RAW and len(body) >= raw_bytes:
         raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
     return ParsedPayload(header, body)
@@ -231,8 +242,10 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
     else:
         return decode_lr(body, width, height, tables)
     if not np.array_equal(rounded(lr, tables.step), lr):
-        raise PayloadError(f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, "
-                           "the step of its contract")
+        raise PayloadError(
+            f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, "
+            "the step of its contract"
+        )
     return lr
 
 
@@ -245,10 +258,14 @@ def check_crc(data: bytes) -> int:
         return end
     before = data.replace(b"\r\n", b"\n")
     if len(before) > size and before[-size:] == _crc(before[:-size], size):
-        raise PayloadError("the payload was written as text, which put a CR before each LF; write it in binary mode, "
-                           "or send Payload.text()")
-    raise PayloadError(f"the payload is corrupt or truncated: the CRC of its {len(data)} bytes is "
-                       f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's")
+        raise PayloadError(
+            "the payload was written as text, which put a CR before each LF; write it in binary mode, "
+            "or send Payload.text()"
+        )
+    raise PayloadError(
+        f"the payload is corrupt or truncated: the CRC of its {len(data)} bytes is "
+        f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's"
+    )
 
 
 def _crc(data: bytes, size: int) -> bytes:
@@ -267,8 +284,9 @@ def check_original(width: int, height: int) -> None:
         if not 1 <= side <= MAX_ORIGINAL_SIDE:
             raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
     if width * height > MAX_ORIGINAL_PIXELS:
-        raise PayloadError(f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most "
-                           "allowed")
+        raise PayloadError(
+            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
+        )
 
 
 def _check_lr_size(width: int, height: int) -> None:
@@ -346,8 +364,10 @@ def _read_old_lr_size(data: bytes, position: int, end: int) -> tuple[tuple[int, 
         _check_lr_size(*size)
     else:
         raise PayloadError(f"LR size code {code} is unknown, expected 0 to 8, 14 or 15")
-    _refuse_short(size, max(size) <= MAX_LR_SIDE and (
-        code == _LARGE_SIZE or (size[0] == size[1] and size[0] & (size[0] - 1) == 0)))
+    _refuse_short(
+        size,
+        max(size) <= MAX_LR_SIDE and (code == _LARGE_SIZE or (size[0] == size[1] and size[0] & (size[0] - 1) == 0)),
+    )
     return size, position
 
 

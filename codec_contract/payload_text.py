@@ -56,8 +56,10 @@ def from_text(text: str) -> bytes:
         raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
     if cause := misread(found[:4].encode("utf-8", "replace")):
         raise PayloadError(f"not a payload's text: {cause}")
-    raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with q, r or 7W, "
-                       "base45 has L as its third character or begins with W0U")
+    raise PayloadError(
+        f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with q, r or 7W, "
+        "base45 has L as its third character or begins with W0U"
+    )
 
 
 def _bare(text: str) -> str:

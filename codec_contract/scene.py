@@ -62,8 +62,11 @@ class ParsedScene:
         if not self.background:
             return b""
         padding = b"\0" * (len(self.background) & 1)
-        return _RIFF.pack(b"RIFF", 12 + len(self.background + padding), b"WEBP", b"VP8 ",
-                          len(self.background)) + self.background + padding
+        return (
+            _RIFF.pack(b"RIFF", 12 + len(self.background + padding), b"WEBP", b"VP8 ", len(self.background))
+            + self.background
+            + padding
+        )
 
 
 def is_scene(data: BytesLike) -> bool:
@@ -164,5 +167,6 @@ def _check_background(frame: bytes) -> None:
     if tag[0] & 1 or start_code != _START_CODE:
         raise PayloadError("the background is no key frame of VP8")
     if not (1 <= width <= MAX_BACKGROUND_SIDE and 1 <= height <= MAX_BACKGROUND_SIDE):
-        raise PayloadError(f"a background has sides of 1 to {MAX_BACKGROUND_SIDE}, got {width & 16383} x "
-                           f"{height & 16383}, or a scale")
+        raise PayloadError(
+            f"a background has sides of 1 to {MAX_BACKGROUND_SIDE}, got {width & 16383} x {height & 16383}, or a scale"
+        )

@@ -1,6 +1,6 @@
 """Write docs/python.md, the reference of the package `sdk`, from its docstrings.
 
-    python docs/python_page.py
+python docs/python_page.py
 """
 
 from __future__ import annotations
@@ -26,8 +26,18 @@ SECTIONS = {
     "Faces": ("find_faces", "FaceCheck", "Face", "paste", "OrientedSquare", "retouch"),
     "Services": ("connect", "connect_async", "RemoteCodec", "AsyncRemoteCodec", "RemoteBundle", "Retries"),
     "Marks of generated pictures": ("MarkedPicture", "read_mark", "GeneratedMark"),
-    "Errors": ("EdgegrainError", "ImageError", "PayloadError", "BundleError", "DeviceError", "DeviceMemoryError",
-               "ServiceError", "ModelError", "ExistsError")}
+    "Errors": (
+        "EdgegrainError",
+        "ImageError",
+        "PayloadError",
+        "BundleError",
+        "DeviceError",
+        "DeviceMemoryError",
+        "ServiceError",
+        "ModelError",
+        "ExistsError",
+    ),
+}
 """Title -> names of `sdk.__all__`."""
 INTRODUCTION = """# Python
 
@@ -90,8 +100,11 @@ def _members(kind: type) -> Iterator[str]:
 
 def _signature(name: str, thing: Any) -> str:
     """Without annotations, which the text explains in words."""
-    parameters = [parameter.replace(annotation=inspect.Parameter.empty)
-                  for parameter in inspect.signature(thing).parameters.values() if parameter.name != "self"]
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(thing).parameters.values()
+        if parameter.name != "self"
+    ]
     return f"{name}{inspect.Signature(parameters)}"
 
 
@@ -105,8 +118,9 @@ def _markdown(text: str) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    return textwrap.fill(re.sub(r"\s+", " ", text), WIDTH, subsequent_indent=indent, break_long_words=False,
-                         break_on_hyphens=False)
+    return textwrap.fill(
+        re.sub(r"\s+", " ", text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 if __name__ == "__main__":

@@ -30,9 +30,12 @@ _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics; all others are taken for sRGB's."""
 _P3 = 12
 """Colour primaries of phones; others are taken for sRGB's."""
-_P3_PROFILE = zlib.decompress(base64.b85decode(
-    "c-muNVC-N30u~_7%_}Jia(7aQh>TKTKmv)$#RUv_!MAG+j3D~5E(7U+y}YEL1W4ZiVv!=C<v{ukh@B2*gAEo*g0MxvYC?jXfou&RTOl37_5iVyAnX"
-    "hf8{r3p+Yn;S_Zb*$_y7O@e>XzRYd-_SMso%RuAK-m4GRVaL2d?y6FUnMixR;?%s|YPmd3#FX*mM}ZzKbQ@CBfrXiDV)Qt3JB"))
+_P3_PROFILE = zlib.decompress(
+    base64.b85decode(
+        "c-muNVC-N30u~_7%_}Jia(7aQh>TKTKmv)$#RUv_!MAG+j3D~5E(7U+y}YEL1W4ZiVv!=C<v{ukh@B2*gAEo*g0MxvYC?jXfou&RTOl37_5iVyAnX"
+        "hf8{r3p+Yn;S_Zb*$_y7O@e>XzRYd-_SMso%RuAK-m4GRVaL2d?y6FUnMixR;?%s|YPmd3#FX*mM}ZzKbQ@CBfrXiDV)Qt3JB"
+    )
+)
 """ICC profile of Display P3."""
 _HEADER_BYTES = 1 << 20
 """Bytes of an AVIF that are searched for code points."""
@@ -74,8 +77,9 @@ def _levels_of_8_bits(image: Image.Image, name: str) -> Image.Image:
     """A grey picture of 16 bits, in a mode such as ``I;16`` or ``I``, in 8 bits."""
     levels = np.asarray(image)
     if image.mode == "F" or levels.min() < 0 or levels.max() > _WHITE_16:
-        raise ImageError(f"{name} holds floating-point levels, or others than 0 to {_WHITE_16}; convert it to 8 or 16 "
-                         "bits")
+        raise ImageError(
+            f"{name} holds floating-point levels, or others than 0 to {_WHITE_16}; convert it to 8 or 16 bits"
+        )
     return Image.fromarray(levels_to_8_bits(levels))
 
 
@@ -92,8 +96,10 @@ def _profile_of(image: Image.Image, name: str, stream: IO[bytes] | None) -> byte
         if len(box) >= 4:
             primaries, transfer = struct.unpack(">HH", box[:4])
     if transfer in _HDR:
-        raise ImageError(f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; convert it "
-                         "to SDR first, with the profile sRGB or Display P3")
+        raise ImageError(
+            f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; convert it "
+            "to SDR first, with the profile sRGB or Display P3"
+        )
     return _P3_PROFILE if primaries == _P3 else None
 
 

@@ -57,5 +57,6 @@ def check_contract_id(manifest: Manifest) -> bool:
             raise BundleError(
                 f"the manifest of bundle {manifest.id} states LR contract {rate.lr_contract_id.hex()}, but its "
                 f"encoder, preprocessing and coder tables have {found.hex()}: its payloads would be taken for those of "
-                "other bundles; export it again")
+                "other bundles; export it again"
+            )
     return True

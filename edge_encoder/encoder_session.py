@@ -49,7 +49,8 @@ class EncoderSession:
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
             raise ImageError(
                 f"the encoder takes uint8 [N, {self.hr}, {self.hr}, 3], got {describe_array(pictures)}; "
-                "fit the picture with codec_contract.fit first")
+                "fit the picture with codec_contract.fit first"
+            )
         (lr,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(pictures)})
         return np.asarray(lr, dtype=np.uint8)
 

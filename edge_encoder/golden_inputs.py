@@ -66,8 +66,11 @@ def check_golden(data: bytes, run: Encode) -> dict[str, bool]:
     """Run every input of a ``golden.json``: its name -> True if its LR is the same."""
     try:
         golden = json.loads(data)
-        same = {item["name"]: _digest(run(golden_input(item["kind"], item["parameters"], golden["hr"])[None]))
-                == item["lr_sha256"] for item in golden["inputs"]}
+        same = {
+            item["name"]: _digest(run(golden_input(item["kind"], item["parameters"], golden["hr"])[None]))
+            == item["lr_sha256"]
+            for item in golden["inputs"]
+        }
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise BundleError(f"the golden vectors are malformed ({error!r}); download the bundle again") from error
     if not same:

@@ -108,8 +108,10 @@ class IntegerNetwork:
         sizes = {INPUT: (3, self.hr, self.hr)}
         for layer in self.layers:
             _, height, width = sizes[layer.input]
-            sizes[layer.name] = (layer.out_channels, *convolved((height, width), layer.kernel, layer.strides,
-                                                                layer.padding))
+            sizes[layer.name] = (
+                layer.out_channels,
+                *convolved((height, width), layer.kernel, layer.strides, layer.padding),
+            )
         return sizes
 
     def multiply_adds(self) -> int:
@@ -118,8 +120,9 @@ class IntegerNetwork:
         return sum(layer.weight.size * sizes[layer.name][1] * sizes[layer.name][2] for layer in self.layers)
 
 
-def convolved(size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
-              padding: tuple[int, int, int, int]) -> tuple[int, int]:
+def convolved(
+    size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int]
+) -> tuple[int, int]:
     """Output (height, width) of a convolution of (height, width); ``padding`` at (top, left, bottom, right)."""
     top, left, bottom, right = padding
     height, width = size[0] + top + bottom, size[1] + left + right
@@ -143,24 +146,30 @@ def validate_network(network: IntegerNetwork) -> None:
             if source not in channels:
                 raise BundleError(f"{where} reads {source!r}, which is not the output of an earlier layer")
         if layer.weight.dtype != np.int8 or layer.weight.ndim != 4 or layer.weight.size == 0:
-            raise BundleError(f"{where} has weights {layer.weight.dtype} {list(layer.weight.shape)}, expected int8 "
-                              "[O, I / groups, kh, kw]")
+            raise BundleError(
+                f"{where} has weights {layer.weight.dtype} {list(layer.weight.shape)}, expected int8 "
+                "[O, I / groups, kh, kw]"
+            )
         if layer.groups not in (1, channels[layer.input]) or layer.in_channels != channels[layer.input]:
-            raise BundleError(f"{where} expects {layer.in_channels} channels in {layer.groups} groups, gets "
-                              f"{channels[layer.input]}")
+            raise BundleError(
+                f"{where} expects {layer.in_channels} channels in {layer.groups} groups, gets {channels[layer.input]}"
+            )
         if layer.skip and channels[layer.skip] != layer.out_channels:
             raise BundleError(f"{where} adds {channels[layer.skip]} channels to {layer.out_channels}")
         for label, array in (("bias", layer.bias), ("shift", layer.shift)):
             if array.dtype != np.int32 or array.shape != (layer.out_channels,):
-                raise BundleError(f"{where}: {label} is {array.dtype} {array.shape}, expected int32 "
-                                  f"({layer.out_channels},)")
+                raise BundleError(
+                    f"{where}: {label} is {array.dtype} {array.shape}, expected int32 ({layer.out_channels},)"
+                )
         if layer.shift.min() < 1 or layer.shift.max() > 22:
             raise BundleError(f"{where}: shifts must lie in 1...22, found {layer.shift.min()}...{layer.shift.max()}")
         if min(layer.strides) < 1 or min(layer.padding) < 0:
             raise BundleError(f"{where}: stride {layer.stride} or padding {layer.padding} is not allowed")
         if layer.groups == 1 and max(layer.strides) == 1 and max(layer.kernel) > 1:
-            raise BundleError(f"{where} is a dense {layer.kernel} convolution of stride 1: runtimes compute those with "
-                              "Winograd kernels, which are not exact; use depthwise or 1x1 convolutions")
+            raise BundleError(
+                f"{where} is a dense {layer.kernel} convolution of stride 1: runtimes compute those with "
+                "Winograd kernels, which are not exact; use depthwise or 1x1 convolutions"
+            )
         channels[layer.name] = layer.out_channels
     sizes = network.sizes()
     for layer in network.layers:
@@ -173,8 +182,10 @@ def validate_network(network: IntegerNetwork) -> None:
 def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
     """Run a validated encoder in int64: the definition of its output, ``[N, hr, hr, 3]`` to ``[N, lr, lr, 3]``."""
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
-        raise ImageError(f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
-                         f"{list(rgb.shape)}; fit the picture with codec_contract.fit first")
+        raise ImageError(
+            f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
+            f"{list(rgb.shape)}; fit the picture with codec_contract.fit first"
+        )
     tensors = {INPUT: rgb.astype(np.int64)}
     for layer in network.layers:
         value = unclamped(layer, accumulate(layer, tensors[layer.input]), tensors)
@@ -226,8 +237,11 @@ def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bo
     from safetensors.numpy import save as to_bytes
 
     validate_network(network)
-    tensors = {f"{layer.name}.{array}": np.ascontiguousarray(getattr(layer, array))
-               for layer in network.layers for array in ("weight", "bias", "shift")}
+    tensors = {
+        f"{layer.name}.{array}": np.ascontiguousarray(getattr(layer, array))
+        for layer in network.layers
+        for array in ("weight", "bias", "shift")
+    }
     data = to_bytes(tensors, metadata={"format": FORMAT, "structure": json.dumps(_structure(network))})
     write_atomically(path, data, force=force)
 
@@ -246,12 +260,22 @@ def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
             raise BundleError(f"not an integer encoder: format {metadata.get('format')!r}, expected {FORMAT!r}")
         structure = json.loads(metadata["structure"])
         layers = tuple(
-            IntegerConv(item["name"], item["input"], tensors[f"{item['name']}.weight"],
-                        tensors[f"{item['name']}.bias"], tensors[f"{item['name']}.shift"], _stride(item["stride"]),
-                        _four(item["padding"]), operator.index(item["groups"]), item["skip"])
-            for item in structure["layers"])
-        network = IntegerNetwork(structure["architecture"], operator.index(structure["hr"]),
-                                 operator.index(structure["lr"]), layers)
+            IntegerConv(
+                item["name"],
+                item["input"],
+                tensors[f"{item['name']}.weight"],
+                tensors[f"{item['name']}.bias"],
+                tensors[f"{item['name']}.shift"],
+                _stride(item["stride"]),
+                _four(item["padding"]),
+                operator.index(item["groups"]),
+                item["skip"],
+            )
+            for item in structure["layers"]
+        )
+        network = IntegerNetwork(
+            structure["architecture"], operator.index(structure["hr"]), operator.index(structure["lr"]), layers
+        )
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate_network(network)
@@ -271,8 +295,17 @@ def _four(values: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def _structure(network: IntegerNetwork) -> dict:
-    layers = [{"name": layer.name, "input": layer.input, "stride": layer.stride, "padding": list(layer.padding),
-               "groups": layer.groups, "skip": layer.skip} for layer in network.layers]
+    layers = [
+        {
+            "name": layer.name,
+            "input": layer.input,
+            "stride": layer.stride,
+            "padding": list(layer.padding),
+            "groups": layer.groups,
+            "skip": layer.skip,
+        }
+        for layer in network.layers
+    ]
     return {"architecture": network.architecture, "hr": network.hr, "lr": network.lr, "layers": layers}
 
 
@@ -315,8 +348,10 @@ def prove_bound(network: IntegerNetwork) -> dict[str, float]:
             )
         if is_winograd_shaped(layer.groups, max(layer.strides), max(layer.kernel)):
             magnitude = np.abs(layer.weight.astype(np.int64))
-            for what, value, limit in (("sum to", magnitude.sum((1, 2, 3)), DEPTHWISE_L1),
-                                       ("reach", magnitude.max((1, 2, 3)), DEPTHWISE_MAX)):
+            for what, value, limit in (
+                ("sum to", magnitude.sum((1, 2, 3)), DEPTHWISE_L1),
+                ("reach", magnitude.max((1, 2, 3)), DEPTHWISE_MAX),
+            ):
                 if value.max() > limit:
                     raise ExportError(
                         f"layer {layer.name!r}, channel {int(value.argmax())}: depthwise weights {what} "

@@ -30,8 +30,15 @@ from edge_encoder.colour import levels_to_8_bits, to_rgb
 
 Colour = tuple[int, int, int]
 PictureSource = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
-    | npt.NDArray[np.uint8 | np.uint16])
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | Image.Image
+    | npt.NDArray[np.uint8 | np.uint16]
+)
 """Accepted inputs of `load_picture`."""
 
 WHITE: Colour = (255, 255, 255)
@@ -40,7 +47,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "
 """File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
-    ".jp2".split())
+    ".jp2".split()
+)
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 INSTALL = "pip install 'edgegrain[heic]'"
@@ -61,12 +69,21 @@ _ORIENTATION = 274  # tag of EXIF
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
-    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
-    6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
 
 
 def load_picture(
-    picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS,
+    picture: PictureSource,
+    *,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
     formats: Collection[str] = FORMATS,
 ) -> Rgb:
     """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright; the array may be read-only.
@@ -105,7 +122,8 @@ def enough_memory(name: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise DeviceMemoryError(
-            f"there is too little memory to read {name}; reduce it first, or end other programs") from error
+            f"there is too little memory to read {name}; reduce it first, or end other programs"
+        ) from error
 
 
 def readable_formats() -> tuple[str, ...]:
@@ -136,8 +154,9 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: 
                 return _from_stream(file, background, max_pixels, str(path), formats)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
-    raise ImageError("a picture is a path, bytes, an open binary file, a PIL picture or an array, got "
-                     f"{type(picture).__name__}")
+    raise ImageError(
+        f"a picture is a path, bytes, an open binary file, a PIL picture or an array, got {type(picture).__name__}"
+    )
 
 
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]) -> Rgb:
@@ -157,8 +176,10 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
         raise ImageError(f"{name} {_refusal(stream, formats, 'HEIF' in allowed)}")
     with image:
         if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
-            raise ImageError(f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
-                             "develop it to a JPEG or PNG first")
+            raise ImageError(
+                f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
+                "develop it to a JPEG or PNG first"
+            )
         _check_size(*image.size, max_pixels, name)
         pixels, progressive = math.prod(image.size), bool(image.info.get("progressive"))
         end = _end_of_jpeg(stream, progressive, name) if image.format == "JPEG" else None
@@ -166,8 +187,10 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
             halvings = next(halvings for halvings in range(4) if pixels >> 2 * halvings <= MAX_DECODED_PIXELS)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
         elif pixels > MAX_DECODED_PIXELS:
-            raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files that are not "
-                             f"progressive may have more than {MAX_DECODED_PIXELS}. Reduce it first")
+            raise ImageError(
+                f"{name} has {image.width} x {image.height} pixels; only JPEG files that are not "
+                f"progressive may have more than {MAX_DECODED_PIXELS}. Reduce it first"
+            )
         return _from_pillow(image, background, name, stream, end)
 
 
@@ -176,8 +199,10 @@ def _end_of_jpeg(stream: IO[bytes], progressive: bool, name: str) -> int:
     start, data = stream.tell(), stream.read()
     end = data.index(_END)
     if data.count(_SCAN, 0, end) >= MAX_SCANS:
-        raise ImageError(f"{name} has more than {MAX_SCANS} scans; it would take too long to read. Save it again with "
-                         "another program")
+        raise ImageError(
+            f"{name} has more than {MAX_SCANS} scans; it would take too long to read. Save it again with "
+            "another program"
+        )
     if progressive and end == len(data) - len(_END):
         raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last scans are missing")
     return start + end
@@ -208,8 +233,11 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
     if not header:
         return "is empty"
     if heif and header[4:8] == b"ftyp" and header[8:12].startswith(_HEIF_BRANDS):
-        return ("is a damaged HEIC picture" if "HEIF" in formats else
-                f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
+        return (
+            "is a damaged HEIC picture"
+            if "HEIF" in formats
+            else f"is a HEIC picture, which this installation does not read; install: {INSTALL}"
+        )
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
 
 
@@ -291,8 +319,10 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if max(width, height) > MAX_ORIGINAL_SIDE:
         raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_ORIGINAL_SIDE}")
     if width * height > MAX_ORIGINAL_PIXELS:
-        raise ImageError(f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ORIGINAL_PIXELS}. "
-                         "Reduce it first")
+        raise ImageError(
+            f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ORIGINAL_PIXELS}. Reduce it first"
+        )
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}")
+            f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}"
+        )

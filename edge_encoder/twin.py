@@ -64,11 +64,15 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks) or not self.channels:
-            raise ValueError("an encoder needs a block count for each of at least one stage, got "
-                             f"{len(self.channels)} stages and {len(self.blocks)} block counts")
+            raise ValueError(
+                "an encoder needs a block count for each of at least one stage, got "
+                f"{len(self.channels)} stages and {len(self.blocks)} block counts"
+            )
         if self.patch * 2 ** (len(self.channels) - 1) * self.lr != self.hr:
-            raise ValueError(f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
-                             f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}")
+            raise ValueError(
+                f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
+                f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}"
+            )
 
     @property
     def name(self) -> str:
@@ -83,8 +87,14 @@ def config_from_name(name: str) -> EncoderConfig:
     if found is None:
         raise ValueError(f"{name!r} is not the name of an exact encoder of this family")
     hr, lr, patch, channels, blocks, expansion = found.groups()
-    return EncoderConfig(int(hr), int(lr), int(patch), tuple(map(int, channels.split("-"))),
-                         tuple(map(int, blocks.split("-"))), int(expansion))
+    return EncoderConfig(
+        int(hr),
+        int(lr),
+        int(patch),
+        tuple(map(int, channels.split("-"))),
+        tuple(map(int, blocks.split("-"))),
+        int(expansion),
+    )
 
 
 def encoder_config(hr: int, lr: int) -> EncoderConfig:
@@ -150,14 +160,25 @@ class TwinConv(nn.Module):
     added, which the bound includes; ``gain``: factor on the initial weights.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1,
-                 source_bits: int = ACTIVATION_BITS, skip: bool = False, gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        source_bits: int = ACTIVATION_BITS,
+        skip: bool = False,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         self.kernel, self.stride, self.groups, self.skip = kernel, stride, groups, skip
         self.offset = source_bits - ACTIVATION_BITS
         fan_in = in_channels // groups * kernel * kernel
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels // groups, kernel, kernel)
-                                   * gain * math.sqrt(2 / fan_in))
+        self.weight = nn.Parameter(
+            torch.randn(out_channels, in_channels // groups, kernel, kernel) * gain * math.sqrt(2 / fan_in)
+        )
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     @property
@@ -194,8 +215,10 @@ class TwinConv(nn.Module):
 
     def _rounded(self, weight: Tensor, bias: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         exponent = (shift - self.offset).view(-1, 1, 1, 1)
-        return (torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX),
-                torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round())
+        return (
+            torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX),
+            torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round(),
+        )
 
     def _breaks_a_limit(self, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
         """bool ``[O]``: True for channels that `edge_encoder.integer_network.prove_bound` would refuse."""
@@ -212,11 +235,11 @@ class TwinConv(nn.Module):
         """Convolve integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
         half already added)."""
         integer_weight, integer_bias, shift = self.integers()
-        weight = _StraightThrough.apply(self.weight * 2.0**-self.offset,
-                                        torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1)))
+        weight = _StraightThrough.apply(
+            self.weight * 2.0**-self.offset, torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
+        )
         rounding = torch.ldexp(torch.ones_like(integer_bias), shift - 1) + 0.5
-        bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS,
-                                      torch.ldexp(integer_bias + rounding, -shift))
+        bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
         top, left, bottom, right = self.padding
         if (top, left) == (bottom, right):
             y = F.conv2d(x, weight, stride=self.stride, padding=top, groups=self.groups)
@@ -257,10 +280,12 @@ class EncoderTwin(nn.Module):
         self.config = config
         self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, source_bits=PIXEL_BITS)
         self.downs = nn.ModuleList(
-            TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False))
+            TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False)
+        )
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, config.expansion) for _ in range(count)))
-            for width, count in zip(config.channels, config.blocks, strict=True))
+            for width, count in zip(config.channels, config.blocks, strict=True)
+        )
         self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
@@ -298,9 +323,19 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
         if skip == "box":
             layers.append(box_layer(config.hr // config.lr))
         weight, bias, shift = (tensor.numpy() for tensor in conv.cpu().integers())
-        layers.append(IntegerConv(
-            name=name, input=source, weight=weight.astype(np.int8), bias=bias.astype(np.int32),
-            shift=shift.astype(np.int32), stride=conv.stride, padding=conv.padding, groups=conv.groups, skip=skip))
+        layers.append(
+            IntegerConv(
+                name=name,
+                input=source,
+                weight=weight.astype(np.int8),
+                bias=bias.astype(np.int32),
+                shift=shift.astype(np.int32),
+                stride=conv.stride,
+                padding=conv.padding,
+                groups=conv.groups,
+                skip=skip,
+            )
+        )
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove_bound(network)
     return network
@@ -349,5 +384,11 @@ def box_network(hr: int, lr: int) -> IntegerNetwork:
 def box_layer(factor: int) -> IntegerConv:
     """Correctly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
     return IntegerConv(
-        name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
-        shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)
+        name="box",
+        input=INPUT,
+        weight=np.ones((3, 1, factor, factor), np.int8),
+        bias=np.zeros(3, np.int32),
+        shift=np.full(3, 2 * int(math.log2(factor)), np.int32),
+        stride=factor,
+        groups=3,
+    )

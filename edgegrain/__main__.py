@@ -16,8 +16,11 @@ def app(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
-        print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
-              "install: pip install 'edgegrain[cli]'", file=sys.stderr)
+        print(
+            f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
+            "install: pip install 'edgegrain[cli]'",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:  # later ones: edgegrain.cli.output
         sys.exit(130)

@@ -169,7 +169,7 @@ class Worker:
             _end_after(START_SECONDS)
             _ = self._codecs
             for first in range(0, len(names), THREADS):
-                self._process(names[first:first + THREADS], tally)
+                self._process(names[first : first + THREADS], tally)
         finally:
             faulthandler.cancel_dump_traceback_later()
         return tally
@@ -205,17 +205,28 @@ class Worker:
         if plan.verb == "compress":
             for data in files:
                 _end_after(FILE_SECONDS)
-                yield attempt(compress_within, self._codecs, data, plan.fit, quality=plan.quality,
-                              max_bytes=plan.max_bytes, align=plan.align, max_pixels=plan.max_pixels)
+                yield attempt(
+                    compress_within,
+                    self._codecs,
+                    data,
+                    plan.fit,
+                    quality=plan.quality,
+                    max_bytes=plan.max_bytes,
+                    align=plan.align,
+                    max_pixels=plan.max_pixels,
+                )
             return
         together = 1 if plan.device == "cpu" else BATCH  # where batches are faster
         for first in range(0, len(files), together):
             _end_after(FILE_SECONDS)
             sizes = () if plan.device == "cpu" else (1, BATCH)
-            for codec, group in itertools.groupby(files[first:first + together], self._codec_of):
+            for codec, group in itertools.groupby(files[first : first + together], self._codec_of):
                 for picture in codec._restore_each(
-                        [(data, plan.size, plan.strength) for data in group], max_pixels=plan.max_pixels,
-                        mark=plan.mark, batch_sizes=sizes):
+                    [(data, plan.size, plan.strength) for data in group],
+                    max_pixels=plan.max_pixels,
+                    mark=plan.mark,
+                    batch_sizes=sizes,
+                ):
                     yield attempt(self._file, picture)
 
     def _codec_of(self, data: bytes) -> Codec:
@@ -300,8 +311,13 @@ def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: f
 
 
 def run_batch(
-    plan: BatchPlan, failures: Path, *, workers: int | None = None, gpus: float = 0.0, ray_address: str | None = None,
-    report: Callable[[Tally], None] = lambda total: None
+    plan: BatchPlan,
+    failures: Path,
+    *,
+    workers: int | None = None,
+    gpus: float = 0.0,
+    ray_address: str | None = None,
+    report: Callable[[Tally], None] = lambda total: None,
 ) -> Tally:
     """Run a plan on a Ray cluster; returns the counts, with the first `SHOWN` failures.
 
@@ -347,11 +363,19 @@ def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[i
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as stack:
         # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
-        folder = stack.enter_context(tempfile.TemporaryDirectory(
-            prefix="edgegrain-ray-", dir="/tmp" if os.path.isdir("/tmp") else None, ignore_cleanup_errors=True))
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix="edgegrain-ray-", dir="/tmp" if os.path.isdir("/tmp") else None, ignore_cleanup_errors=True
+            )
+        )
         if address is None:
-            options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder,
-                        "object_store_memory": OBJECT_STORE_BYTES}
+            options |= {
+                "address": "local",
+                "num_cpus": cpus,
+                "include_dashboard": False,
+                "_temp_dir": folder,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
         stack.callback(ray.shutdown)
         for attempt in range(1, ATTEMPTS + 1):
             try:

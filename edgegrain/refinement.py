@@ -98,19 +98,40 @@ class RefiningCodec(Codec):
     bundle's rates.
     """
 
-    def __init__(self, bundle: str | Path = "faces", *, rate: int = 0, steps: int = STEPS, size: int | None = None,
-                 max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
-                 threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str | Path = "faces",
+        *,
+        rate: int = 0,
+        steps: int = STEPS,
+        size: int | None = None,
+        max_bytes: int | None = None,
+        weights: Path | None = None,
+        device: Device = "cpu",
+        threads: int | None = None,
+        report: Callable[[float], None] | None = None,
+    ) -> None:
         super().__init__(bundle, device, threads)
         self._open_again = functools.partial(
-            RefiningCodec, bundle, rate=rate, steps=steps, size=size, max_bytes=max_bytes, weights=weights,
-            device=device, threads=threads, report=report)
+            RefiningCodec,
+            bundle,
+            rate=rate,
+            steps=steps,
+            size=size,
+            max_bytes=max_bytes,
+            weights=weights,
+            device=device,
+            threads=threads,
+            report=report,
+        )
         if self._tiled:
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
         self._size = size or self.bundle.hr
         if self._size not in self.bundle.sides:
-            raise BundleError(f"bundle {self.bundle.id} restores squares of "
-                              f"{', '.join(map(str, self.bundle.sides))} pixels, none of {size}")
+            raise BundleError(
+                f"bundle {self.bundle.id} restores squares of "
+                f"{', '.join(map(str, self.bundle.sides))} pixels, none of {size}"
+            )
         manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
         self._steps, self._max_bytes, self._report = steps, max_bytes, report
@@ -131,16 +152,24 @@ class RefiningCodec(Codec):
         self._found: dict[bytes, Rgb] = {}
 
     def fit(
-        self, picture: PictureSource, fit: Fit | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        self,
+        picture: PictureSource,
+        fit: Fit | None = None,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
+        require_face: bool = False,
     ) -> Fitted:
         """As `sdk.Codec.fit`, with the larger square that a search at a larger size needs."""
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         fitted = super().fit(rgb, fit, background, max_pixels, align, require_face)
         if self._enlarger is None:
             return fitted
-        large = (fit_picture(rgb, self._size, fitted.fit) if fitted.square is None
-                 else cut_square(rgb, fitted.square, self._size))
+        large = (
+            fit_picture(rgb, self._size, fitted.fit)
+            if fitted.square is None
+            else cut_square(rgb, fitted.square, self._size)
+        )
         return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
 
     def compress_fitted(self, fitted: Fitted, quality: str | None = None, max_bytes: int | None = None) -> Payload:
@@ -170,8 +199,10 @@ class RefiningCodec(Codec):
         targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
         if isinstance(fitted, FittedLarge):
             side = 2 * self.bundle.hr
-            targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
-                        for size in range(side, self._size + 1, side)]
+            targets += [
+                dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
+                for size in range(side, self._size + 1, side)
+            ]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
         limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
         with torch.no_grad():
@@ -222,10 +253,18 @@ class RefiningCodec(Codec):
         side, and bits per sample of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
         with mixed_precision(self._torch_device):
-            picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)),
-                                          step=rounded.new_tensor([float(self._level_step)]))
-            loss, _ = picture_loss(self._losses, picture.float(), targets[0], self._networks.lpips,
-                                   self._networks.identity, offset=random_offset(1.0))
+            picture = self._torch_decoder(
+                dequantize((rounded * self._level_step).clamp(0, 255)),
+                step=rounded.new_tensor([float(self._level_step)]),
+            )
+            loss, _ = picture_loss(
+                self._losses,
+                picture.float(),
+                targets[0],
+                self._networks.lpips,
+                self._networks.identity,
+                offset=random_offset(1.0),
+            )
             if self._enlarger is not None:
                 loss = loss + self._enlarged_loss(self._enlarger, picture, targets[1:])
         return loss, self._bits_per_sample(rounded)
@@ -234,13 +273,15 @@ class RefiningCodec(Codec):
         """LPIPS of the enlarged picture against the originals of twice and, in windows, four times the side."""
         lpips = self._networks.lpips
         if len(targets) == 1:
-            return picture_loss(ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None,
-                                offset=random_offset(1.0))[0]
+            return picture_loss(
+                ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None, offset=random_offset(1.0)
+            )[0]
         side = picture.shape[-1] // 4
         corners = torch.randint(picture.shape[-1] - side + 1, (WINDOWS, 2)).tolist()
         twice, seen = enlarger.forward_whole_and_windows(picture, [[Window(top, left, side) for top, left in corners]])
-        wanted = torch.cat([targets[1][..., 4 * top : 4 * (top + side), 4 * left : 4 * (left + side)]
-                            for top, left in corners])
+        wanted = torch.cat(
+            [targets[1][..., 4 * top : 4 * (top + side), 4 * left : 4 * (left + side)] for top, left in corners]
+        )
         loss, _ = picture_loss(ENLARGED, twice.float(), targets[0], lpips, None, offset=random_offset(1.0))
         return loss + picture_loss(ENLARGED, seen.float(), wanted, lpips, None)[0]
 

@@ -39,8 +39,10 @@ class Store:
         try:
             self.system, self.root = url_to_fs(place)
         except (ValueError, ImportError) as error:  # an unknown scheme, or its library is missing
-            raise ServiceError(f"cannot open {place}: {error}; expected a folder or a URI such as s3://bucket/folder, "
-                               "whose library is installed (s3fs, gcsfs, adlfs)") from error
+            raise ServiceError(
+                f"cannot open {place}: {error}; expected a folder or a URI such as s3://bucket/folder, "
+                "whose library is installed (s3fs, gcsfs, adlfs)"
+            ) from error
         self.place, self.folder = place, None
         if isinstance(self.system, LocalFileSystem):
             self.place = self.root = os.path.realpath(self.root)
@@ -122,8 +124,11 @@ class Store:
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """(name, True for a folder) of each entry of a folder."""
         path = posixpath.join(self.root, folder)
-        found = [(posixpath.basename(entry["name"].rstrip("/")), entry["type"] == "directory")
-                 for entry in self.system.ls(path, detail=True) if entry["name"].strip("/") != path.strip("/")]
+        found = [
+            (posixpath.basename(entry["name"].rstrip("/")), entry["type"] == "directory")
+            for entry in self.system.ls(path, detail=True)
+            if entry["name"].strip("/") != path.strip("/")
+        ]
         return [(name, is_folder) for name, is_folder in found if not name.startswith(".")]
 
 
@@ -131,6 +136,7 @@ def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None
     """Filter names by suffix: pictures (compress), payloads (restore), or both (None); not those below ``inner``."""
     for name in names:
         suffix = PurePosixPath(name).suffix.lower()
-        if ((verb != "restore" and suffix in PICTURE_SUFFIXES) or (verb != "compress" and suffix == PAYLOAD_SUFFIX)
-                ) and not (inner and name.startswith(f"{inner}/")):
+        if (
+            (verb != "restore" and suffix in PICTURE_SUFFIXES) or (verb != "compress" and suffix == PAYLOAD_SUFFIX)
+        ) and not (inner and name.startswith(f"{inner}/")):
             yield name

@@ -1,6 +1,6 @@
 """Compress all pictures of a folder with one codec shared by several threads.
 
-    python examples/compress_folder.py photos/ payloads/
+python examples/compress_folder.py photos/ payloads/
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compress a picture, view the LR, restore the picture.
 
-    python examples/round_trip.py me.jpg out/
+python examples/round_trip.py me.jpg out/
 """
 
 from __future__ import annotations

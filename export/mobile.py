@@ -42,18 +42,28 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(cls=ReportingCommand)
 def encoder(
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
-                                        "exported.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is exported.")
+    ] = DEFAULT_BUNDLE,
     formats: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(FORMATS),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and the report.")] = Path("dist"),
-    inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
-                                               "encoders].")] = None,
+    inputs: Annotated[
+        int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float encoders].")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20 inputs: under a minute instead of minutes.")] = False,
-    tflite_converter: Annotated[TfliteConverter, typer.Option(
-        help="Program that writes the TFLite file: edgegrain itself, or a converter that is installed. Their files "
-             "compute the same bytes.")] = TfliteConverter.direct,
-    data: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that ship "
-                                              "with edgegrain].", file_okay=False)] = None,
+    tflite_converter: Annotated[
+        TfliteConverter,
+        typer.Option(
+            help="Program that writes the TFLite file: edgegrain itself, or a converter that is installed. Their files "
+            "compute the same bytes."
+        ),
+    ] = TfliteConverter.direct,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real pictures to compare on [default: those that ship with edgegrain].", file_okay=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write the encoder for phones and prove it: TFLite, Core ML and ONNX, byte for byte the same.
@@ -80,8 +90,16 @@ def encoder(
     network = _bundle_encoder(folder)
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if isinstance(network, IntegerNetwork) else FLOAT_INPUTS)
     report = export_proven(
-        network, out, source=f"bundle {folder.resolve().name}", inputs=count, formats=chosen, force=force,
-        tflite_converter=tflite_converter, pictures=find_pictures(data), say=partial(typer.echo, err=True))
+        network,
+        out,
+        source=f"bundle {folder.resolve().name}",
+        inputs=count,
+        formats=chosen,
+        force=force,
+        tflite_converter=tflite_converter,
+        pictures=find_pictures(data),
+        say=partial(typer.echo, err=True),
+    )
     _print_summary(report, out)
     if isinstance(network, IntegerNetwork):
         require_exact(report["runtimes"])
@@ -99,16 +117,19 @@ def _bundle_encoder(folder: Path) -> IntegerNetwork | EncoderGraph:
 
 def _print_summary(report: ProofReport, out: Path) -> None:
     described = report["encoder"]
-    typer.echo(f"{described['architecture']}: {described['parameters']:,} parameters, "
-               f"{described['flops'] / 1e9:.2f} GFLOP")
+    typer.echo(
+        f"{described['architecture']}: {described['parameters']:,} parameters, {described['flops'] / 1e9:.2f} GFLOP"
+    )
     for name, entry in report["files"].items():
         typer.echo(f"  {name:<18} {entry['bytes']:>12,} bytes")
     if "bound" in report:
         bound = report["bound"]
         typer.echo(f"  accumulators below 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']})")
     for row in report["runtimes"]:
-        typer.echo(f"  {row['name']:<64} {row['inputs']} inputs, {row['bytes_compared']:,} LR bytes: "
-                   f"{row['differing_bytes']} differing bytes")
+        typer.echo(
+            f"  {row['name']:<64} {row['inputs']} inputs, {row['bytes_compared']:,} LR bytes: "
+            f"{row['differing_bytes']} differing bytes"
+        )
     typer.echo(f"wrote {out / 'report.json'}")
 
 

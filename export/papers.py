@@ -35,8 +35,12 @@ WEIGHTS = {
 FLOAT_ENCODERS = {IRN_WEIGHTS: "irn.bundle:bundle_graph", RRDB_ENCODER_WEIGHTS: "grain.rrdb_encoder:bundle_graph"}
 """Weight file of a float encoder in a bundle -> ``graph(path, hr)``, its `EncoderGraph`."""
 
-TRAINING = ("irn.training:IRN_FAMILY", "face_sr.training:FACE_SR", "stylegan.training:STYLEGAN2",
-            "stylegan.distillation:DISTILLATION")
+TRAINING = (
+    "irn.training:IRN_FAMILY",
+    "face_sr.training:FACE_SR",
+    "stylegan.training:STYLEGAN2",
+    "stylegan.distillation:DISTILLATION",
+)
 """Families of training runs."""
 
 

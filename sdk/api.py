@@ -80,12 +80,24 @@ def compress(
         DeviceMemoryError: there is too little memory to decode the picture.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_within(codecs, picture, fit, quality=quality, max_bytes=max_bytes, background=background,
-                           max_pixels=max_pixels, align=align, require_face=require_face)
+    return compress_within(
+        codecs,
+        picture,
+        fit,
+        quality=quality,
+        max_bytes=max_bytes,
+        background=background,
+        max_pixels=max_pixels,
+        align=align,
+        require_face=require_face,
+    )
 
 
 def compress_faces(
-    picture: PictureSource, bundle: str | Path = "faces", *, background: Colour = WHITE,
+    picture: PictureSource,
+    bundle: str | Path = "faces",
+    *,
+    background: Colour = WHITE,
     max_pixels: int = MAX_PHOTO_PIXELS,
 ) -> list[Payload]:
     """Compress every face of a photograph, of at least 32 pixels from the forehead to the chin; the largest first.
@@ -100,8 +112,13 @@ def compress_faces(
 
 
 def compress_scene(
-    picture: PictureSource, bundle: str | Path = "faces", *, max_bytes: int | None = None, background: Colour = WHITE,
-    max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+    picture: PictureSource,
+    bundle: str | Path = "faces",
+    *,
+    max_bytes: int | None = None,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    quality: Quality | None = None,
 ) -> Scene:
     """Compress a photograph: all its faces, up to 64, and a background; `restore` gives the whole photograph.
 
@@ -115,8 +132,9 @@ def compress_scene(
         BundleError: there is no such bundle or quality, or it is damaged.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_scene_within(codecs, picture, quality=quality, max_bytes=max_bytes, background=background,
-                                 max_pixels=max_pixels)
+    return compress_scene_within(
+        codecs, picture, quality=quality, max_bytes=max_bytes, background=background, max_pixels=max_pixels
+    )
 
 
 def restore(
@@ -171,7 +189,8 @@ def restore(
     else:
         folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
     return _codec(folder, device).restore(
-        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark)
+        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark
+    )
 
 
 _CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
@@ -227,14 +246,29 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
     header = checked.header
     manifest = manifest_for(header)
     described = PayloadInfo(
-        len(checked), header.version, _CODINGS[header.coding], header.contract_id.hex(), None, header.lr_size,
-        header.original_size, header.fit, header.coding == CODING_RAW, header.square)
+        len(checked),
+        header.version,
+        _CODINGS[header.coding],
+        header.contract_id.hex(),
+        None,
+        header.lr_size,
+        header.original_size,
+        header.fit,
+        header.coding == CODING_RAW,
+        header.square,
+    )
     if manifest is None:
         return described
     rate = check_claims(header, manifest)
     decode_body(checked.parsed, coder_tables(manifest, rate))
-    return replace(described, bundle=manifest.id, body_checked=True, controls=controls_of(manifest),
-                   sides=manifest.sides, quality=rate.quality)
+    return replace(
+        described,
+        bundle=manifest.id,
+        body_checked=True,
+        controls=controls_of(manifest),
+        sides=manifest.sides,
+        quality=rate.quality,
+    )
 
 
 def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int | None = None) -> list[Manifest]:
@@ -246,9 +280,16 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
 
 
 def compress_within(
-    codecs: Sequence[Codec], picture: PictureSource, fit: Fit | None = None, *, quality: str | None = None,
+    codecs: Sequence[Codec],
+    picture: PictureSource,
+    fit: Fit | None = None,
+    *,
+    quality: str | None = None,
     max_bytes: int | None,
-    background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    align: bool = True,
+    require_face: bool = False,
 ) -> Payload:
     """Compress a picture with the first of the codecs, best quality first, whose payload is small enough."""
     inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input

@@ -16,15 +16,7 @@ from PIL import Image
 from codec_contract.bundle.find import find_bundle, rates_from, strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, Rate, load_manifest
 from codec_contract.errors import ImageError
-from codec_contract.fit import (
-    MAX_PHOTO_PIXELS,
-    MAX_PIXELS,
-    Fit,
-    Size,
-    check_fit,
-    fit_picture,
-    unfit_picture,
-)
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, check_fit, fit_picture, unfit_picture
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, decode_body, encode_payload
 from codec_contract.pixels import Rgb
@@ -94,7 +86,8 @@ class Codec:
         self.device = device
         self.threads = threads
         self._open_again: Callable[[], Codec] = functools.partial(
-            type(self), bundle, device, threads, decoder=decoder, form=form)
+            type(self), bundle, device, threads, decoder=decoder, form=form
+        )
 
     def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
         """From the same arguments."""
@@ -121,15 +114,24 @@ class Codec:
         return [self.compress_fitted(fitted) for fitted in self.fit_faces(rgb)]
 
     def compress_scene(
-        self, picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
+        self,
+        picture: PictureSource,
+        *,
+        max_bytes: int | None = None,
+        background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> Scene:
         """Compress all faces of a photograph and its background, as `sdk.compress_scene`."""
         return compress_scene_within([self], picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
 
     def fit(
-        self, picture: PictureSource, fit: Fit | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        self,
+        picture: PictureSource,
+        fit: Fit | None = None,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
+        require_face: bool = False,
     ) -> Fitted:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size.
 
@@ -142,8 +144,10 @@ class Codec:
             check_fit(fit)
         aligned = align and fit is None and self._manifest.domain == DOMAIN and not self._tiled
         if require_face and not aligned:
-            raise ImageError("require_face checks the face that is cut out of a photograph; leave it out with a fit, "
-                             "with align=False, and with bundles of other domains")
+            raise ImageError(
+                "require_face checks the face that is cut out of a photograph; leave it out with a fit, "
+                "with align=False, and with bundles of other domains"
+            )
         if self._tiled and fit not in (None, FIT_PAD):
             raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
@@ -152,16 +156,15 @@ class Codec:
             if math.prod(self._manifest.lr_size(size)) > MAX_LARGE_LR_PIXELS:
                 raise ImageError(
                     f"the picture has {size[0]} x {size[1]} pixels, bundle {self._manifest.id} takes up to "
-                    f"{MAX_LARGE_LR_PIXELS * self._manifest.factor**2}; reduce it, or take a bundle of a larger factor")
+                    f"{MAX_LARGE_LR_PIXELS * self._manifest.factor**2}; reduce it, or take a bundle of a larger factor"
+                )
             return Fitted(rgb, size, FIT_PAD)
         if aligned:
             return fit_face(rgb, self._manifest.hr, require=require_face)
         whole = FIT_PAD if fit is None else fit
         return Fitted(fit_picture(rgb, self._manifest.hr, whole), (rgb.shape[1], rgb.shape[0]), whole)
 
-    def fit_faces(
-        self, rgb: Rgb, *, framed_whole: bool = True, least: float = LEAST_PIXELS
-    ) -> Iterator[Fitted]:
+    def fit_faces(self, rgb: Rgb, *, framed_whole: bool = True, least: float = LEAST_PIXELS) -> Iterator[Fitted]:
         """The encoder's squares for all faces of a picture, uint8 ``[H, W, 3]``, as `sdk.compress_faces` takes them.
 
         Args:
@@ -210,9 +213,17 @@ class Codec:
     def _pack(self, lr: Rgb, fitted: Fitted, rate: Rate) -> Payload:
         tables = self._open.tables_of(rate)
         lr = rounded(lr, tables.step)
-        return Payload(encode_payload(
-            lr, contract_id=rate.lr_contract_id, tables=tables,
-            original_size=fitted.original_size, fit=fitted.fit, square=fitted.square), lr=lr)
+        return Payload(
+            encode_payload(
+                lr,
+                contract_id=rate.lr_contract_id,
+                tables=tables,
+                original_size=fitted.original_size,
+                fit=fitted.fit,
+                square=fitted.square,
+            ),
+            lr=lr,
+        )
 
     def compress_batch(
         self,
@@ -242,8 +253,14 @@ class Codec:
         return payloads
 
     def restore(
-        self, payload: RestoreSource, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None,
-        strength: float | None = None, mark: bool = True,
+        self,
+        payload: RestoreSource,
+        *,
+        size: Size = "original",
+        max_pixels: int = MAX_PIXELS,
+        seed: int | None = None,
+        strength: float | None = None,
+        mark: bool = True,
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle, as `sdk.restore`.
 
@@ -319,8 +336,13 @@ class Codec:
         return self._open.encoder.encode(np.stack([fitted.rgb for fitted in prepared]))
 
     def _restore_each(
-        self, items: Sequence[tuple[RestoreSource, Size, float | None]], *, max_pixels: int, mark: bool,
-        seed: int | None = None, batch_sizes: Sequence[int] = (),
+        self,
+        items: Sequence[tuple[RestoreSource, Size, float | None]],
+        *,
+        max_pixels: int,
+        mark: bool,
+        seed: int | None = None,
+        batch_sizes: Sequence[int] = (),
         measure: Measure = nullcontext,
     ) -> Iterator[Image.Image | Exception]:
         """The picture of each source with its size and strength, or its error, which does not concern the others.
@@ -338,12 +360,16 @@ class Codec:
         for each, (_, size, strength) in zip(opened, items, strict=True):
             if isinstance(each, _Unpacked):
                 square = next(squares)
-                yield square if isinstance(square, Exception) else attempt(
-                    self._picture, square, each, mark, seed, measure)
+                yield (
+                    square
+                    if isinstance(square, Exception)
+                    else attempt(self._picture, square, each, mark, seed, measure)
+                )
             elif isinstance(each, Scene):
                 with measure("decode"):
-                    yield attempt(restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength,
-                                   mark=mark)
+                    yield attempt(
+                        restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength, mark=mark
+                    )
             else:
                 yield each
 
@@ -360,8 +386,9 @@ class Codec:
             lr = decode_body(received.parsed, tables)
         else:  # an LR has the rate whose levels it has
             found = [self._open.tables_of(rate) for rate in self._manifest.rates]
-            tables = next((each for each in reversed(found) if np.array_equal(rounded(received, each.step), received)),
-                          found[0])
+            tables = next(
+                (each for each in reversed(found) if np.array_equal(rounded(received, each.step), received)), found[0]
+            )
             lr = rounded(received, tables.step)
         return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, tables.step)
 
@@ -373,13 +400,14 @@ class Codec:
         padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
         together = [*unpacked, *padding]
         squares = self._open.decode(
-            np.stack([each.lr for each in together]), steps=[each.step for each in together],
-            strengths=[each.strength for each in together], to_enlarge=any(each.enlargement > 1 for each in together))
+            np.stack([each.lr for each in together]),
+            steps=[each.step for each in together],
+            strengths=[each.strength for each in together],
+            to_enlarge=any(each.enlargement > 1 for each in together),
+        )
         return squares[:count]
 
-    def _picture(
-        self, square: Rgb, unpacked: _Unpacked, mark: bool, seed: int | None, measure: Measure
-    ) -> Image.Image:
+    def _picture(self, square: Rgb, unpacked: _Unpacked, mark: bool, seed: int | None, measure: Measure) -> Image.Image:
         """The picture of what `_decode` made, enlarged if its size asks for it."""
         if self._tiled:
             width, height = unpacked.size

@@ -96,8 +96,11 @@ def find_faces(
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     size = rgb.shape[1], rgb.shape[0]
     found = finder().find(rgb, every=every)
-    messages: dict[FaceProblem, str] = found[0].detected.problems(size) if found else {
-        "none": f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture"}
+    messages: dict[FaceProblem, str] = (
+        found[0].detected.problems(size)
+        if found
+        else {"none": f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture"}
+    )
     faces = tuple(_describe(face, size) for face in found)
     return FaceCheck(faces, tuple(messages), ". Also: ".join(messages.values()))
 
@@ -115,8 +118,11 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
 def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LEAST_PIXELS) -> Iterator[Fitted]:
     """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first."""
     size = rgb.shape[1], rgb.shape[0]
-    faces = [(face.detected, square) for face in finder().find(rgb, every=True)
-             if (square := _square(face, size)) is not None]
+    faces = [
+        (face.detected, square)
+        for face in finder().find(rgb, every=True)
+        if (square := _square(face, size)) is not None
+    ]
     for face, square in _require(faces, size):
         if face.side >= least:
             yield dataclasses.replace(cut_face(rgb, hr, square, framed_whole=framed_whole), face=face.side)
@@ -141,8 +147,10 @@ def finder() -> FaceFinder:
 def _require(faces: list[Found], size: tuple[int, int]) -> list[Found]:
     """The faces, of which there must be one."""
     if not faces:
-        raise ImageError(f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture, or "
-                         "encode all of it, which restores only faces that fill it well: align=False (--no-align)")
+        raise ImageError(
+            f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture, or "
+            "encode all of it, which restores only faces that fill it well: align=False (--no-align)"
+        )
     return faces
 
 
@@ -156,8 +164,15 @@ def _square(face: FoundFace, size: tuple[int, int]) -> OrientedSquare | None:
 def _describe(found: FoundFace, size: tuple[int, int]) -> Face:
     face = found.detected
     left, top = (face.centre - face.side / 2).tolist()
-    return Face((left, top, left + face.side, top + face.side), face.side / max(size), face.roll, face.yaw, face.score,
-                tuple(face.problems(size)), _square(found, size))
+    return Face(
+        (left, top, left + face.side, top + face.side),
+        face.side / max(size),
+        face.roll,
+        face.yaw,
+        face.score,
+        tuple(face.problems(size)),
+        _square(found, size),
+    )
 
 
 FEATHER = 0.1
@@ -167,8 +182,13 @@ _BAND_PIXELS = 1 << 20
 
 
 def paste(
-    face: PictureSource, payload: PayloadSource, background: PictureSource, *, feather: float = FEATHER,
-    max_pixels: int = MAX_PIXELS, mark: bool = True,
+    face: PictureSource,
+    payload: PayloadSource,
+    background: PictureSource,
+    *,
+    feather: float = FEATHER,
+    max_pixels: int = MAX_PIXELS,
+    mark: bool = True,
 ) -> Image.Image:
     """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
 
@@ -191,8 +211,10 @@ def paste(
     header = read_payload(payload).header
     square = header.cut
     if square is None:
-        raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
-                           "into; only aligned faces and pictures compressed with fit='crop' are parts of others")
+        raise PayloadError(
+            f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
+            "into; only aligned faces and pictures compressed with fit='crop' are parts of others"
+        )
     if not 0 <= feather <= 0.5:
         raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
@@ -201,8 +223,10 @@ def paste(
     width, height = outer.shape[1], outer.shape[0]
     original = header.original_size
     if abs(width * original[1] - height * original[0]) > max(original):  # a pixel's rounding of the shorter side
-        raise ImageError(f"the background has {width} x {height} pixels, the original had {original[0]} x "
-                         f"{original[1]}; give one of that size or aspect")
+        raise ImageError(
+            f"the background has {width} x {height} pixels, the original had {original[0]} x "
+            f"{original[1]}; give one of that size or aspect"
+        )
     picture = Image.fromarray(outer)
     blend_face(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
     if not mark:
@@ -230,8 +254,9 @@ def blend_face(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.
     for first in range(0, height, max(1, _BAND_PIXELS // width)):  # large windows take little memory so
         band = min(height - first, max(1, _BAND_PIXELS // width))
         shifted = rows + [[0, 0, first * row[1]] for row in rows]
-        window = face.transform((width, band), Image.Transform.AFFINE, tuple((shifted * face.width).ravel()),
-                                Image.Resampling.BICUBIC)
+        window = face.transform(
+            (width, band), Image.Transform.AFFINE, tuple((shifted * face.width).ravel()), Image.Resampling.BICUBIC
+        )
         y = np.arange(band, dtype=np.float32)[:, None] + np.float32(0.5)
         across, down = (horizontal * x + vertical * y + shift for horizontal, vertical, shift in shifted.tolist())
         inset = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))

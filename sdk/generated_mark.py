@@ -38,7 +38,8 @@ _XMP = "http://ns.adobe.com/xap/1.0/"
 _PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="'
     f'{_RDF}"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}" xmlns:xmp="{_XMP}"%s/></rdf:RDF></x:xmpmeta>'
-    '<?xpacket end="r"?>')
+    '<?xpacket end="r"?>'
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,14 @@ class GeneratedMark:
             "Iptc4xmpExt:AISystemUsed": None if self.bundle is None else _TOOL + self.bundle,
             "Iptc4xmpExt:AISystemVersionUsed": self.bundle_version,
         }
-        return (_PACKET % "".join(
-            f' {name}="{escape("".join(filter(str.isprintable, value)))}"' for name, value in fields.items() if value
-        )).encode()
+        return (
+            _PACKET
+            % "".join(
+                f' {name}="{escape("".join(filter(str.isprintable, value)))}"'
+                for name, value in fields.items()
+                if value
+            )
+        ).encode()
 
 
 class MarkedPicture(Image.Image):
@@ -88,8 +94,12 @@ class MarkedPicture(Image.Image):
         vars(self).update(vars(picture))
         self.info = {**picture.info, "xmp": xmp}
 
-    def save(self, fp: str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes], format: str | None = None,
-             **params: Any) -> None:
+    def save(
+        self,
+        fp: str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes],
+        format: str | None = None,
+        **params: Any,
+    ) -> None:
         """As Pillow's method; an ``xmp`` among the parameters, bytes or a str, replaces the mark."""
         from PIL.PngImagePlugin import PngInfo  # here, as it is not needed before
 
@@ -114,14 +124,15 @@ def mark_of(bundle: BundleInfo | Manifest, seed: int | None = None) -> Generated
     return GeneratedMark(source_type, bundle=bundle.id, bundle_version=bundle.version)
 
 
-def marked(picture: Image.Image, bundle: BundleInfo | Manifest, mark: bool = True, seed: int | None = None
-           ) -> Image.Image:
+def marked(
+    picture: Image.Image, bundle: BundleInfo | Manifest, mark: bool = True, seed: int | None = None
+) -> Image.Image:
     """The picture that a bundle restored, marked if ``mark`` is true."""
     return MarkedPicture(picture, mark_of(bundle, seed).xmp()) if mark else picture
 
 
 def read_mark(
-    picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
+    picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image,
 ) -> GeneratedMark | None:
     """Read the mark of a picture: edgegrain's, or the Digital Source Type that another program wrote.
 

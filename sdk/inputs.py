@@ -54,8 +54,9 @@ def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
         if not is_rgb(source) or source.size == 0:
             raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
         return source
-    raise PayloadError("restore takes a payload, its text, its file or path, or an LR as array or PNG; got "
-                       f"{type(source).__name__}")
+    raise PayloadError(
+        f"restore takes a payload, its text, its file or path, or an LR as array or PNG; got {type(source).__name__}"
+    )
 
 
 def read_payload(source: PayloadSource) -> Payload:
@@ -107,8 +108,9 @@ def _from_picture(source: bytes | Image.Image) -> Rgb:
     try:
         image = Image.open(io.BytesIO(source), formats=["PNG"]) if isinstance(source, bytes) else source
         if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
-            raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
-                             f"{image.height}")
+            raise ImageError(
+                f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x {image.height}"
+            )
         if image.mode == "I;16":  # of 16-bit PNGs with colour or alpha, Pillow reads the high bytes
             levels, low = np.divmod(np.array(image), 257)
             if low.any():

@@ -118,7 +118,11 @@ def require_manifest_for(header: Header) -> Manifest:
     manifest = manifest_for(header)
     if manifest is None:
         installed = ", ".join(
-            f"{item.id} ({', '.join(rate.prefix for rate in item.rates)})" for item in installed_manifests())
-        raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
-                             "one it was made with by its folder or as hf:// (bundle=, --bundle)")
+            f"{item.id} ({', '.join(rate.prefix for rate in item.rates)})" for item in installed_manifests()
+        )
+        raise other_contract(
+            header,
+            f"which no installed bundle has (installed: {installed or 'none'}); name the "
+            "one it was made with by its folder or as hf:// (bundle=, --bundle)",
+        )
     return manifest

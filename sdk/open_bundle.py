@@ -80,12 +80,14 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     elif not forms[wanted].current:
         reason = f"{forms[wanted].file} was made from another decoder than the bundle's; {making}"
     elif wanted == INT8_FORM and (device != "cpu" or not can_run_int8()):
-        reason = ("the form int8 needs a CPU with dot products of bytes (VNNI, or dotprod on Arm) and a recent ONNX "
-                  "Runtime")
+        reason = (
+            "the form int8 needs a CPU with dot products of bytes (VNNI, or dotprod on Arm) and a recent ONNX Runtime"
+        )
     if choice != "auto":
         if choice not in forms:
             raise BundleError(
-                f"bundle {manifest.id} has no form {choice!r} of its decoder, only: {', '.join(forms)}; {making}")
+                f"bundle {manifest.id} has no form {choice!r} of its decoder, only: {', '.join(forms)}; {making}"
+            )
         if reason:
             raise BundleError(reason)
         return forms[choice], ""
@@ -107,15 +109,17 @@ class OpenBundle:
     Every file's SHA-256 is checked before the file is parsed. Encoders run on the CPU, where they are exact.
     """
 
-    def __init__(self, manifest: Manifest, device: Device = "cpu", threads: int | None = None, *,
-                 form: FormChoice = "auto") -> None:
+    def __init__(
+        self, manifest: Manifest, device: Device = "cpu", threads: int | None = None, *, form: FormChoice = "auto"
+    ) -> None:
         """Check the preprocessing and the device; no file of the bundle is opened yet."""
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
             if manifest.preprocessing.get(name) != known.get(name):
                 raise BundleError(
                     f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
-                    f"release knows {known.get(name)!r}; update edgegrain")
+                    f"release knows {known.get(name)!r}; update edgegrain"
+                )
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
@@ -170,15 +174,32 @@ class OpenBundle:
             if choice not in self._decoders:
                 form, reason = choose_form(self.manifest, self.device, choice)
                 if reason:
-                    logger.warning("bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s", self.manifest.id,
-                                   form.file, form.precision, reason)
+                    logger.warning(
+                        "bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s",
+                        self.manifest.id,
+                        form.file,
+                        form.precision,
+                        reason,
+                    )
                 held = default_form(self.manifest).file
                 session = DecoderSession(
-                    self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
-                    step=step, cuda=CudaOptions(graphs=self.graphs),
-                    weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None)
-                running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
-                                         session.device, session.providers[0], session.graphs, reason)
+                    self.manifest.open_file(form.file),
+                    self.device,
+                    self.threads,
+                    strength=self.default_strength,
+                    step=step,
+                    cuda=CudaOptions(graphs=self.graphs),
+                    weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None,
+                )
+                running = RunningDecoder(
+                    form.file,
+                    form.precision,
+                    "fused" if session.fused else "plain",
+                    session.device,
+                    session.providers[0],
+                    session.graphs,
+                    reason,
+                )
                 logger.info("bundle %s decodes with %s", self.manifest.id, running)
                 self._decoders[choice] = session, running
             return self._decoders[choice]
@@ -191,12 +212,22 @@ class OpenBundle:
                 described = self.manifest.enlarger
                 if described is None:
                     raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-                self._enlarger = EnlargerSession([self.manifest.open_file(file) for file in described.files],
-                                                 self.manifest.hr, self.device, self.threads)
+                self._enlarger = EnlargerSession(
+                    [self.manifest.open_file(file) for file in described.files],
+                    self.manifest.hr,
+                    self.device,
+                    self.threads,
+                )
             return self._enlarger
 
-    def decode(self, lrs: Rgb, *, steps: Sequence[int] | None = None,
-               strengths: Sequence[float | None] | None = None, to_enlarge: bool = False) -> Rgb:
+    def decode(
+        self,
+        lrs: Rgb,
+        *,
+        steps: Sequence[int] | None = None,
+        strengths: Sequence[float | None] | None = None,
+        to_enlarge: bool = False,
+    ) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
 
         ``steps`` are those of the LRs' levels, by default that of the first rate; a strength of None is the default.
@@ -210,8 +241,11 @@ class OpenBundle:
             decoder, _ = self._running_decoder("default")
         levels = [self.tables.step] * len(lrs) if steps is None else steps
         squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)
-        grey = [index for index, (lr, step) in enumerate(zip(lrs, levels, strict=True))
-                if is_grey(lr, self.manifest.domain, step)]
+        grey = [
+            index
+            for index, (lr, step) in enumerate(zip(lrs, levels, strict=True))
+            if is_grey(lr, self.manifest.domain, step)
+        ]
         if grey:
             squares = squares.copy()  # of buffers that may be read-only
         for index in grey:

@@ -39,13 +39,17 @@ def check_claims(header: Header, manifest: Manifest) -> Rate:
     decode; returns its rate."""
     rate = manifest.rate_of(header)
     if rate is None:
-        raise other_contract(header, f"bundle {manifest.id} has {', '.join(each.prefix for each in manifest.rates)}; "
-                             "restore it with the bundle it was made with")
+        raise other_contract(
+            header,
+            f"bundle {manifest.id} has {', '.join(each.prefix for each in manifest.rates)}; "
+            "restore it with the bundle it was made with",
+        )
     width, height = manifest.lr_size(header.original_size)
     if header.lr_size != (width, height):
         raise PayloadError(
             f"the payload holds an LR of {header.lr_width} x {header.lr_height}, bundle {manifest.id} works with "
-            f"{width} x {height}; it is corrupt or forged")
+            f"{width} x {height}; it is corrupt or forged"
+        )
     return rate
 
 
@@ -53,10 +57,20 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
     """The header that a bare LR is restored with: that of a payload whose original is the decoder's square."""
     height, width = lr.shape[:2]
     if manifest.tile_overlap is None and (width, height) != (manifest.lr, manifest.lr):
-        raise ImageError(f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}; "
-                         "name the bundle it was made with")
-    return Header(VERSION, CODING_RAW, manifest.lr_contract_id[:CONTRACT_ID_BYTES], width, height,
-                  width * manifest.factor, height * manifest.factor, FIT_STRETCH)
+        raise ImageError(
+            f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}; "
+            "name the bundle it was made with"
+        )
+    return Header(
+        VERSION,
+        CODING_RAW,
+        manifest.lr_contract_id[:CONTRACT_ID_BYTES],
+        width,
+        height,
+        width * manifest.factor,
+        height * manifest.factor,
+        FIT_STRETCH,
+    )
 
 
 def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
@@ -69,15 +83,18 @@ def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int
         advice = "" if tiled else f"ask for {NATIVE} or "
         raise ImageError(
             f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
-            f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)")
+            f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)"
+        )
     return width, height
 
 
 def check_pixels(width: int, height: int, most: int, name: str = "picture") -> None:
     """Raise `ImageError` for a picture to restore of more than ``most`` pixels."""
     if width * height > most:
-        raise ImageError(f"the {name} would have {width} x {height} pixels, more than {most}; ask for a smaller size "
-                         "or raise max_pixels (--max-megapixels)")
+        raise ImageError(
+            f"the {name} would have {width} x {height} pixels, more than {most}; ask for a smaller size "
+            "or raise max_pixels (--max-megapixels)"
+        )
 
 
 def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
@@ -92,19 +109,25 @@ def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
         wanted = size
     else:
         wanted = header.cut.side if header.cut is not None else max(header.original_size)
-    return next((side for side in manifest.sides if side >= wanted), max(manifest.sides, default=manifest.hr)
-                ) // manifest.hr
+    return (
+        next((side for side in manifest.sides if side >= wanted), max(manifest.sides, default=manifest.hr))
+        // manifest.hr
+    )
 
 
 def check_side(manifest: Manifest, size: Size) -> Size:
     """The size; `ImageError` if a bundle does not restore it."""
     size = check_size(size)
     if isinstance(size, int) and not manifest.sides:
-        raise ImageError(f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
-                         "pixels; leave size out")
+        raise ImageError(
+            f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
+            "pixels; leave size out"
+        )
     if isinstance(size, int) and size > manifest.sides[-1]:
-        raise ImageError(f"bundle {manifest.id} restores pictures at up to {manifest.sides[-1]} pixels, not at {size}; "
-                         f"its sizes: {', '.join(map(str, manifest.sides))}")
+        raise ImageError(
+            f"bundle {manifest.id} restores pictures at up to {manifest.sides[-1]} pixels, not at {size}; "
+            f"its sizes: {', '.join(map(str, manifest.sides))}"
+        )
     return size
 
 
@@ -203,8 +226,11 @@ class Payload(_Sent):
             PayloadError: as `lr`.
         """
         width, height = self.header.lr_size
-        return self.lr if width != height else unfit_picture(
-            self.lr, self.header, restored_size(self.header, width, "native"))
+        return (
+            self.lr
+            if width != height
+            else unfit_picture(self.lr, self.header, restored_size(self.header, width, "native"))
+        )
 
     def __repr__(self) -> str:
         header = self.header

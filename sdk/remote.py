@@ -108,7 +108,12 @@ class RemoteCodec:
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: Retries | int = DEFAULT_RETRIES,
         concurrency: int = 8,
     ) -> None:
         """Arguments and errors as `sdk.connect`."""
@@ -116,29 +121,45 @@ class RemoteCodec:
             import httpx
 
         if not re.fullmatch(r"https?://[^\s@?#]+", url):
-            raise ServiceError(f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, expected the form "
-                               "http://host:8000, without user name and password; pass a token (token, --token)")
+            raise ServiceError(
+                f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, expected the form "
+                "http://host:8000, without user name and password; pass a token (token, --token)"
+            )
         if token is not None and not re.fullmatch("[!-~]+", token):
-            raise ServiceError("the token is empty, or has characters that no token has, expected printable ASCII "
-                               "without spaces and line ends; read it from its file again, without the line end")
+            raise ServiceError(
+                "the token is empty, or has characters that no token has, expected printable ASCII "
+                "without spaces and line ends; read it from its file again, without the line end"
+            )
         self.url = url.rstrip("/")
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
         self._concurrency = concurrency
         headers = {"User-Agent": f"edgegrain/{__version__}"}
         self._open = functools.partial(
-            httpx.Client, base_url=self.url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            httpx.Client,
+            base_url=self.url,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             headers=headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency))
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
         try:
             self._client, self._process = self._open(), os.getpid()
         except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
-            raise ServiceError(f"there is no way to {self.url} with the proxies and certificates of the environment: "
-                               f"{reason(error)}") from error
+            raise ServiceError(
+                f"there is no way to {self.url} with the proxies and certificates of the environment: {reason(error)}"
+            ) from error
 
     def compress(
-        self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
-        quality: Quality | None = None, max_bytes: int | None = None,
+        self,
+        picture: PictureSource,
+        fit: Fit | None = None,
+        *,
+        bundle: str | None = None,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
+        require_face: bool = False,
+        quality: Quality | None = None,
+        max_bytes: int | None = None,
     ) -> Payload:
         """Let the service compress one picture, as `sdk.compress`; a file is sent unchanged.
 
@@ -153,12 +174,27 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         # Only options that differ from the defaults: services up to 0.6 refuse parameters that they do not know.
-        return _payload(self._compress(
-            picture, background, max_pixels, fit=fit, bundle=bundle, align=None if align else False,
-            require_face=require_face or None, quality=quality, max_bytes=max_bytes), Payload)
+        return _payload(
+            self._compress(
+                picture,
+                background,
+                max_pixels,
+                fit=fit,
+                bundle=bundle,
+                align=None if align else False,
+                require_face=require_face or None,
+                quality=quality,
+                max_bytes=max_bytes,
+            ),
+            Payload,
+        )
 
     def compress_faces(
-        self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
+        self,
+        picture: PictureSource,
+        *,
+        bundle: str | None = None,
+        background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> list[Payload]:
         """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
@@ -169,26 +205,62 @@ class RemoteCodec:
             raise ServiceError(f"the service's answer is not a list of payloads{NO_SERVICE}") from error
 
     def compress_scene(
-        self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+        self,
+        picture: PictureSource,
+        *,
+        bundle: str | None = None,
+        max_bytes: int | None = None,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        quality: Quality | None = None,
     ) -> Scene:
         """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
-        return _payload(self._compress(picture, background, max_pixels, bundle=bundle, quality=quality,
-                                       max_bytes=max_bytes, faces="scene"), Scene)
+        return _payload(
+            self._compress(
+                picture, background, max_pixels, bundle=bundle, quality=quality, max_bytes=max_bytes, faces="scene"
+            ),
+            Scene,
+        )
 
     def compress_batch(
-        self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
-        quality: Quality | None = None, max_bytes: int | None = None,
+        self,
+        pictures: Iterable[PictureSource],
+        fit: Fit | None = None,
+        *,
+        bundle: str | None = None,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
+        require_face: bool = False,
+        quality: Quality | None = None,
+        max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time, as `sdk.compress`; errors name the position, from 0."""
-        return self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
-            require_face=require_face, quality=quality, max_bytes=max_bytes))
+        return self._each(
+            "picture",
+            pictures,
+            lambda picture: self.compress(
+                picture,
+                fit,
+                bundle=bundle,
+                background=background,
+                max_pixels=max_pixels,
+                align=align,
+                require_face=require_face,
+                quality=quality,
+                max_bytes=max_bytes,
+            ),
+        )
 
     def restore(
-        self, payload: PayloadSource, *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+        self,
+        payload: PayloadSource,
+        *,
+        bundle: str | None = None,
+        size: Size = "original",
+        max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
+        mark: bool = True,
     ) -> Image.Image:
         """Let the service restore one payload or scene, as `sdk.restore`.
 
@@ -205,14 +277,22 @@ class RemoteCodec:
             ImageError: the picture exceeds the service's limit.
             ServiceError: the service cannot be reached, or refuses the request.
         """
-        answer = self._send("POST", "/v1/restore", bytes(read_payload_or_scene(payload)),
-                            {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"},
-                            size=size, bundle=bundle, strength=strength)
+        answer = self._send(
+            "POST",
+            "/v1/restore",
+            bytes(read_payload_or_scene(payload)),
+            {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"},
+            size=size,
+            bundle=bundle,
+            strength=strength,
+        )
         try:
             with Image.open(io.BytesIO(answer), formats=["PNG"]) as image:
                 if image.width * image.height > max_pixels:
-                    raise ServiceError(f"the service sent a picture of {image.width} x {image.height} pixels, more "
-                                       f"than {max_pixels}; ask for size='native' or raise max_pixels")
+                    raise ServiceError(
+                        f"the service sent a picture of {image.width} x {image.height} pixels, more "
+                        f"than {max_pixels}; ask for size='native' or raise max_pixels"
+                    )
                 picture = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ServiceError(f"the service's answer is not a picture{NO_SERVICE}") from error
@@ -220,19 +300,32 @@ class RemoteCodec:
         return MarkedPicture(picture, xmp or GeneratedMark().xmp()) if mark else picture
 
     def restore_batch(
-        self, payloads: Iterable[PayloadSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+        self,
+        payloads: Iterable[PayloadSource],
+        *,
+        bundle: str | None = None,
+        size: Size = "original",
+        max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
+        mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0."""
-        return self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
+        return self._each(
+            "payload",
+            payloads,
+            lambda payload: self.restore(
+                payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark
+            ),
+        )
 
     def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""
         names = [field.name for field in fields(RemoteBundle)]
         try:
-            return [RemoteBundle(**{name: item[name] for name in names if name in item})
-                    for item in json.loads(self._send("GET", "/v1/bundles"))]
+            return [
+                RemoteBundle(**{name: item[name] for name in names if name in item})
+                for item in json.loads(self._send("GET", "/v1/bundles"))
+            ]
         except (ValueError, TypeError) as error:
             raise ServiceError(f"the service's answer is not a list of bundles{NO_SERVICE}") from error
 
@@ -263,11 +356,23 @@ class RemoteCodec:
             stream = io.BytesIO()
             Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
             data = stream.getvalue()
-        return self._send("POST", "/v1/compress", data, {"Content-Type": BYTES_TYPE},
-                          background=bytes(check_background(background)).hex(), **options)
+        return self._send(
+            "POST",
+            "/v1/compress",
+            data,
+            {"Content-Type": BYTES_TYPE},
+            background=bytes(check_background(background)).hex(),
+            **options,
+        )
 
-    def _send(self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None,
-              **parameters: Any) -> bytes:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        **parameters: Any,
+    ) -> bytes:
         """The answer's body; transient errors are retried."""
         import httpx
 
@@ -281,7 +386,8 @@ class RemoteCodec:
                 answer = self._client.request(method, path, params=parameters, headers=headers, content=content)
             except httpx.TransportError as error:
                 failure: EdgegrainError = ServiceError(
-                    f"the service at {self.url} cannot be reached: {str(error) or type(error).__name__}")
+                    f"the service at {self.url} cannot be reached: {str(error) or type(error).__name__}"
+                )
             else:
                 if answer.is_success:
                     return answer.content
@@ -333,9 +439,10 @@ def _refusal(status: int, content: bytes) -> EdgegrainError:
 
 
 def _in_thread(
-    method: Callable[Concatenate[RemoteCodec, P], Result]
+    method: Callable[Concatenate[RemoteCodec, P], Result],
 ) -> Callable[Concatenate[AsyncRemoteCodec, P], Coroutine[Any, Any, Result]]:
     """The same method of `AsyncRemoteCodec`."""
+
     @functools.wraps(method)
     async def run(self: AsyncRemoteCodec, /, *arguments: P.args, **options: P.kwargs) -> Result:
         import asyncio
@@ -357,7 +464,12 @@ class AsyncRemoteCodec:
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: Retries | int = DEFAULT_RETRIES,
         concurrency: int = 8,
     ) -> None:
         """Arguments and errors as `sdk.connect`."""
@@ -384,7 +496,11 @@ class AsyncRemoteCodec:
 
 
 def connect(
-    url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+    url: str,
+    *,
+    token: str | None = None,
+    timeout: float = 30.0,
+    retries: Retries | int = DEFAULT_RETRIES,
     concurrency: int = 8,
 ) -> RemoteCodec:
     """Open a client of a service, which compresses and restores as `Codec` does; no request is sent yet.
@@ -404,7 +520,11 @@ def connect(
 
 
 def connect_async(
-    url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+    url: str,
+    *,
+    token: str | None = None,
+    timeout: float = 30.0,
+    retries: Retries | int = DEFAULT_RETRIES,
     concurrency: int = 8,
 ) -> AsyncRemoteCodec:
     """`connect` for asyncio: the same methods as coroutines, with the same arguments and errors."""

@@ -22,9 +22,16 @@ FEATHERS_PER_SIDE = 64
 
 
 def retouch(
-    codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, fit: Fit = "pad",
-    feather: float | None = None, threshold: int = THRESHOLD, strength: float | None = None,
-    max_pixels: int = MAX_PIXELS, mark: bool = True,
+    codec: Codec,
+    edited: PictureSource,
+    original: PictureSource | None = None,
+    *,
+    fit: Fit = "pad",
+    feather: float | None = None,
+    threshold: int = THRESHOLD,
+    strength: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    mark: bool = True,
 ) -> Image.Image:
     """Turn a crude edit of a face into a realistic one by reducing and restoring it.
 
@@ -52,8 +59,10 @@ def retouch(
         raise ImageError("the edited picture has the size of an LR; restore gives the picture of an edited LR")
     before = after if original is None else load_picture(original, max_pixels=max_pixels)
     if before.shape != after.shape:
-        raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
-                         f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
+        raise ImageError(
+            f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
+            f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size"
+        )
     restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
     if original is not None:
         if fit == FIT_CROP:

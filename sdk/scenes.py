@@ -37,8 +37,14 @@ _GREY = (128, 128, 128)
 
 
 def compress_scene_within(
-    codecs: Sequence[Codec], picture: PictureSource, *, quality: str | None = None, max_bytes: int | None = None,
-    background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, most_faces: int | None = None,
+    codecs: Sequence[Codec],
+    picture: PictureSource,
+    *,
+    quality: str | None = None,
+    max_bytes: int | None = None,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    most_faces: int | None = None,
 ) -> Scene:
     """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits.
 
@@ -55,26 +61,39 @@ def compress_scene_within(
             squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
         fitted = squares[codec.bundle.hr]
         if most_faces is not None and len(fitted) > most_faces:
-            raise ImageError(f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
-                             "compress it with the SDK, or its faces one by one")
+            raise ImageError(
+                f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
+                "compress it with the SDK, or its faces one by one"
+            )
         lrs = [codec._lr(face) for face in fitted]
         rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
             faces = [codec._pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
             used = _bytes(faces, size)
-            while (used > (max_bytes or used) and rate is rates[-1] and codec is codecs[-1] and len(faces) > 1
-                   and fitted[len(faces) - 1].face < LEAST_PIXELS):
+            while (
+                used > (max_bytes or used)
+                and rate is rates[-1]
+                and codec is codecs[-1]
+                and len(faces) > 1
+                and fitted[len(faces) - 1].face < LEAST_PIXELS
+            ):
                 used = _bytes(faces := faces[:-1], size)
             if max_bytes is None or used <= max_bytes:
                 left = None if max_bytes is None else max_bytes - used
                 return Scene(encode_scene(faces, size, _background(rgb, left)))
             sizes.append(used)
     raise too_few_bytes(
-        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.qualities[-1])
+        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.qualities[-1]
+    )
 
 
 def restore_scene(
-    codec: Codec, scene: Scene, *, size: Size = "original", max_pixels: int, strength: float | None = None,
+    codec: Codec,
+    scene: Scene,
+    *,
+    size: Size = "original",
+    max_pixels: int,
+    strength: float | None = None,
     mark: bool = True,
 ) -> Image.Image:
     """Restore the photograph of a scene: its background, enlarged, with the restored faces drawn into it.
@@ -85,14 +104,21 @@ def restore_scene(
     squares = [face.header.square for face in scene.faces]
     width, height = scene_size(scene, codec.bundle.hr, size, check_max_pixels(max_pixels))
     background = small_background(scene)
-    picture = (Image.new("RGB", (width, height), _GREY) if background is None
-               else background.resize((width, height), Image.Resampling.BICUBIC))
+    picture = (
+        Image.new("RGB", (width, height), _GREY)
+        if background is None
+        else background.resize((width, height), Image.Resampling.BICUBIC)
+    )
     scale = np.array([width / original[0], height / original[1]])
     for face, square in reversed(list(zip(scene.faces, squares, strict=True))):  # larger ones are in front
         if square is not None:
             wanted = round(square.side * float(scale.max()))
-            restored = codec.restore(face, size=min(wanted, sides[-1]) if wanted > codec.bundle.hr else "native",
-                                     strength=strength, mark=False)
+            restored = codec.restore(
+                face,
+                size=min(wanted, sides[-1]) if wanted > codec.bundle.hr else "native",
+                strength=strength,
+                mark=False,
+            )
             blend_face(picture, restored, square.corners() * scale, FEATHER)
     return marked(picture, codec.bundle, mark)
 
@@ -106,11 +132,16 @@ def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int,
         longest = max(1, min(longest, round(longest * hr / largest)))
     elif isinstance(size, int):
         longest = size
-    drawn = sum((longest * min(face.header.square.side, max(original)) / max(original)) ** 2
-                for face in scene.faces if face.header.square is not None)
+    drawn = sum(
+        (longest * min(face.header.square.side, max(original)) / max(original)) ** 2
+        for face in scene.faces
+        if face.header.square is not None
+    )
     if drawn > MAX_OVERLAP * max_pixels:
-        raise ImageError(f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
-                         f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size")
+        raise ImageError(
+            f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
+            f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size"
+        )
     width, height = original if longest == max(original) else content_size(original, longest)
     check_pixels(width, height, max_pixels, "scene")
     return width, height
@@ -124,12 +155,16 @@ def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:
 def _background(rgb: Rgb, budget: int | None) -> bytes:
     """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
     picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
-    trials = [(_DEFAULT_SIDE, 0)] if budget is None else [
-        *((side, quality) for side in _SIDES for quality in _QUALITIES), (_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
+    trials = (
+        [(_DEFAULT_SIDE, 0)]
+        if budget is None
+        else [*((side, quality) for side in _SIDES for quality in _QUALITIES), (_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
+    )
     for side, quality in trials:
         stream = io.BytesIO()
         picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS).save(
-            stream, "WEBP", quality=quality, method=6)
+            stream, "WEBP", quality=quality, method=6
+        )
         if budget is None or stream.tell() - _RIFF_BYTES <= budget:
             return stream.getvalue()
     return b""

@@ -28,8 +28,14 @@ def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
     width, height = manifest.lr_size((rgb.shape[1], rgb.shape[0]))
     padded = pad_to(rgb, width * manifest.factor, height * manifest.factor)
     overlap = (manifest.tile_overlap or 0) * manifest.factor
-    return run_tiles(padded, manifest.hr, manifest.lr, overlap, lambda tile, top, left: encoder.encode(tile[None])[0],
-                     unit=manifest.factor)
+    return run_tiles(
+        padded,
+        manifest.hr,
+        manifest.lr,
+        overlap,
+        lambda tile, top, left: encoder.encode(tile[None])[0],
+        unit=manifest.factor,
+    )
 
 
 def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int | None = None) -> Rgb:
@@ -59,9 +65,17 @@ class _Latent:
     def window(self, top: int, left: int, side: int) -> npt.NDArray[np.float32]:
         """float32 ``[1, C, side, side]``; windows are asked for row by row of tiles."""
         if self._top != top:
-            self._top, self._band = top, np.stack([
-                np.random.default_rng((self._seed, row)).standard_normal((self._width, self._channels), np.float32)
-                for row in range(top, top + side)])
+            self._top, self._band = (
+                top,
+                np.stack(
+                    [
+                        np.random.default_rng((self._seed, row)).standard_normal(
+                            (self._width, self._channels), np.float32
+                        )
+                        for row in range(top, top + side)
+                    ]
+                ),
+            )
         z = self._band[:, left : left + side]  # [side, side, C]
         return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])
 
@@ -81,8 +95,9 @@ def pad_to(rgb: Rgb, width: int, height: int) -> Rgb:
     return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
 
 
-def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Callable[[Rgb, int, int], Rgb], *, unit: int = 1
-              ) -> Rgb:
+def run_tiles(
+    rgb: Rgb, side: int, made: int, overlap: int, run: Callable[[Rgb, int, int], Rgb], *, unit: int = 1
+) -> Rgb:
     """Apply ``run`` (tile, its top, its left), which makes squares of ``made`` pixels of those of ``side``, to a
     picture tile by tile: uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``.
 
@@ -93,7 +108,8 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Callable[[Rgb, 
     padded = pad_to(rgb, max(width, side), max(height, side))
     tops, lefts = (
         [unit * start for start in tile_starts(length // unit, side // unit, overlap // unit)]
-        for length in padded.shape[:2])
+        for length in padded.shape[:2]
+    )
     result = np.empty((padded.shape[0] * made // side, padded.shape[1] * made // side, 3), np.uint8)
     bottom = 0
     for top in tops:

@@ -41,8 +41,9 @@ class BoundRuns:
     ONNX Runtime keeps CUDA graphs per thread.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
-                 ) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
+    ) -> None:
         self._session = session
         self._place = device, device_id
         self._captures = self.graphs = graphs  # graphs: false from the first capture on that fails
@@ -65,7 +66,8 @@ class BoundRuns:
         buffers = self._kept.get(_batch(feeds))
         with GPU:
             if buffers is not None and {name: tuple(value.shape()) for name, value in buffers.inputs.items()} == {
-                    name: values.shape for name, values in feeds.items()}:
+                name: values.shape for name, values in feeds.items()
+            }:
                 return self._replay(buffers, feeds)
             return self._run_once(feeds)
 
@@ -89,8 +91,10 @@ class BoundRuns:
     def _buffers(self, feeds: Mapping[str, Array], output: Array, size: int) -> _Buffers:
         import onnxruntime
 
-        inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values.copy(), *self._place)
-                  for name, values in feeds.items()}  # a copy, as on the CPU it is the buffer itself
+        inputs = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(values.copy(), *self._place)
+            for name, values in feeds.items()
+        }  # a copy, as on the CPU it is the buffer itself
         result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, output.dtype, *self._place)
         binding = self._session.io_binding()
         for name, value in inputs.items():
@@ -110,8 +114,9 @@ class BoundRuns:
         import onnxruntime
 
         binding = self._session.io_binding()
-        inputs = [(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, *self._place))
-                  for name, values in feeds.items()]
+        inputs = [
+            (name, onnxruntime.OrtValue.ortvalue_from_numpy(values, *self._place)) for name, values in feeds.items()
+        ]
         for name, value in inputs:
             binding.bind_ortvalue_input(name, value)
         binding.bind_output(self._output, *self._place)

@@ -66,9 +66,16 @@ class DecoderSession:
     """
 
     def __init__(
-        self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
-        memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
-        step: int | None = None, weights: tuple[str, bytes] | None = None,
+        self,
+        model: bytes | str | os.PathLike[str],
+        device: Device = "cpu",
+        threads: int | None = None,
+        *,
+        memory_limit: int | None = None,
+        cuda: CudaOptions | None = None,
+        strength: float | None = None,
+        step: int | None = None,
+        weights: tuple[str, bytes] | None = None,
     ) -> None:
         """Load a decoder, given as the bytes of an ONNX file or its path.
 
@@ -97,21 +104,32 @@ class DecoderSession:
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self.lr_size, self.quantizes = _check_signature(self._session)
         self.controls = _controls(self._session)
-        self._defaults = {name: value for name, value in ((STRENGTH, strength), (STEP, step))
-                          if value is not None and name in self.controls}
+        self._defaults = {
+            name: value
+            for name, value in ((STRENGTH, strength), (STEP, step))
+            if value is not None and name in self.controls
+        }
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
     def decode(
-        self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None, step: int | Sequence[int] | None = None,
+        self,
+        lr: npt.NDArray[np.uint8],
+        *,
+        z: npt.NDArray[np.float32] | None = None,
+        strength: float | Sequence[float] | None = None,
+        step: int | Sequence[int] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; the arguments as for `run`."""
         hr = self.run(lr, z=z, strength=strength, step=step)
         return hr if self.quantizes else pictures_of(hr)
 
     def run(
-        self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None, step: int | Sequence[int] | None = None,
+        self,
+        lr: npt.NDArray[np.uint8],
+        *,
+        z: npt.NDArray[np.float32] | None = None,
+        strength: float | Sequence[float] | None = None,
+        step: int | Sequence[int] | None = None,
     ) -> npt.NDArray[Any]:
         """The model's own output for LRs, uint8 ``[B, h, w, 3]``.
 
@@ -182,8 +200,13 @@ def _controls(session: onnxruntime.InferenceSession) -> set[str]:
     return set(found)
 
 
-def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
-           memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
+def _start(
+    source: bytes | str,
+    options: onnxruntime.SessionOptions,
+    device: Device,
+    cuda: CudaOptions,
+    memory_limit: int | None,
+) -> tuple[onnxruntime.InferenceSession, bool]:
     """The session, and True if it captures CUDA graphs; a warning says why it does not although it should."""
     import onnxruntime
 
@@ -191,8 +214,10 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     if graphs and not can_replay_graphs(version):
         reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
     elif graphs and not cuda.prefer_nhwc and contains(source, b"ConvTranspose") and not contains(source, _CAST_TO_HALF):
-        reason = ("cuDNN's transposed convolutions of float32 maps that are channels-first fail in them on an H200; "
-                  "export the decoder with --ops fused, or pass CudaOptions(prefer_nhwc=True)")
+        reason = (
+            "cuDNN's transposed convolutions of float32 maps that are channels-first fail in them on an H200; "
+            "export the decoder with --ops fused, or pass CudaOptions(prefer_nhwc=True)"
+        )
     if not reason:
         try:
             return create_session(source, options, device, "decoder", cuda, memory_limit), graphs

@@ -45,19 +45,17 @@ class EnlargerSession:
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(
-        self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None,
-    ) -> None:
-        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; the others as `DecoderSession`.
-        """
+    def __init__(self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None) -> None:
+        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; others as `DecoderSession`."""
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
         self.side, self.device = side, device
         self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
         options = session_options(device, threads)
-        self._sessions = [create_session(bytes(model), options, device, "enlarger", CudaOptions(graphs=False))
-                          for model in models]
+        self._sessions = [
+            create_session(bytes(model), options, device, "enlarger", CudaOptions(graphs=False)) for model in models
+        ]
         for step, session in enumerate(self._sessions):
             _check_signature(session, step, side * 2**step, last=step == len(models) - 1)
 
@@ -70,8 +68,9 @@ class EnlargerSession:
         if factor not in self.factors:
             raise ImageError(f"the enlarger has the factors {', '.join(map(str, self.factors))}, not {factor}")
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != (side, side, 3):
-            raise ImageError(f"the enlarger takes pictures as uint8 [N, {side}, {side}, 3], got "
-                             f"{describe_array(pictures)}")
+            raise ImageError(
+                f"the enlarger takes pictures as uint8 [N, {side}, {side}, 3], got {describe_array(pictures)}"
+            )
         enlarged = np.empty((len(pictures), large, large, 3), np.uint8)
         for index in range(len(pictures)):
             try:
@@ -80,8 +79,9 @@ class EnlargerSession:
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise device_failure(error, self.device, "enlarging") from error
             if made.shape[1:] != enlarged.shape[1:]:
-                raise BundleError(f"the enlarger made a picture of {list(made.shape[1:])}, expected "
-                                  f"[{large}, {large}, 3]")
+                raise BundleError(
+                    f"the enlarger made a picture of {list(made.shape[1:])}, expected [{large}, {large}, 3]"
+                )
             enlarged[index] = made[0]
         return enlarged
 
@@ -105,6 +105,7 @@ class EnlargerSession:
 
 def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, *, last: bool) -> None:
     """Refuse a model that is not the doubling number ``step`` of squares of ``side`` pixels."""
+
     def handed(length: int) -> dict[str, _End]:
         return {VALUES: (_FLOATS, 2, length), FEATURES: (_FLOATS, 2, length)}
 
@@ -113,8 +114,10 @@ def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int
     for role, found, wanted in (("input", session.get_inputs(), inputs), ("output", session.get_outputs(), outputs)):
         if {item.name for item in found} != wanted.keys() or not all(_fits(item, *wanted[item.name]) for item in found):
             signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
-            raise BundleError(f"file {step + 1} of the enlarger does not double squares of {side} pixels: its {role} "
-                              f"is {signature}, expected {', '.join(wanted)}")
+            raise BundleError(
+                f"file {step + 1} of the enlarger does not double squares of {side} pixels: its {role} "
+                f"is {signature}, expected {', '.join(wanted)}"
+            )
 
 
 def _fits(end: onnxruntime.NodeArg, kind: str, rows: int, side: int) -> bool:

@@ -40,8 +40,12 @@ class Area(NamedTuple):
 
     def grown(self, margin: int, side: int) -> Area:
         """With a margin, as far as maps of ``side`` x ``side`` reach."""
-        return Area(max(0, self.top - margin), max(0, self.left - margin),
-                    min(side, self.bottom + margin), min(side, self.right + margin))
+        return Area(
+            max(0, self.top - margin),
+            max(0, self.left - margin),
+            min(side, self.bottom + margin),
+            min(side, self.right + margin),
+        )
 
     def halved(self) -> Area:
         """The smallest area that covers this one in maps of half the side."""
@@ -118,8 +122,13 @@ class GenerativePrior(nn.Module, ABC):
         """`forward` with a window, for arguments of the right shapes."""
         raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
 
-    def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None,
-                window: Window | None = None) -> Synthesis:
+    def forward(
+        self,
+        codes: Tensor,
+        noise: list[Tensor] | None = None,
+        offsets: Offsets | None = None,
+        window: Window | None = None,
+    ) -> Synthesis:
         """Codes in W+ -> picture and features.
 
         Args:
@@ -131,8 +140,10 @@ class GenerativePrior(nn.Module, ABC):
                 the area that this part depends on.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
-            raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
-                             f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers")
+            raise ModelError(
+                f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
+                f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers"
+            )
         given: Noise = [None] * self.code_count if noise is None else noise  # there are no more layers than codes
         if window is not None:
             return self.synthesize_window(codes, given, offsets or {}, window)

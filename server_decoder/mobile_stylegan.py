@@ -85,8 +85,10 @@ class MobileStyleGANConfig:
     def cut(self, size: int) -> MobileStyleGANConfig:
         """The part of this generator up to ``size``, with an RGB head there."""
         if size not in self.resolutions[1:]:
-            raise ModelError(f"cannot cut this generator to {size}x{size}; its features come at "
-                             f"{', '.join(map(str, self.resolutions[1:]))}")
+            raise ModelError(
+                f"cannot cut this generator to {size}x{size}; its features come at "
+                f"{', '.join(map(str, self.resolutions[1:]))}"
+            )
         return replace(self, size=size, head="rgb")
 
 
@@ -104,8 +106,9 @@ def inverse_haar(bands: Tensor) -> Tensor:
     batch, channels, height, width = bands.shape
     ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, dim=3)  # channels-last: contiguous writes
     upper, lower, even, odd = ll + b1, ll - b1, b2 + b3, b2 - b3
-    rows = torch.stack([torch.cat([upper + even, upper - even], dim=3), torch.cat([lower + odd, lower - odd], dim=3)],
-                       dim=2)  # [B, H, 2, W, 2C]
+    rows = torch.stack(
+        [torch.cat([upper + even, upper - even], dim=3), torch.cat([lower + odd, lower - odd], dim=3)], dim=2
+    )  # [B, H, 2, W, 2C]
     return rows.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
@@ -206,9 +209,11 @@ class MobileStyleGAN(GenerativePrior):
         self.conv = StyledConv(nn.Conv2d(channels[0], channels[0], 3, padding=1), channels[0], _BASE, width)
         self.blocks = nn.ModuleList(
             Block(a, b, resolution, width)
-            for a, b, resolution in zip(channels, channels[1:], config.resolutions[1:], strict=False))
+            for a, b, resolution in zip(channels, channels[1:], config.resolutions[1:], strict=False)
+        )
         self.head: WaveletHead | nn.Conv2d = (
-            WaveletHead(channels[-1], width) if config.head == "wavelet" else nn.Conv2d(channels[-1], 3, 1))
+            WaveletHead(channels[-1], width) if config.head == "wavelet" else nn.Conv2d(channels[-1], 3, 1)
+        )
 
     @property
     def measured(self) -> frozenset[str]:
@@ -232,10 +237,12 @@ class MobileStyleGAN(GenerativePrior):
         blocks: Any = self.blocks
         for index, block in enumerate(blocks):
             first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
-            own = noise[first:first + 2]
+            own = noise[first : first + 2]
             if needed:
-                own = [covered.of_maps(layer.noise if given is None else given)
-                       for layer, given in zip((block.conv1, block.conv2), own, strict=True)]
+                own = [
+                    covered.of_maps(layer.noise if given is None else given)
+                    for layer, given in zip((block.conv1, block.conv2), own, strict=True)
+                ]
             x = with_offset(block(x, codes[:, first], codes[:, first + 1], own), offsets.get(resolution))
             if resolution in needed:
                 x, covered = needed[resolution].of_maps(x, covered), needed[resolution]
@@ -260,13 +267,21 @@ class MobileStyleGAN(GenerativePrior):
         return needed
 
 
-_KIND = WeightKind("MobileStyleGAN", "config", lambda fields: MobileStyleGANConfig(**fields), {"format": FORMAT},
-                   "edgegrain prior fetch writes one")
+_KIND = WeightKind(
+    "MobileStyleGAN",
+    "config",
+    lambda fields: MobileStyleGANConfig(**fields),
+    {"format": FORMAT},
+    "edgegrain prior fetch writes one",
+)
 
 
 def save_mobile_stylegan(
-    model: MobileStyleGAN, path: str | Path, heads: Mapping[int, nn.Conv2d] | None = None,
-    metadata: Mapping[str, str] | None = None, force: bool = False,
+    model: MobileStyleGAN,
+    path: str | Path,
+    heads: Mapping[int, nn.Conv2d] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> Path:
     """Write a generator, float32, with 1x1 RGB ``heads`` by resolution, for `load_mobile_stylegan` to cut it there, and
     more entries of the header: origin and licence of the weights."""
@@ -303,11 +318,17 @@ def _cut(state: Mapping[str, Tensor], config: MobileStyleGANConfig, path: str | 
     head = {name.replace(prefix, "head."): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not head:
         sizes = sorted({int(name.split(".")[1]) for name in state if name.startswith(_HEADS)})
-        raise ModelError(f"{path} has no RGB head at {config.size}x{config.size}; it has heads at "
-                         f"{', '.join(map(str, sizes)) or 'no resolution'}")
+        raise ModelError(
+            f"{path} has no RGB head at {config.size}x{config.size}; it has heads at "
+            f"{', '.join(map(str, sizes)) or 'no resolution'}"
+        )
     blocks = len(config.resolutions) - 1
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith((_HEADS, "head."))
-            and not (name.startswith("blocks.") and int(name.split(".")[1]) >= blocks)}
+    kept = {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith((_HEADS, "head."))
+        and not (name.startswith("blocks.") and int(name.split(".")[1]) >= blocks)
+    }
     return kept | head
 
 
@@ -316,7 +337,10 @@ _RIDGE = 1e-6  # of the mean squared feature: keeps the weights of nearly equal 
 
 @torch.no_grad()
 def fit_rgb_heads(
-    model: MobileStyleGAN, sizes: Iterable[int] | None = None, pictures: int = 32, seed: int = 0,
+    model: MobileStyleGAN,
+    sizes: Iterable[int] | None = None,
+    pictures: int = 32,
+    seed: int = 0,
     report: Callable[[float], None] = lambda part: None,
 ) -> dict[int, nn.Conv2d]:
     """One 1x1 convolution from features to RGB per resolution (None: all from 32 on), fitted by least squares to

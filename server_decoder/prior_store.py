@@ -35,7 +35,8 @@ PUBLISHED = {
         "MobileStyleGAN, faces of FFHQ, 1024x1024",
         "the PyPI package random-face 2021.7.21.1 by Sergei Belousov",
         "distilled from NVIDIA's StyleGAN2, trained on FFHQ: both allow non-commercial use only; the package itself is "
-        "Apache-2.0"),
+        "Apache-2.0",
+    )
 }
 """Name -> description."""
 
@@ -57,8 +58,10 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
             return fetched
         if name in PUBLISHED:
             raise ModelError(f"the prior {name} is not in {fetched.parent}; run: edgegrain prior fetch")
-    raise ModelError(f"there is no prior {name!r}: no such file, and no prior of that name in {prior_folder()}; "
-                     f"edgegrain prior fetch downloads {', '.join(PUBLISHED)}")
+    raise ModelError(
+        f"there is no prior {name!r}: no such file, and no prior of that name in {prior_folder()}; "
+        f"edgegrain prior fetch downloads {', '.join(PUBLISHED)}"
+    )
 
 
 def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
@@ -68,7 +71,9 @@ def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
 
 
 def load_prior(
-    name_or_path: str | Path = DEFAULT_PRIOR, config: MobileStyleGANConfig | StyleGAN2Config | None = None, *,
+    name_or_path: str | Path = DEFAULT_PRIOR,
+    config: MobileStyleGANConfig | StyleGAN2Config | None = None,
+    *,
     size: int | None = None,
 ) -> GenerativePrior:
     """A generator in evaluation mode, its parameters frozen: a fetched prior by name, or a weight file of one.
@@ -84,8 +89,10 @@ def load_prior(
         prior = stylegan2.load_stylegan2(path, config, cut_to=size)
     else:
         expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
-        raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain convert --from "
-                         "stylegan2-rosinality rewrites public checkpoints of StyleGAN2")
+        raise ModelError(
+            f"{path} is not {expected} (format {kind!r}); edgegrain convert --from "
+            "stylegan2-rosinality rewrites public checkpoints of StyleGAN2"
+        )
     return prior.eval().requires_grad_(False)
 
 

@@ -30,8 +30,16 @@ _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _preloading, _registering = threading.Lock(), threading.Lock()  # both change state of the process
 _AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
-_OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
-                  "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
+_OUT_OF_MEMORY = (
+    "failed to allocate",
+    "out of memory",
+    "bad allocation",
+    "bad_alloc",
+    "available memory of",
+    "cuda failure 2:",
+    "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+)
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,10 @@ def cuda_failure() -> str | None:
             return first_line(error)
     major, minor = release(getattr(onnxruntime, "cuda_version", "") or "")
     if beyond_driver(built := 1000 * major + 10 * minor, driver := driver_version()):
-        return (f"ONNX Runtime was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
-                f"{version_text(driver)}")
+        return (
+            f"ONNX Runtime was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
+            f"{version_text(driver)}"
+        )
     return None
 
 
@@ -151,9 +161,12 @@ def compute_capability(device_id: int = 0) -> tuple[int, int] | None:
     device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
     try:
         driver = ctypes.CDLL(_DRIVER)
-        failed = (driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), device_id)
-                  or driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-                  or driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device))
+        failed = (
+            driver.cuInit(0)
+            or driver.cuDeviceGet(ctypes.byref(device), device_id)
+            or driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+            or driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+        )
     except (OSError, AttributeError):
         return None
     return None if failed else (major.value, minor.value)
@@ -222,17 +235,25 @@ def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[N
     """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes."""
     import onnxruntime
 
-    place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
-                                      onnxruntime.OrtMemType.DEFAULT)
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
     options.add_session_config_entry("session.use_env_allocators", "1")
     with _registering:  # an allocator serves the sessions that are created until the next one is registered
         onnxruntime.create_and_register_allocator(
-            place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED}))
+            place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED})
+        )
         yield
 
 
-def create_session(source: bytes | str, options: onnxruntime.SessionOptions, device: str, network: str,
-                   cuda: CudaOptions, memory_limit: int | None = None) -> onnxruntime.InferenceSession:
+def create_session(
+    source: bytes | str,
+    options: onnxruntime.SessionOptions,
+    device: str,
+    network: str,
+    cuda: CudaOptions,
+    memory_limit: int | None = None,
+) -> onnxruntime.InferenceSession:
     """A session of a ``network``, such as ``"decoder"``, on a device's provider, which is installed; no fall-back."""
     import onnxruntime
 
@@ -261,8 +282,10 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
     """A `DeviceError` for an exception of ONNX Runtime or numpy during a device's work, a noun phrase."""
     text = first_line(error)
     if is_lack_of_memory(error):
-        return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
-                                 "raise the limit if there is one")
+        return DeviceMemoryError(
+            f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
+            "raise the limit if there is one"
+        )
     return DeviceError(f"{work} failed on {device}: {text}")
 
 
@@ -279,4 +302,5 @@ def not_active(device: str, provider: str, active: tuple[str, ...], reason: str 
     return DeviceError(
         f"device {device!r} was asked for, but {provider} did not start ({reason}); active: "
         f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; "
-        "install edgegrain[gpu] and run 'edgegrain doctor'")
+        "install edgegrain[gpu] and run 'edgegrain doctor'"
+    )

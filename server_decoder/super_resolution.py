@@ -85,11 +85,14 @@ class SuperResolutionConfig:
     def __post_init__(self) -> None:
         scales, fine = len(self.widths), len(self.fine_widths)
         if not scales or (len(self.down), len(self.up)) != (scales, scales - 1):
-            raise ValueError(f"{scales} widths need {scales} numbers of blocks down and {scales - 1} up, got "
-                             f"{len(self.down)} and {len(self.up)}")
+            raise ValueError(
+                f"{scales} widths need {scales} numbers of blocks down and {scales - 1} up, got "
+                f"{len(self.down)} and {len(self.up)}"
+            )
         if not 1 <= fine <= len(ENLARGEMENTS) or len(self.fine_blocks) != fine:
-            raise ValueError(f"expected widths and blocks of 1 or 2 fine scales, got {fine} and "
-                             f"{len(self.fine_blocks)}")
+            raise ValueError(
+                f"expected widths and blocks of 1 or 2 fine scales, got {fine} and {len(self.fine_blocks)}"
+            )
 
     @property
     def period(self) -> int:
@@ -184,8 +187,9 @@ class SuperResolution(nn.Module):
         self.config = config or SuperResolutionConfig()
         widths = (self.config.widths[0], *self.config.fine_widths)
         self.coarse = CoarsePath(self.config)
-        self.fine = nn.ModuleList(Doubling(a, b, blocks) for a, b, blocks in zip(
-            widths, widths[1:], self.config.fine_blocks, strict=False))
+        self.fine = nn.ModuleList(
+            Doubling(a, b, blocks) for a, b, blocks in zip(widths, widths[1:], self.config.fine_blocks, strict=False)
+        )
         self._initialize()
 
     @torch.no_grad()
@@ -250,8 +254,9 @@ class SuperResolution(nn.Module):
             steps.append(Step(picture, features))
         return steps
 
-    def _enlarge_windows(self, features: Tensor, picture: Tensor, windows: Sequence[Sequence[Window]], levels: range
-                         ) -> list[Tensor]:
+    def _enlarge_windows(
+        self, features: Tensor, picture: Tensor, windows: Sequence[Sequence[Window]], levels: range
+    ) -> list[Tensor]:
         """The pictures of each of these doublings in windows of the first one's input."""
         margin = self.config.margin(levels)
         parts: list[list[Tensor]] = [[] for _ in levels]
@@ -259,8 +264,9 @@ class SuperResolution(nn.Module):
             for window in of_picture:
                 # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
                 area = Area.of(window).grown(margin, picture.shape[-1])
-                enlarged = self._enlarge(area.of_maps(features[index : index + 1]),
-                                         area.of_maps(picture[index : index + 1]), levels)
+                enlarged = self._enlarge(
+                    area.of_maps(features[index : index + 1]), area.of_maps(picture[index : index + 1]), levels
+                )
                 wanted = Area.of(window)
                 for found, step in zip(parts, enlarged, strict=True):
                     area, wanted = area.doubled(), wanted.doubled()
@@ -291,11 +297,26 @@ _KIND = WeightKind("super-resolution network", "super_resolution", SuperResoluti
 _TRAINING = "training"
 
 
-def save_super_resolution(model: SuperResolution, path: str | Path, *, training: Mapping[str, Any] | None = None,
-                          dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
+def save_super_resolution(
+    model: SuperResolution,
+    path: str | Path,
+    *,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+    compact: bool = False,
+    force: bool = False,
+) -> Path:
     """Write a network; `read_training` reads ``training``, plain JSON values, back."""
-    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, compact=compact,
-                        force=force, records={_TRAINING: dict(training or {})})
+    return save_network(
+        path,
+        _KIND,
+        model.config.as_dict(),
+        model.state_dict(),
+        dtype=dtype,
+        compact=compact,
+        force=force,
+        records={_TRAINING: dict(training or {})},
+    )
 
 
 def load_super_resolution(path: str | Path) -> SuperResolution:

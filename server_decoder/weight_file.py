@@ -54,12 +54,25 @@ class WeightKind(Generic[Config]):
             raise ModelError(f"{path} holds no {self.name} ({type(error).__name__}: {error}){hint}") from error
 
 
-def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, Any], state: Mapping[str, Tensor], *,
-                 records: Mapping[str, Any] | None = None, entries: Mapping[str, str] | None = None,
-                 dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
+def save_network(
+    path: str | Path,
+    kind: WeightKind[Any],
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    records: Mapping[str, Any] | None = None,
+    entries: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+    compact: bool = False,
+    force: bool = False,
+) -> Path:
     """Write a network. More entries of the header are stored as JSON (``records``, for `read_record`) or as text."""
-    header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
-              **kind.entries, kind.config_entry: json.dumps(config)}
+    header = {
+        **(entries or {}),
+        **{name: json.dumps(value) for name, value in (records or {}).items()},
+        **kind.entries,
+        kind.config_entry: json.dumps(config),
+    }
     return write_weights(path, state, header, dtype=dtype, compact=compact, force=force)
 
 
@@ -100,8 +113,15 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, w
         raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
 
 
-def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, str], *,
-                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
+def write_weights(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    header: Mapping[str, str],
+    *,
+    dtype: torch.dtype = torch.float16,
+    compact: bool = False,
+    force: bool = False,
+) -> Path:
     """Write a state dict; ``compact`` stores large matrices and kernels as int8, each output channel in steps of 1/127
     of its largest weight."""
     tensors = {}
@@ -145,8 +165,9 @@ def described_network(path: str | Path, make: Callable[[], Network]) -> Network:
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in make().parameters())
     if weights > (size := Path(path).stat().st_size) + ELSEWHERE:
-        raise ModelError(f"{path} describes a network of {weights:,} weights and has {size:,} bytes; it is damaged or "
-                         "forged")
+        raise ModelError(
+            f"{path} describes a network of {weights:,} weights and has {size:,} bytes; it is damaged or forged"
+        )
     return make()
 
 

@@ -17,8 +17,14 @@ TAPS = (0.125, 0.375, 0.375, 0.125)
 """StyleGAN2's [1, 3, 3, 1] / 8."""
 
 
-def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, up: int = 2,
-              pad: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Array:
+def upfirdn2d(
+    x: npt.ArrayLike,
+    *,
+    taps: tuple[float, ...] = TAPS,
+    filter_gain: float = 1.0,
+    up: int = 2,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Array:
     """``UpFirDn2d`` ([StyleGAN2]'s name): insert ``up - 1`` zeros after every pixel, pad with zeros (left, right,
     above, below), convolve with ``taps`` both ways.
 
@@ -39,9 +45,18 @@ def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: 
 
 
 def filtered_bias_act(
-    x: npt.ArrayLike, demodulation: npt.ArrayLike, noise: npt.ArrayLike, bias: npt.ArrayLike, style: npt.ArrayLike, *,
-    taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, pad: tuple[int, int, int, int] = (0, 0, 0, 0),
-    slope: float = 0.2, gain: float = 1.0, clamp: float = 0.0,
+    x: npt.ArrayLike,
+    demodulation: npt.ArrayLike,
+    noise: npt.ArrayLike,
+    bias: npt.ArrayLike,
+    style: npt.ArrayLike,
+    *,
+    taps: tuple[float, ...] = TAPS,
+    filter_gain: float = 1.0,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+    slope: float = 0.2,
+    gain: float = 1.0,
+    clamp: float = 0.0,
 ) -> Array:
     """``FilteredBiasAct``: `upfirdn2d` without zeros between pixels, then the steps after a modulated convolution.
 
@@ -73,11 +88,27 @@ def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, sc
 
 
 def fused_conv(
-    x: npt.ArrayLike, weight: npt.ArrayLike, demodulation: npt.ArrayLike | None = None,
-    noise: npt.ArrayLike | None = None, bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None,
-    residual: npt.ArrayLike | None = None, outer: npt.ArrayLike | None = None, more: npt.ArrayLike | None = None, *,
-    pads: Sequence[int] = (0, 0, 0, 0), stride: int = 1, depthwise: bool = False, slope: float = 1.0, gain: float = 1.0,
-    clamp: float = 0.0, scale: float = 1.0, outer_scale: float = 1.0, shuffle: int = 1, shift: int = 0, crop: int = 0,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    demodulation: npt.ArrayLike | None = None,
+    noise: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None,
+    style: npt.ArrayLike | None = None,
+    residual: npt.ArrayLike | None = None,
+    outer: npt.ArrayLike | None = None,
+    more: npt.ArrayLike | None = None,
+    *,
+    pads: Sequence[int] = (0, 0, 0, 0),
+    stride: int = 1,
+    depthwise: bool = False,
+    slope: float = 1.0,
+    gain: float = 1.0,
+    clamp: float = 0.0,
+    scale: float = 1.0,
+    outer_scale: float = 1.0,
+    shuffle: int = 1,
+    shift: int = 0,
+    crop: int = 0,
     residual_first: bool = False,
 ) -> tuple[Array, Array]:
     """``FusedConv``: a convolution and the steps after it; the result, and the result times ``style``.
@@ -123,8 +154,14 @@ def fused_conv(
 
 
 def dense_block(
-    x: npt.ArrayLike, outer: npt.ArrayLike | None, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike], *,
-    slope: float = 0.2, scale: float = 0.2, outer_scale: float = 0.2,
+    x: npt.ArrayLike,
+    outer: npt.ArrayLike | None,
+    weights: Sequence[npt.ArrayLike],
+    biases: Sequence[npt.ArrayLike],
+    *,
+    slope: float = 0.2,
+    scale: float = 0.2,
+    outer_scale: float = 0.2,
 ) -> Array:
     """``DenseBlock``: the residual dense block of ESRGAN, 3x3 convolutions that see x and all results before them.
 
@@ -135,8 +172,16 @@ def dense_block(
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         grown, _ = fused_conv(features, weight, bias=bias, pads=(1, 1, 1, 1), slope=slope)
         features = np.concatenate([features, grown], axis=3)
-    return fused_conv(features, weights[-1], bias=biases[-1], residual=x, outer=outer, pads=(1, 1, 1, 1), scale=scale,
-                      outer_scale=outer_scale)[0]
+    return fused_conv(
+        features,
+        weights[-1],
+        bias=biases[-1],
+        residual=x,
+        outer=outer,
+        pads=(1, 1, 1, 1),
+        scale=scale,
+        outer_scale=outer_scale,
+    )[0]
 
 
 def upsample(x: npt.ArrayLike, *, mode: str) -> Array:
@@ -154,8 +199,13 @@ def upsample(x: npt.ArrayLike, *, mode: str) -> Array:
 
 
 def modulation_factors(
-    style: npt.ArrayLike, squares: npt.ArrayLike = 0.0, norm: npt.ArrayLike = 1.0, *, demodulate: bool = True,
-    normalize: bool = False, epsilon: float = 1e-8,
+    style: npt.ArrayLike,
+    squares: npt.ArrayLike = 0.0,
+    norm: npt.ArrayLike = 1.0,
+    *,
+    demodulate: bool = True,
+    normalize: bool = False,
+    epsilon: float = 1e-8,
 ) -> tuple[Array, Array]:
     """``ModulationFactors``: the factors of a modulated convolution's input ``[B, C]`` and of its output ``[B, O]``.
 

@@ -45,8 +45,11 @@ class Hub:
 
     def add(self, name: str, folder: Path) -> str:
         """Commit the files of a folder to a repository's main branch, and return the commit."""
-        files = {path.relative_to(folder).as_posix(): path.read_bytes()
-                 for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
         return self.repositories.setdefault(name, Repository()).commit(files)
 
 
@@ -61,8 +64,9 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.start()
     # HF_ENDPOINT is read at import.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-                        hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     try:
         yield hub
     finally:
@@ -130,27 +134,48 @@ class _Handler(BaseHTTPRequestHandler):
                 info: dict[str, Any] = {"id": name, "private": repository.private, "tags": [], "siblings": []}
                 if repository.commits:
                     info["sha"] = self._revision(repository, rest[1] if rest else "main")
-                    info["siblings"] = [{"rfilename": path, "size": len(data), "blobId": _etag(data)}
-                                        for path, data in repository.commits[info["sha"]].items()]
+                    info["siblings"] = [
+                        {"rfilename": path, "size": len(data), "blobId": _etag(data)}
+                        for path, data in repository.commits[info["sha"]].items()
+                    ]
                 self._json(info)
             case ["tree", revision]:
                 files = repository.commits[self._revision(repository, revision)]
-                self._json([{"type": "file", "path": path, "size": len(data), "oid": _etag(data)}
-                            for path, data in files.items()])
+                self._json(
+                    [
+                        {"type": "file", "path": path, "size": len(data), "oid": _etag(data)}
+                        for path, data in files.items()
+                    ]
+                )
             case ["preupload", _]:
-                self._json({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                                      for file in json.loads(body)["files"]]})
+                self._json(
+                    {
+                        "files": [
+                            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                            for file in json.loads(body)["files"]
+                        ]
+                    }
+                )
             case ["branch", branch]:
                 repository.branches.setdefault(branch, repository.branches.get("main", ""))
                 self._json({})
             case ["commit", revision]:
                 lines = [json.loads(line) for line in body.splitlines()]
                 files = dict(repository.commits.get(repository.branches.get(revision, ""), {}))
-                files |= {line["value"]["path"]: base64.b64decode(line["value"]["content"])
-                          for line in lines if line["key"] == "file"}
+                files |= {
+                    line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                    for line in lines
+                    if line["key"] == "file"
+                }
                 commit = repository.commit(files, revision)
-                self._json({"success": True, "commitOid": commit,
-                            "commitUrl": f"{self.hub.url}/{name}/commit/{commit}", "hookOutput": ""})
+                self._json(
+                    {
+                        "success": True,
+                        "commitOid": commit,
+                        "commitUrl": f"{self.hub.url}/{name}/commit/{commit}",
+                        "hookOutput": "",
+                    }
+                )
             case _:
                 raise _Refusal(404)
 

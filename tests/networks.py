@@ -32,12 +32,14 @@ def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderCon
     source = builder.add("stem", INPUT, 3, config.channels[0], kernel=config.patch, stride=config.patch)
     for stage, (width, blocks) in enumerate(zip(config.channels, config.blocks, strict=True)):
         if stage:
-            source = builder.add(f"down{stage}", source, config.channels[stage - 1], width, kernel=3, stride=2,
-                                 padding=(0, 0, 1, 1))
+            source = builder.add(
+                f"down{stage}", source, config.channels[stage - 1], width, kernel=3, stride=2, padding=(0, 0, 1, 1)
+            )
         for index in range(blocks):
             name, hidden = f"stage{stage}.block{index}", width * config.expansion
-            depthwise = builder.add(f"{name}.depthwise", source, width, width, kernel=3, padding=(1, 1, 1, 1),
-                                    groups=width)
+            depthwise = builder.add(
+                f"{name}.depthwise", source, width, width, kernel=3, padding=(1, 1, 1, 1), groups=width
+            )
             expand = builder.add(f"{name}.expand", depthwise, width, hidden)
             source = builder.add(f"{name}.project", expand, hidden, width, skip=source)
     builder.layers.append(box_layer(config.hr // config.lr))
@@ -52,8 +54,13 @@ def without_guard(network: IntegerNetwork) -> EncoderGraph:
     """The encoder's graph without the guard half in the biases."""
     graph = exact_graph(network)
     halves = {f"{layer.name}.conv": np.float32(0.5) * layer.scale() for layer in network.layers}
-    return replace(graph, nodes=tuple(
-        replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node for node in graph.nodes))
+    return replace(
+        graph,
+        nodes=tuple(
+            replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node
+            for node in graph.nodes
+        ),
+    )
 
 
 class _Builder:
@@ -66,15 +73,35 @@ class _Builder:
         self.tensors = {INPUT: np.clip(picture + rng.integers(-20, 21, picture.shape), 0, 255)}
         self.layers: list[IntegerConv] = []
 
-    def add(self, name: str, source: str, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1,
-            padding: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1, skip: str | None = None) -> str:
+    def add(
+        self,
+        name: str,
+        source: str,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        groups: int = 1,
+        skip: str | None = None,
+    ) -> str:
         weight = self.rng.normal(0, 40, (outputs, inputs // groups, kernel, kernel)).round().clip(-127, 127)
         if is_winograd_shaped(groups, stride, kernel):
             l1 = np.abs(weight).sum((1, 2, 3), keepdims=True)
             peak = np.abs(weight).max((1, 2, 3), keepdims=True)
             weight = np.trunc(weight * np.minimum(1, np.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak)))
-        layer = IntegerConv(name=name, input=source, weight=weight.astype(np.int8), bias=np.zeros(outputs, np.int32),
-                            shift=np.ones(outputs, np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+        layer = IntegerConv(
+            name=name,
+            input=source,
+            weight=weight.astype(np.int8),
+            bias=np.zeros(outputs, np.int32),
+            shift=np.ones(outputs, np.int32),
+            stride=stride,
+            padding=padding,
+            groups=groups,
+            skip=skip,
+        )
         acc = accumulate(layer, self.tensors[source])
         spread = acc.std((0, 1, 2)) + 1
         target = 12 if skip else 60  # levels: a correction is small beside what it is added to
@@ -88,7 +115,8 @@ class _Builder:
             bias = np.where(too_large, bias // 2, bias)
             shift = np.where(too_large, np.maximum(shift - 1, 1), shift)
             layer = replace(
-                layer, weight=halved.astype(np.int8), bias=bias.astype(np.int32), shift=shift.astype(np.int32))
+                layer, weight=halved.astype(np.int8), bias=bias.astype(np.int32), shift=shift.astype(np.int32)
+            )
         self.layers.append(layer)
         self.run(layer)
         return name

@@ -46,7 +46,6 @@ class Builder:
         for index in range(convs):
             self.conv(f"{name}.conv{index + 1}", width + index * growth, width if index == convs - 1 else growth)
 
-
     def inv_block(self, name: str, channels: int, growth: int) -> None:
         """IRN's F, G and H."""
         for part, inputs, outputs in (("F", channels - 3, 3), ("G", 3, channels - 3), ("H", 3, channels - 3)):
@@ -166,7 +165,8 @@ def grain_files() -> dict[str, object]:
         "invRRDB_model.pt": {"state_dict": grain_invertible(), "opts": opts},
         "codeStyleGAN_model.pt": {"state_dict": grain_codes(), "opts": opts},
         "Fusion_model.pt": {"state_dict3": grain_fusion(), "opts": opts},
-        "stylegan2-ffhq-config-f.pt": {"g_ema": {"input.input": torch.zeros(1, 4, 4, 4)}, **mean.tensors}}
+        "stylegan2-ffhq-config-f.pt": {"g_ema": {"input.input": torch.zeros(1, 4, 4, 4)}, **mean.tensors},
+    }
 
 
 # --- IRN: codes/models/modules/Inv_arch.py ---------------------------------------------------------------------------
@@ -219,18 +219,29 @@ def glean_state() -> Tensors:
     b.conv("decoder.1.upsample_conv", 2 * channels[16], 4 * channels[32])
     b.conv("decoder.2.0", 2 * channels[32], 10)
     b.conv("decoder.2.2", 10, 3)
-    return b.tensors | renamed(stylegan2_generator(channels), {
-        "^input": "constant_input", r"^style\.(\d+)\.weight": r"style.\1.linear.weight_orig", "^style": "style_mapping",
-        "noises.noise_": "injected_noise_", r"noise\.weight": "noise_injector.weight",
-        r"conv\.weight": "conv.weight_orig", r"modulation\.weight": "modulation.linear.weight_orig",
-        r"conv\.modulation": "conv.style_modulation", "^": "generator."})
+    return b.tensors | renamed(
+        stylegan2_generator(channels),
+        {
+            "^input": "constant_input",
+            r"^style\.(\d+)\.weight": r"style.\1.linear.weight_orig",
+            "^style": "style_mapping",
+            "noises.noise_": "injected_noise_",
+            r"noise\.weight": "noise_injector.weight",
+            r"conv\.weight": "conv.weight_orig",
+            r"modulation\.weight": "modulation.linear.weight_orig",
+            r"conv\.modulation": "conv.style_modulation",
+            "^": "generator.",
+        },
+    )
 
 
 def glean_file() -> dict[str, object]:
     """As mmediting saves the whole restorer."""
     state = {f"generator.{name}": tensor for name, tensor in glean_state().items()}
-    state |= {"discriminator.convs.0.conv.weight_orig": torch.zeros(2, 3, 1, 1),
-              "perceptual_loss.vgg.mean": torch.zeros(1, 3, 1, 1)}
+    state |= {
+        "discriminator.convs.0.conv.weight_orig": torch.zeros(2, 3, 1, 1),
+        "perceptual_loss.vgg.mean": torch.zeros(1, 3, 1, 1),
+    }
     return {"meta": {"iter": 300000, "mmedit_version": "0.8.0"}, "state_dict": state}
 
 
@@ -261,10 +272,12 @@ def gcfsr_state(*, blind: bool = False) -> Tensors:
         b.put(f"condition_shift.{index}.0.weight", channels[side], channels[side], 3, 3)
         b.put(f"condition_shift.{index}.0.bias", channels[side], scale=0.1)
     generator = stylegan2_generator({side: channels[side] for side in sides[::-1]})
-    layers = {name: tensor for name, tensor in generator.items()
-              if name.startswith(("conv", "to_rgb")) and not name.endswith("kernel")}
-    b.tensors |= renamed(layers, {
-        r"\.conv\.": ".modulated_conv.", "^conv": "style_conv", r"noise\.weight": "weight"})
+    layers = {
+        name: tensor
+        for name, tensor in generator.items()
+        if name.startswith(("conv", "to_rgb")) and not name.endswith("kernel")
+    }
+    b.tensors |= renamed(layers, {r"\.conv\.": ".modulated_conv.", "^conv": "style_conv", r"noise\.weight": "weight"})
     for index in range(5):
         b.put(f"noises.noise{index}", 1, 1, *[2 ** ((index + 5) // 2)] * 2)
     return b.tensors

@@ -20,8 +20,7 @@ def decode_payload(data: bytes, *, contract_id: bytes, tables: CoderTables) -> t
 
 
 def version_1(payload: bytes, contract_id: bytes) -> bytes:
-    """A payload of version 2 as releases wrote it that had version 1; ``contract_id``: at least its first four bytes.
-    """
+    """A payload of version 2 as releases with version 1 wrote it; ``contract_id``: at least its first four bytes."""
     parsed = parse_payload(payload)
     header, (width, height) = parsed.header, parsed.header.lr_size
     numbers, code, sides = [*header.original_size], 15, bytes([(width - 1) & 255, (height - 1) & 255])

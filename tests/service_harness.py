@@ -71,8 +71,10 @@ class LiveService:
 def connected(url: str, sent: bytes = b"") -> Iterator[tuple[socket.socket, IO[bytes]]]:
     """A connection to a service that has sent the beginning of a request, and its stream to read from."""
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection, \
-            connection.makefile("rb") as stream:
+    with (
+        socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection,
+        connection.makefile("rb") as stream,
+    ):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(sent)
         yield connection, stream
@@ -132,9 +134,16 @@ def raw_payloads(folder: Path, count: int, seed: int = 0, size: tuple[int, int] 
     """Distinct valid payloads of a bundle, with raw bodies, which take no time to decode."""
     manifest = load_manifest(folder)
     lrs = np.random.default_rng(seed).integers(0, 256, (count, manifest.lr, manifest.lr, 3), dtype=np.uint8)
-    return [encode_payload(
-        lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(),
-        original_size=size or (manifest.hr, manifest.hr), coding=CODING_RAW) for lr in lrs]
+    return [
+        encode_payload(
+            lr,
+            contract_id=manifest.lr_contract_id,
+            tables=CoderTables.default(),
+            original_size=size or (manifest.hr, manifest.hr),
+            coding=CODING_RAW,
+        )
+        for lr in lrs
+    ]
 
 
 def pixels(data: object) -> np.ndarray:

@@ -18,8 +18,10 @@ from tests.service_harness import SOON, get, reachable, until
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
-STUB = ("import sys\nfrom edgegrain.service import app, settings, workers\n"
-        "workers.COMMAND = sys.argv[1:]\napp.serve(settings.Settings(port=0))")
+STUB = (
+    "import sys\nfrom edgegrain.service import app, settings, workers\n"
+    "workers.COMMAND = sys.argv[1:]\napp.serve(settings.Settings(port=0))"
+)
 
 
 def serve_with(worker_command: Sequence[str]) -> list[str]:
@@ -34,7 +36,8 @@ class Process:
         variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
         self.popen = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare
+        )
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

@@ -19,14 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import (
-    CODER_TABLES,
-    DECODER_ONNX,
-    ENCODER_WEIGHTS,
-    GOLDEN,
-    MANIFEST,
-    MODEL_CARD,
-)
+from codec_contract.bundle.manifest import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS, GOLDEN, MANIFEST, MODEL_CARD
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.contract_id import lr_contract_id
@@ -54,18 +47,23 @@ def checked(model: onnx.ModelProto) -> bytes:
 def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
     factor = hr // lr
-    nodes = [helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
-             helper.make_node("Conv", ["lr", "weight"], ["copies"], group=3),
-             helper.make_node("DepthToSpace", ["copies"], ["hr"], blocksize=factor, mode="CRD")]
+    nodes = [
+        helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["lr", "weight"], ["copies"], group=3),
+        helper.make_node("DepthToSpace", ["copies"], ["hr"], blocksize=factor, mode="CRD"),
+    ]
     weight = numpy_helper.from_array(np.ones((3 * factor**2, 1, 1, 1), np.float16), "weight16")
-    inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, side, side])]
-                       for name, side in (("lr", lr), ("hr", hr)))
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, side, side])]
+        for name, side in (("lr", lr), ("hr", hr))
+    )
     graph = helper.make_graph(nodes, "repeat", inputs, outputs, [weight])
     return checked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
 
 
-def changed_decoder(nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray], *inputs: onnx.ValueInfoProto
-                    ) -> bytes:
+def changed_decoder(
+    nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray], *inputs: onnx.ValueInfoProto
+) -> bytes:
     """`repeating_decoder`, and nodes that make ``hr`` of ``repeated``, with weights and inputs of their own."""
     model = onnx.load_model_from_string(repeating_decoder())
     model.graph.node[-1].output[0] = "repeated"
@@ -82,12 +80,21 @@ def quantizing_decoder() -> bytes:
     for node in graph.node:
         node.input[:] = ["values" if name == "lr" else name for name in node.input]
         node.output[:] = ["picture" if name == "hr" else name for name in node.output]
-    first = [one("Cast", ["lr"], ["levels"], to=TensorProto.FLOAT), one("Div", ["levels", "half"], ["scaled"]),
-             one("Sub", ["scaled", "one"], ["centred"]), one("Transpose", ["centred"], ["values"], perm=[0, 3, 1, 2])]
-    last = [one("Transpose", ["picture"], ["last"], perm=[0, 2, 3, 1]), one("Add", ["last", "one"], ["positive"]),
-            one("Mul", ["positive", "half"], ["restored"]), one("Add", ["restored", "rounding"], ["shifted"]),
-            one("Floor", ["shifted"], ["whole"]), one("Clip", ["whole", "least", "most"], ["clipped"]),
-            one("Cast", ["clipped"], ["hr"], to=TensorProto.UINT8)]
+    first = [
+        one("Cast", ["lr"], ["levels"], to=TensorProto.FLOAT),
+        one("Div", ["levels", "half"], ["scaled"]),
+        one("Sub", ["scaled", "one"], ["centred"]),
+        one("Transpose", ["centred"], ["values"], perm=[0, 3, 1, 2]),
+    ]
+    last = [
+        one("Transpose", ["picture"], ["last"], perm=[0, 2, 3, 1]),
+        one("Add", ["last", "one"], ["positive"]),
+        one("Mul", ["positive", "half"], ["restored"]),
+        one("Add", ["restored", "rounding"], ["shifted"]),
+        one("Floor", ["shifted"], ["whole"]),
+        one("Clip", ["whole", "least", "most"], ["clipped"]),
+        one("Cast", ["clipped"], ["hr"], to=TensorProto.UINT8),
+    ]
     nodes = [*first, *graph.node, *last]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -100,11 +107,16 @@ def quantizing_decoder() -> bytes:
 
 def steered_decoder(control: str = "strength") -> bytes:
     """`repeating_decoder` plus strength / 255: each 2 of it make pictures a level brighter; so does another control."""
-    nodes = [helper.make_node("Mul", [control, "level"], ["scaled"]),
-             helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
-             helper.make_node("Add", ["repeated", "light"], ["hr"])]
-    weights = {control: np.full(1, STRENGTH_DEFAULT, np.float32), "level": np.float32(1 / 255),
-               "shape": np.array([-1, 1, 1, 1])}
+    nodes = [
+        helper.make_node("Mul", [control, "level"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
+        helper.make_node("Add", ["repeated", "light"], ["hr"]),
+    ]
+    weights = {
+        control: np.full(1, STRENGTH_DEFAULT, np.float32),
+        "level": np.float32(1 / 255),
+        "shape": np.array([-1, 1, 1, 1]),
+    }
     return changed_decoder(nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
 
 
@@ -112,8 +124,9 @@ def write_steered_bundle(folder: Path) -> Path:
     """A bundle with the control ``strength``, 4 to 64, by default `STRENGTH_DEFAULT`, and another LR contract."""
     root = write_tiny_bundle(folder, "steered-64-lr16", random=True, decoder=steered_decoder())
     decoder = json.loads((root / MANIFEST).read_text())["decoder"]
-    refresh_manifest(root, decoder={
-        **decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}})
+    refresh_manifest(
+        root, decoder={**decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}}
+    )
     return root
 
 
@@ -143,6 +156,7 @@ def convolutional_decoder() -> bytes:
 
 def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:
     """An enlarger that repeats every pixel: takes ``[b, side, side, 3]`` of ``dtype``, a graph for each doubling."""
+
     def info(name: str, kind: int, *sides: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, ["b", *sides])
 
@@ -151,22 +165,33 @@ def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UI
         small, large = side * 2**step, side * 2 ** (step + 1)
         if step == 0:
             inputs = [info("picture", dtype, small, small, 3)]
-            nodes = [helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
-                     helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2])]
+            nodes = [
+                helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
+                helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+            ]
         else:
             inputs = [info(name, TensorProto.FLOAT, 3, small, small) for name in ("values", "features")]
             nodes = [helper.make_node("Mean", ["values", "features"], ["planes"])]
         prefix = "doubled" if step else ""
-        nodes += [helper.make_node("Resize", ["planes", "", "scales"], [f"{prefix}values"], mode="nearest",
-                                   coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-                  helper.make_node("Cast", [f"{prefix}values"], ["levels"], to=dtype),
-                  helper.make_node("Transpose", ["levels"], ["enlarged"], perm=[0, 2, 3, 1])]
+        nodes += [
+            helper.make_node(
+                "Resize",
+                ["planes", "", "scales"],
+                [f"{prefix}values"],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            ),
+            helper.make_node("Cast", [f"{prefix}values"], ["levels"], to=dtype),
+            helper.make_node("Transpose", ["levels"], ["enlarged"], perm=[0, 2, 3, 1]),
+        ]
         outputs = [info("enlarged", dtype, large, large, 3)]
         if step < doublings - 1:
             nodes.append(helper.make_node("Identity", ["values"], ["features"]))
             outputs += [info(name, TensorProto.FLOAT, 3, large, large) for name in ("values", "features")]
-        graph = helper.make_graph(nodes, "nearest", inputs, outputs,
-                                  [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")])
+        graph = helper.make_graph(
+            nodes, "nearest", inputs, outputs, [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")]
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         models.append(checked(model))
     return models
@@ -181,8 +206,15 @@ def add_enlarger(root: Path, doublings: int) -> None:
 
 
 def write_tiny_bundle(
-    folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    architecture: Mapping[str, object] | None = None, doublings: int = 0, lr: int = LR, step: int = 1,
+    folder: Path,
+    name: str = "tiny-64-lr16",
+    *,
+    random: bool = False,
+    decoder: bytes | None = None,
+    architecture: Mapping[str, object] | None = None,
+    doublings: int = 0,
+    lr: int = LR,
+    step: int = 1,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder; a ``random`` exact network instead of the
     box mean makes another LR contract, ``architecture`` is the decoder's, ``doublings`` are those of an enlarger,
@@ -197,25 +229,36 @@ def write_tiny_bundle(
     (root / CODER_TABLES).write_bytes(tables.to_json())
     (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
     (root / MODEL_CARD).write_text("A bundle for tests.\n")
-    write_manifest(root, {
-        "schema": 1,
-        "id": name,
-        "version": "1.0.0",
-        "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
-        "codec": "grain",
-        "domain": "anything",
-        "hr": HR,
-        "lr": lr,
-        "encoder": {
-            "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
-            "max_accumulator_log2": round(max(prove_bound(network).values()), 2)},
-        "preprocessing": PREPROCESSING,
-        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [],
-                    **({} if architecture is None else {"architecture": architecture})},
-        "training": {},
-        "evaluation": {},
-        "licence": {"weights": "Apache-2.0", "data": "none"},
-    })
+    write_manifest(
+        root,
+        {
+            "schema": 1,
+            "id": name,
+            "version": "1.0.0",
+            "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
+            "codec": "grain",
+            "domain": "anything",
+            "hr": HR,
+            "lr": lr,
+            "encoder": {
+                "architecture": network.architecture,
+                "layers": len(network.layers),
+                "parameters": network.parameters,
+                "max_accumulator_log2": round(max(prove_bound(network).values()), 2),
+            },
+            "preprocessing": PREPROCESSING,
+            "decoder": {
+                "file": DECODER_ONNX,
+                "input": "lr",
+                "output": "hr",
+                "controls": [],
+                **({} if architecture is None else {"architecture": architecture}),
+            },
+            "training": {},
+            "evaluation": {},
+            "licence": {"weights": "Apache-2.0", "data": "none"},
+        },
+    )
     if doublings:
         add_enlarger(root, doublings)
     return root
@@ -228,8 +271,13 @@ def add_rates(root: Path, qualities: dict[int, str | None]) -> None:
         tables = replace(CoderTables.default(), step=step)
         (root / f"coder_{step}.json").write_bytes(tables.to_json())
         named = {} if quality is None else {"quality": quality}
-        rates.append({"file": f"coder_{step}.json", **named,
-                      "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex()})
+        rates.append(
+            {
+                "file": f"coder_{step}.json",
+                **named,
+                "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
+            }
+        )
     refresh_manifest(root, rates=rates)
 
 
@@ -242,8 +290,15 @@ def write_qualities(folder: Path, default: str = "small") -> dict[str, Path]:
     return found
 
 
-def add_cuda_form(root: Path, model: bytes, *, precision: str = "float16", ops: str = "plain",
-                  source: str | None = None, name: str = "cuda") -> None:
+def add_cuda_form(
+    root: Path,
+    model: bytes,
+    *,
+    precision: str = "float16",
+    ops: str = "plain",
+    source: str | None = None,
+    name: str = "cuda",
+) -> None:
     """Add a form, by default for CUDA, to a bundle's decoder, made from that or from one of the SHA-256 ``source``."""
     (root / f"decoder_{name}.onnx").write_bytes(model)
     decoder = json.loads((root / MANIFEST).read_text())["decoder"]

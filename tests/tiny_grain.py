@@ -16,12 +16,15 @@ TINY = GrainConfig(
     DecoderConfig((Scale(8, 16, residual=1), Scale(16, 8)), "subpixel", ()),
     PriorConfig("stylegan2", StyleGAN2Config(16, channel_base=256, channel_max=32, code_width=32, mapping_layers=2)),
     CodesConfig(widths=(12, 8), branch=(16, 24, 32), branch_per="resolution"),
-    FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)))
+    FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)),
+)
 INVERTIBLE = GrainConfig(TINY.decoder)
 TINY_MOBILE = GrainConfig(
     TINY.decoder,
     PriorConfig("mobile-stylegan", MobileStyleGANConfig(16, "rgb", 256, 32, code_width=32, mapping_layers=2)),
-    replace(TINY.codes, offsets=(8,)), replace(TINY.fusion, project=(8, 8)))
+    replace(TINY.codes, offsets=(8,)),
+    replace(TINY.fusion, project=(8, 8)),
+)
 
 
 def tiny_grain(config: GrainConfig = TINY) -> Grain:

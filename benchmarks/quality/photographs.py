@@ -65,8 +65,13 @@ def differences(faces: Sequence[Rgb], backgrounds: Sequence[Rgb], count: int) ->
         if square is None or math.hypot(square.x / 4 - x, square.y / 4 - y) > side / 3:
             continue
         roll = math.degrees(math.atan2(square.across_y, square.across_x)) - degrees
-        found.append((math.hypot(square.x / 4 - x, square.y / 4 - y) / side, abs(square.side / side - 1),
-                      abs((roll + 180) % 360 - 180)))
+        found.append(
+            (
+                math.hypot(square.x / 4 - x, square.y / 4 - y) / side,
+                abs(square.side / side - 1),
+                abs((roll + 180) % 360 - 180),
+            )
+        )
     return count - len(found), np.array(found)
 
 
@@ -95,14 +100,19 @@ def main(
     faces = [load_picture(path) for path in list_pictures(data / "faces_256")]
     sizes = [(face.shape[1], face.shape[0]) for face in faces]
     detected = [finder().find(face) for face in faces]
-    framed = sum(is_framed(ffhq_square(found[0].points, size), size)
-                 for found, size in zip(detected, sizes, strict=True) if found)
+    framed = sum(
+        is_framed(ffhq_square(found[0].points, size), size)
+        for found, size in zip(detected, sizes, strict=True)
+        if found
+    )
     typer.echo(f"framed faces: found {sum(map(bool, detected))} of {len(faces)}, {framed} encoded whole")
     empty = [load_picture(path) for path in list_pictures(data / "kodak")]
     empty = [rgb for rgb in empty if not finder().find(rgb)]
     missed, found = differences(faces, empty, PASTED)
-    typer.echo(f"pasted into photographs: found {PASTED - missed} of {PASTED}; mean difference of the centre "
-               f"{found[:, 0].mean():.1%} and the side {found[:, 1].mean():.1%}, roll {found[:, 2].mean():.1f} degrees")
+    typer.echo(
+        f"pasted into photographs: found {PASTED - missed} of {PASTED}; mean difference of the centre "
+        f"{found[:, 0].mean():.1%} and the side {found[:, 1].mean():.1%}, roll {found[:, 2].mean():.1f} degrees"
+    )
     for folder in ("churches", "cats", "kodak"):
         paths = list_pictures(data / folder)
         typer.echo(f"{folder}: a face in {sum(bool(find_faces(path).faces) for path in paths)} of {len(paths)}")
@@ -118,8 +128,12 @@ def main(
         return int(boxes[id(face)].centre[axis] + (0.5 - cut) * boxes[id(face)].side)
 
     for pixels in (96, 64, 48, 40, 32, 26):
-        typer.echo(f"a box of {pixels} pixels: recognized " + share(lambda face, pixels=pixels: pasted(
-            face, empty[0], (300, 250), 256 * pixels / boxes[id(face)].side, 0)))
+        typer.echo(
+            f"a box of {pixels} pixels: recognized "
+            + share(
+                lambda face, pixels=pixels: pasted(face, empty[0], (300, 250), 256 * pixels / boxes[id(face)].side, 0)
+            )
+        )
     for cut in (0.1, 0.2, 0.3, 0.5):
         typer.echo(f"{cut:.0%} beyond the right edge: " + share(lambda face, cut=cut: face[:, : edge(face, 0, cut)]))
         typer.echo(f"{cut:.0%} below the lower edge: " + share(lambda face, cut=cut: face[: edge(face, 1, cut)]))

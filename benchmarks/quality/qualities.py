@@ -49,11 +49,23 @@ PUBLISHED = {
     # projects/illm/results.csv of github.com/facebookresearch/NeuralCompression; decoder of 174 M parameters
     "MS-ILLM": ((0.0443, 0.1576, 0.1346), (0.0806, 0.1100, 0.1085), (0.1532, 0.0732, 0.0809)),
     # results/results.txt of github.com/LuizScarlet/StableCodec; 985 M
-    "StableCodec": ((0.0058, 0.3097, 0.1518), (0.0078, 0.2734, 0.1382), (0.0108, 0.2444, 0.1246),
-                    (0.0171, 0.2069, 0.1079), (0.0250, 0.1821, 0.0981), (0.0341, 0.1664, 0.0917)),
+    "StableCodec": (
+        (0.0058, 0.3097, 0.1518),
+        (0.0078, 0.2734, 0.1382),
+        (0.0108, 0.2444, 0.1246),
+        (0.0171, 0.2069, 0.1079),
+        (0.0250, 0.1821, 0.0981),
+        (0.0341, 0.1664, 0.0917),
+    ),
     # read from CoD_Lite/assets/RD.png of github.com/microsoft/GenCodec, to about 0.005; 52 M
-    "CoD-Lite": ((0.0039, 0.338, 0.209), (0.0078, 0.281, 0.172), (0.0156, 0.225, 0.139), (0.0312, 0.160, 0.113),
-                 (0.125, 0.095, 0.071))}
+    "CoD-Lite": (
+        (0.0039, 0.338, 0.209),
+        (0.0078, 0.281, 0.172),
+        (0.0156, 0.225, 0.139),
+        (0.0312, 0.160, 0.113),
+        (0.125, 0.095, 0.071),
+    ),
+}
 """Codec -> bits per pixel, LPIPS and DISTS that its authors publish on Kodak, photographs of 768x512 or 512x512 pixels.
 Networks of LPIPS and versions of DISTS differ between publications."""
 FILLS = (OURS, "white", "#f0b8bd")
@@ -97,8 +109,10 @@ def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
             raise EdgegrainError(f"{path} is no JSON file of `edgegrain evaluate`: {error!r}") from error
     for side in {evaluation.side for evaluation in found}:
         if len({one.summary["pictures"]["sha256"] for one in found if one.side == side}) > 1:
-            raise EdgegrainError(f"the evaluations at {side}x{side} are of different pictures; run `edgegrain "
-                                 "evaluate` with the same --data")
+            raise EdgegrainError(
+                f"the evaluations at {side}x{side} are of different pictures; run `edgegrain "
+                "evaluate` with the same --data"
+            )
     return sorted(found, key=lambda one: (one.side, one.ours["bytes"]))
 
 
@@ -110,8 +124,9 @@ def table(evaluations: Sequence[Evaluation]) -> list[str]:
     for each in evaluations:
         bundle = each.summary["bundle"]
         name = f"≤ {each.quality} bytes" if each.quality.isdecimal() else f"`{each.quality}`"
-        lines.append(f"| {name} | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | "
-                     f"{_cells(each.ours)} |")
+        lines.append(
+            f"| {name} | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | {_cells(each.ours)} |"
+        )
         if each.classical:
             lines.append(f"| | | best classical codec | {_cells(each.classical)} |")
     return lines
@@ -121,9 +136,11 @@ def section(evaluations: Sequence[Evaluation]) -> list[str]:
     """The section's lines."""
     counts = {f"{each.side}×{each.side}": each.summary["pictures"]["count"] for each in evaluations}
     pictures = ", ".join(f"{count} at {size}" for size, count in counts.items())
-    text = (f"Means over unseen faces ({pictures}); {NOTE}. The best classical codec is the one with the lowest "
-            "LPIPS-Alex at no more bytes, each at the downscaling that is best for it ([search]("
-            "evaluation.md#classical-codecs)).")
+    text = (
+        f"Means over unseen faces ({pictures}); {NOTE}. The best classical codec is the one with the lowest "
+        "LPIPS-Alex at no more bytes, each at the downscaling that is best for it ([search]("
+        "evaluation.md#classical-codecs))."
+    )
     return [*table(evaluations), "", *textwrap.wrap(text, 120, break_on_hyphens=False)]
 
 
@@ -134,16 +151,37 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
         FigureCanvasAgg(figure)
         for axes, (score, published) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             for (name, points), (colour, marker) in zip(PUBLISHED.items(), OTHERS, strict=True):
-                axes.plot([point[0] for point in points], [point[published] for point in points],
-                          linestyle="--", color=colour, marker=marker, label=f"{name}, Kodak")
+                axes.plot(
+                    [point[0] for point in points],
+                    [point[published] for point in points],
+                    linestyle="--",
+                    color=colour,
+                    marker=marker,
+                    label=f"{name}, Kodak",
+                )
             sides = sorted({each.side for each in evaluations})
             for index, side in enumerate(sides):
                 own = [each for each in evaluations if each.side == side]
-                _curve(axes, score, {each.quality: each.classical for each in own}, side, color="#999999",
-                       marker="s", label=f"best classical codec, faces {side}×{side}")
-                rows = _curve(axes, score, {each.quality: each.ours for each in own}, side, color=OURS, marker="*",
-                              markersize=13, markerfacecolor=FILLS[index % len(FILLS)],
-                              label=f"edgegrain, faces {side}×{side}")
+                _curve(
+                    axes,
+                    score,
+                    {each.quality: each.classical for each in own},
+                    side,
+                    color="#999999",
+                    marker="s",
+                    label=f"best classical codec, faces {side}×{side}",
+                )
+                rows = _curve(
+                    axes,
+                    score,
+                    {each.quality: each.ours for each in own},
+                    side,
+                    color=OURS,
+                    marker="*",
+                    markersize=13,
+                    markerfacecolor=FILLS[index % len(FILLS)],
+                    label=f"edgegrain, faces {side}×{side}",
+                )
                 if index == 0:  # the same order on every curve
                     for quality, place in rows.items():
                         axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)
@@ -157,8 +195,10 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
 
 @errors_to_exit_codes()
 def main(
-    evaluations: Annotated[list[str], typer.Argument(
-        help="QUALITY=JSON or MAX_BYTES=JSON of `edgegrain evaluate`, one for each quality and size.")],
+    evaluations: Annotated[
+        list[str],
+        typer.Argument(help="QUALITY=JSON or MAX_BYTES=JSON of `edgegrain evaluate`, one for each quality and size."),
+    ],
     image: Annotated[Path, typer.Option(help="PNG file to draw.")],
     write: Annotated[Path, typer.Option(help="Page whose table is replaced.")],
 ) -> None:
@@ -177,8 +217,9 @@ def _cells(means: Mapping[str, float | None]) -> str:
     return " | ".join(texts)
 
 
-def _curve(axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
-           ) -> dict[str, tuple[float, float]]:
+def _curve(
+    axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
+) -> dict[str, tuple[float, float]]:
     """Draw a score against bits per pixel where it was measured; returns the places by quality."""
     places = {}
     for quality, row in means.items():

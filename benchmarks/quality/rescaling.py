@@ -120,17 +120,25 @@ class Rescaling:
         payload = self._codec.compress(rgb, align=False)
         lr = bicubic_pair(rgb, self._manifest.factor)[0].astype(np.int16)
         drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in SEEDS]
-        restored = {OURS: (np.asarray(self._codec.restore(payload)), len(payload)), SEEDED: (drawn[0], len(payload)),
-                    **dict(self._others(rgb, len(payload)))}
+        restored = {
+            OURS: (np.asarray(self._codec.restore(payload)), len(payload)),
+            SEEDED: (drawn[0], len(payload)),
+            **dict(self._others(rgb, len(payload))),
+        }
         scores = {method: self._scores(picture, rgb, nbytes) for method, (picture, nbytes) in restored.items()}
-        differences = (float(np.abs(a - b).mean()) for a, b in ((drawn[0].astype(np.int16), drawn[1]),
-                                                                (lr, payload.lr)))
+        differences = (
+            float(np.abs(a - b).mean()) for a, b in ((drawn[0].astype(np.int16), drawn[1]), (lr, payload.lr))
+        )
         return PictureRow(name, scores, *(round(difference, 4) for difference in differences))
 
     def _others(self, rgb: Rgb, budget: int) -> Iterator[tuple[str, tuple[Rgb, int]]]:
         lr, restored = bicubic_pair(rgb, self._manifest.factor)
-        body = encode_payload(lr, contract_id=self._manifest.lr_contract_id, tables=self._tables,
-                              original_size=(rgb.shape[1], rgb.shape[0]))
+        body = encode_payload(
+            lr,
+            contract_id=self._manifest.lr_contract_id,
+            tables=self._tables,
+            original_size=(rgb.shape[1], rgb.shape[0]),
+        )
         yield BICUBIC, (restored, len(body))
         for codec in self._classical:
             best = ClassicalCodec(rgb, codec).best(budget)
@@ -142,8 +150,13 @@ class Rescaling:
         factor = self._manifest.factor
         lpips = None if self._lpips is None else self._lpips(unit_batch(picture), unit_batch(rgb)).item()
         return RescalingScores(
-            nbytes, psnr(picture, rgb), ssim(picture, rgb), luma_psnr(picture, rgb, factor),
-            luma_ssim(picture, rgb, factor), lpips)
+            nbytes,
+            psnr(picture, rgb),
+            ssim(picture, rgb),
+            luma_psnr(picture, rgb, factor),
+            luma_ssim(picture, rgb, factor),
+            lpips,
+        )
 
 
 def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
@@ -153,53 +166,83 @@ def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
     for method in methods:
         own = [row.scores[method] for row in rows if method in row.scores]
         result[method] = {"pictures": float(len(own))} | {
-            field.name: _mean([getattr(score, field.name) for score in own]) for field in fields(RescalingScores)}
+            field.name: _mean([getattr(score, field.name) for score in own]) for field in fields(RescalingScores)
+        }
     return result
 
 
 def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[Path]) -> dict[str, Any]:
     """Means and all results, with pictures and versions; plain JSON data, with None for an infinite PSNR."""
-    result: dict[str, Any] = rounded({
-        "bundle": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id,
-        "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
-        "picture_set": described_pictures(pictures), "means": mean_rows(rows),
-        **{name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
-           for name in ("z_difference", "lr_difference")},
-        "pictures": [asdict(row) for row in rows]})
+    result: dict[str, Any] = rounded(
+        {
+            "bundle": bundle.id,
+            "version": bundle.version,
+            "lr_contract_id": bundle.lr_contract_id,
+            "date": datetime.date.today().isoformat(),
+            "machine": platform.machine(),
+            "versions": library_versions(),
+            "picture_set": described_pictures(pictures),
+            "means": mean_rows(rows),
+            **{
+                name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
+                for name in ("z_difference", "lr_difference")
+            },
+            "pictures": [asdict(row) for row in rows],
+        }
+    )
     return result
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
     """Markdown lines: the table, and the command that wrote it."""
-    return [*markdown(result["means"]).splitlines(), "",
-            f"{folder}, {len(result['pictures'])} pictures, measured {result['date']}. On average, the LR differs from "
-            f"the bicubic one by {result['lr_difference']:.1f} levels,",
-            f"and another random z changes the picture by {result['z_difference']:.2f}:", "",
-            "<!-- not run: needs your pictures -->", "```sh", command, "```"]
+    return [
+        *markdown(result["means"]).splitlines(),
+        "",
+        f"{folder}, {len(result['pictures'])} pictures, measured {result['date']}. On average, the LR differs from "
+        f"the bicubic one by {result['lr_difference']:.1f} levels,",
+        f"and another random z changes the picture by {result['z_difference']:.2f}:",
+        "",
+        "<!-- not run: needs your pictures -->",
+        "```sh",
+        command,
+        "```",
+    ]
 
 
 def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
     """The means as a Markdown table."""
-    lines = ["| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
-             "|---|---:|---:|---:|---:|---:|---:|"]
-    lines += [f"| {method} | {own['nbytes']:,.0f} | {_decibels(own['psnr_y'])} | {own['ssim_y']:.4f} | "
-              f"{_decibels(own['psnr'])} | {own['ssim']:.4f} | "
-              f"{'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
-              for method, own in means.items()]
+    lines = [
+        "| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {method} | {own['nbytes']:,.0f} | {_decibels(own['psnr_y'])} | {own['ssim_y']:.4f} | "
+        f"{_decibels(own['psnr'])} | {own['ssim']:.4f} | "
+        f"{'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
+        for method, own in means.items()
+    ]
     return "\n".join(lines)
 
 
 @errors_to_exit_codes()
 def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not "
-                                       "trained on.")],
-    weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS is not measured.")
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not trained on.")
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS is not measured."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
-    write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
-                                               "FOLDER' is replaced by the table.")] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Page whose section 'rescaling FOLDER' is replaced by the table."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Compare a bundle of photographs with bicubic rescaling and with classical codecs at equal bytes."""
@@ -219,9 +262,18 @@ def main(
     if write is not None:
         options = " --weights METRICS" * (weights is not None)
         saved = "" if out is None else f" --out {out.as_posix()} --force"
-        write_section(write, section(result, folder.capitalize(), (
-            f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
-            f"{options} \\\n    --write docs/codecs.md{saved}")), name)
+        write_section(
+            write,
+            section(
+                result,
+                folder.capitalize(),
+                (
+                    f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
+                    f"{options} \\\n    --write docs/codecs.md{saved}"
+                ),
+            ),
+            name,
+        )
     typer.echo(markdown(result["means"]))
 
 

@@ -131,8 +131,11 @@ def accuracy(same: np.ndarray, others: np.ndarray) -> tuple[float, float]:
 def row(found: list[dict[str, np.ndarray]], method: str) -> dict[str, object]:
     """Bytes and the accuracy of both networks, with 95 % intervals over people, of probes after a method."""
     own = np.array([index for index, each in enumerate(found) if f"bytes/{method}" in each])
-    result: dict[str, object] = {"method": method, "people": len(own),
-                                 "bytes": float(np.mean([found[index][f"bytes/{method}"] for index in own]))}
+    result: dict[str, object] = {
+        "method": method,
+        "people": len(own),
+        "bytes": float(np.mean([found[index][f"bytes/{method}"] for index in own])),
+    }
     samples = [np.arange(len(own)), *np.random.default_rng(0).integers(0, len(own), (200, len(own)))]
     for network in NETWORKS:
         probes = np.stack([found[index][f"{network}/{method}"][0] for index in own])
@@ -162,8 +165,11 @@ def main(people: Folder, weights: Folder, human_models: Path, out: Path) -> None
         if not (path := out / f"{name}.npz").exists():
             methods, stream = list(make(paths[name.removesuffix(" classical")])), io.BytesIO()
             arrays = {f"bytes/{method}": np.array(size) for method, size, _ in methods}
-            arrays |= {f"{network}/{method}": run(torch.cat([unit_batch(rgb) for rgb in pictures])).numpy()
-                       for network, run in networks.items() for method, _, pictures in methods}
+            arrays |= {
+                f"{network}/{method}": run(torch.cat([unit_batch(rgb) for rgb in pictures])).numpy()
+                for network, run in networks.items()
+                for method, _, pictures in methods
+            }
             np.savez(stream, **arrays)
             write_atomically(path, stream.getvalue(), force=True)
         with np.load(path) as stored:
@@ -179,8 +185,10 @@ def main(people: Folder, weights: Folder, human_models: Path, out: Path) -> None
     report = measured_on() | {"people": len(found), "pairs": len(found) * GALLERY, "rows": rows}
     write_atomically(out / "verification.json", json.dumps(report, indent=1).encode(), force=True)
     scores = [f"{network} {score}" for network in NETWORKS for score in ("TAR", "EER")]
-    typer.echo(f"\n{len(found)} people, {report['pairs']} pairs of one person; {report['date']}, {report['machine']}, "
-               f"{report['commit']}\n\n| method | people | bytes | {' | '.join(scores)} |\n|---|{'---:|' * 6}")
+    typer.echo(
+        f"\n{len(found)} people, {report['pairs']} pairs of one person; {report['date']}, {report['machine']}, "
+        f"{report['commit']}\n\n| method | people | bytes | {' | '.join(scores)} |\n|---|{'---:|' * 6}"
+    )
     for each in rows:
         cells = ["{:.1%} ({:.1%}…{:.1%})".format(*each[score]) for score in scores]
         typer.echo(f"| {each['method']} | {each['people']} | {each['bytes']:.0f} | {' | '.join(cells)} |")

@@ -31,21 +31,35 @@ def write_models() -> dict[str, bytes]:
 
     from server_decoder.cuda_ops.library import DOMAIN
 
-    shapes = {"x": ["B", "H", "W", "C"], "demodulation": ["B", "C"], "noise": [1, "h", "w", 1], "bias": ["C"],
-              "style": ["B", "C"]}
-    ops = {"FilteredBiasAct": (["x", *TAIL], {"pad": [1, 1, 1, 1], "filter_gain": 4.0}),
-           "UpFirDn2d": (["x"], {"up": 2, "pad": [2, 1, 2, 1], "filter_gain": 4.0}),
-           "InverseHaar": (["x", "style"], {"scale": 0.5})}
+    shapes = {
+        "x": ["B", "H", "W", "C"],
+        "demodulation": ["B", "C"],
+        "noise": [1, "h", "w", 1],
+        "bias": ["C"],
+        "style": ["B", "C"],
+    }
+    ops = {
+        "FilteredBiasAct": (["x", *TAIL], {"pad": [1, 1, 1, 1], "filter_gain": 4.0}),
+        "UpFirDn2d": (["x"], {"up": 2, "pad": [2, 1, 2, 1], "filter_gain": 4.0}),
+        "InverseHaar": (["x", "style"], {"scale": 0.5}),
+    }
     models = {}
     for op, (names, attributes) in ops.items():
         for kind in ("float32",) if op == "UpFirDn2d" else TOLERANCE:
             number = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[kind]
-            inputs = [helper.make_tensor_value_info(name, number if name in ("x", "noise") else TensorProto.FLOAT,
-                                                    shapes[name]) for name in names]
+            inputs = [
+                helper.make_tensor_value_info(
+                    name, number if name in ("x", "noise") else TensorProto.FLOAT, shapes[name]
+                )
+                for name in names
+            ]
             node = helper.make_node(op, names, ["y"], domain=DOMAIN, channels_last=1, **attributes)
             result = helper.make_tensor_value_info("y", number, [None] * 4)
-            model = helper.make_model(helper.make_graph([node], "op", inputs, [result]), ir_version=8, opset_imports=[
-                helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)])
+            model = helper.make_model(
+                helper.make_graph([node], "op", inputs, [result]),
+                ir_version=8,
+                opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)],
+            )
             models[f"{op}.{kind}"] = bytes(model.SerializeToString())
     return models
 
@@ -65,8 +79,13 @@ def feeds(op: str, kind: str, batch: int, channels: int, side: int) -> dict[str,
         return {"x": pictures(side // 2, 4 * channels), "style": draw(batch, 4 * channels)}
     if op == "UpFirDn2d":
         return {"x": pictures(side // 2, 3)}
-    return {"x": pictures(side + 1, channels), "demodulation": draw(batch, channels),
-            "noise": draw(1, side, side, 1, kind=kind), "bias": draw(channels), "style": draw(batch, channels)}
+    return {
+        "x": pictures(side + 1, channels),
+        "demodulation": draw(batch, channels),
+        "noise": draw(1, side, side, 1, kind=kind),
+        "bias": draw(channels),
+        "style": draw(batch, channels),
+    }
 
 
 def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) -> float:
@@ -82,8 +101,14 @@ def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) ->
         expected = reference.upfirdn2d(inputs["x"][-1:, ..., some], pad=(2, 1, 2, 1), filter_gain=4)
     else:
         expected = reference.filtered_bias_act(
-            inputs["x"][-1:, ..., some], inputs["demodulation"][-1:, some], inputs["noise"], inputs["bias"][some],
-            inputs["style"][-1:, some], pad=(1, 1, 1, 1), filter_gain=4)
+            inputs["x"][-1:, ..., some],
+            inputs["demodulation"][-1:, some],
+            inputs["noise"],
+            inputs["bias"][some],
+            inputs["style"][-1:, some],
+            pad=(1, 1, 1, 1),
+            filter_gain=4,
+        )
     return float(np.abs(result[-1:, ..., some] - expected).max() / np.abs(expected).max())
 
 
@@ -138,7 +163,9 @@ def main() -> int:
     rate = copy_rate(options.device, options.threads)
     report: dict[str, object] = {
         **circumstances(options.device, options.threads),
-        "shape": [options.batch, options.side, options.side, options.channels], "copy_gb_per_s": round(rate / 1e9, 1)}
+        "shape": [options.batch, options.side, options.side, options.channels],
+        "copy_gb_per_s": round(rate / 1e9, 1),
+    }
     print(", ".join(f"{name} {value}" for name, value in report.items()))
     failed, rows = False, []
     for name, model in models.items():
@@ -147,12 +174,20 @@ def main() -> int:
         seconds, result = measure(model, options.device, inputs, options.threads)
         moved = result.nbytes + sum(array.nbytes for array in inputs.values())
         error = float(f"{largest_error(op, inputs, result):.1e}")
-        row = {"op": op, "type": kind, "ms": round(seconds * 1e3, 3),
-               "of_copy_rate": round(moved / seconds / rate, 3), "error": error, "right": error <= TOLERANCE[kind]}
+        row = {
+            "op": op,
+            "type": kind,
+            "ms": round(seconds * 1e3, 3),
+            "of_copy_rate": round(moved / seconds / rate, 3),
+            "error": error,
+            "right": error <= TOLERANCE[kind],
+        }
         failed |= not row["right"]
         rows.append(row)
-        print(f"{op:16} {kind} {row['ms']:10.3f} ms  {row['of_copy_rate']:6.1%} of the copy rate  error {error:.1e} "
-              f"{'' if row['right'] else 'WRONG'}")
+        print(
+            f"{op:16} {kind} {row['ms']:10.3f} ms  {row['of_copy_rate']:6.1%} of the copy rate  error {error:.1e} "
+            f"{'' if row['right'] else 'WRONG'}"
+        )
     if options.json:
         print(json.dumps({**report, "ops": rows}))
     return int(failed)

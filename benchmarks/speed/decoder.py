@@ -59,8 +59,17 @@ SESSIONS = ("session", "session-int8")
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-fused-half": "fused.float16"}
 VARIANTS = {
     "cpu": ("torch-eager", "ort-plain", "session", "session-int8", "torch-compile", "torch-half"),
-    "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "session", "torch-compile")}
+    "cuda": (
+        "torch-eager-half",
+        "ort-fused-half",
+        "torch-eager",
+        "ort-plain",
+        "ort-fused",
+        "torch-half",
+        "session",
+        "torch-compile",
+    ),
+}
 """Variants, the most important first: time may run out."""
 PRECISIONS = ("half_vs_float32", "int8_vs_float32")
 """The ratios of two precisions."""
@@ -73,7 +82,8 @@ RATIOS = {
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
     PRECISIONS[0]: ("ort-fused", "ort-fused-half"),
-    PRECISIONS[1]: ("session", "session-int8")}
+    PRECISIONS[1]: ("session", "session-int8"),
+}
 """Name -> slower and faster variant, at batch 1. Other ratios than `PRECISIONS` are left out if the precisions differ:
 that of torch-compile depends on the device."""
 SLOWEST = 8
@@ -236,7 +246,7 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
     kinds: dict[str, float] = defaultdict(float)
     names: dict[str, float] = defaultdict(float)
     moved = 0
-    for event in nodes[len(nodes) // (1 + runs):]:  # leaves out the first run
+    for event in nodes[len(nodes) // (1 + runs) :]:  # leaves out the first run
         details = event["args"]
         kinds[details["op_name"]] += event["dur"]
         names[f"{details['op_name']} {event['name'].removesuffix('_kernel_time')}"] += event["dur"]
@@ -284,8 +294,11 @@ def chosen_variants(options: argparse.Namespace, folder: Path) -> list[str]:
     table = pack.read_table(folder)
     names = options.variants.split(",") if options.variants else VARIANTS[options.device]
     runnable = runnable_forms(table, options.device)
-    return [name for name in names if (name not in FORMS or FORMS[name] in runnable)
-            and (name != "session-int8" or (folder / BUNDLE).is_dir())]
+    return [
+        name
+        for name in names
+        if (name not in FORMS or FORMS[name] in runnable) and (name != "session-int8" or (folder / BUNDLE).is_dir())
+    ]
 
 
 def main() -> int:
@@ -308,15 +321,15 @@ def main() -> int:
     options = parser.parse_args()
     if options.measure:
         variant, batch = options.measure.split(":")
-        print(json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads,
-                                  options.seconds)))
+        print(
+            json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads, options.seconds))
+        )
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-decoder-") as folder:
         report = compare(options, Path(folder))
     if options.json:
         print(json.dumps(report))
-    return int(any("error" in row and row["error"] != LATE and row["variant"] not in TORCH
-                   for row in report["runs"]))
+    return int(any("error" in row and row["error"] != LATE and row["variant"] not in TORCH for row in report["runs"]))
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -326,15 +339,28 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     table = pack.read_table(folder)
     kind = "float16" if options.device == "cuda" else "float32"
     report: dict[str, Any] = {
-        "benchmark": "decoder", **circumstances(options.device, options.threads), "decoder": table["name"],
-        "lr": table["lr"], "hr": table["hr"],
+        "benchmark": "decoder",
+        **circumstances(options.device, options.threads),
+        "decoder": table["name"],
+        "lr": table["lr"],
+        "hr": table["hr"],
         "parameters": sum(int(np.prod(tensor["shape"])) for tensor in table["tensors"]),
         "gmac": round(table["flop"] / 2e9, 2),
         "copy_gb_per_s": round(copy_rate(options.device, options.threads) / 1e9, 1),
-        "matmul_tflops": round(matmul_rate(options.device, options.threads, kind) / 1e12, 4), "matmul_type": kind}
+        "matmul_tflops": round(matmul_rate(options.device, options.threads, kind) / 1e12, 4),
+        "matmul_type": kind,
+    }
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
-    common = ["--packed", str(folder), "--device", options.device, "--threads", str(options.threads),
-              "--seconds", str(options.seconds)]
+    common = [
+        "--packed",
+        str(folder),
+        "--device",
+        options.device,
+        "--threads",
+        str(options.threads),
+        "--seconds",
+        str(options.seconds),
+    ]
     nodes = {}
     if options.device == "cpu":
         nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
@@ -353,9 +379,14 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
         rows.append({"variant": variant, "batch": batch, **rounded(row)})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-        left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
-        whole = {**report, **side_by_side(rows, batches[0], folder, table, options.device), "runs": rows,
-                 "slowest": nodes, **({"left": left} if left else {})}
+        left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1 :]]
+        whole = {
+            **report,
+            **side_by_side(rows, batches[0], folder, table, options.device),
+            "runs": rows,
+            "slowest": nodes,
+            **({"left": left} if left else {}),
+        }
         save(whole, options.out)
     for name in (*RATIOS, "largest_differences"):
         if name in whole:
@@ -365,24 +396,31 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return whole
 
 
-def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path, table: dict[str, Any], device: str
-                 ) -> dict[str, Any]:
+def side_by_side(
+    rows: list[dict[str, Any]], batch: int, folder: Path, table: dict[str, Any], device: str
+) -> dict[str, Any]:
     """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder``,
     clipped to [-1, 1], of forms with the same weights."""
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
-    found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
-                             if slow in times and fast in times
-                             and (name in PRECISIONS or in_half(slow, device) == in_half(fast, device))}
+    found: dict[str, Any] = {
+        name: round(times[slow] / times[fast], 2)
+        for name, (slow, fast) in RATIOS.items()
+        if slow in times and fast in times and (name in PRECISIONS or in_half(slow, device) == in_half(fast, device))
+    }
     reference = folder / "torch-eager.npy"
     if reference.is_file():
+
         def clipped(path: Path) -> np.ndarray:
             return np.load(path).astype(np.float64).clip(-1, 1)  # as levels are
 
         expected = clipped(reference)
         found["largest_differences"] = {
             variant: float(f"{np.abs(clipped(path) - expected).max():.1e}")
-            for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"
-            and (variant not in FORMS or pack.reference_form(table, FORMS[variant]) == pack.FORMS[0])}
+            for variant in sorted(times)
+            if (path := folder / f"{variant}.npy").is_file()
+            and variant != "torch-eager"
+            and (variant not in FORMS or pack.reference_form(table, FORMS[variant]) == pack.FORMS[0])
+        }
     return found
 
 

@@ -43,16 +43,19 @@ def add(reports: Sequence[dict[str, Any]], folder: Path, device: str = "") -> No
         report["device"] = device or report["device"]
         name = re.sub(r"[^a-z0-9]+", "-", f"{report['platform']} {report['device']}".lower()).strip("-")
         path = folder / f"{name[:80]}.json"
-        kept = [other for other in (read(path) if path.exists() else [])
-                if any(other[key] != report[key] for key in SAME)]
+        kept = [
+            other for other in (read(path) if path.exists() else []) if any(other[key] != report[key] for key in SAME)
+        ]
         rows = sorted([*kept, report], key=lambda row: (row["runtime"], row["threads"]))
         write_atomically(path, (json.dumps(rows, indent=1) + "\n").encode(), force=True)
 
 
 def table(folder: Path) -> str:
     """All reports as a Markdown table, with a line for each runtime of each device."""
-    lines = ["| device | runtime | threads | bundle | golden vectors | encoder, ms: median (least) | date |",
-             "|---|---|---:|---|---|---:|---|"]
+    lines = [
+        "| device | runtime | threads | bundle | golden vectors | encoder, ms: median (least) | date |",
+        "|---|---|---:|---|---|---:|---|",
+    ]
     for path in sorted(folder.glob("*.json")):
         for report in read(path):
             failed = ", ".join(report["failed"])
@@ -60,7 +63,8 @@ def table(folder: Path) -> str:
             times = report["encode_ms"]
             lines.append(
                 f"| {report['device']} ({report['platform']}) | {report['runtime']} | {report['threads'] or ''} "
-                f"| `{report['bundle']}` | {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |")
+                f"| `{report['bundle']}` | {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |"
+            )
     return "\n".join(lines)
 
 

@@ -47,8 +47,10 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     official = rrdb_graph(RRDBEncoder(FloatEncoderConfig(scale=(size // LR).bit_length() - 1)), size)
     export_encoder(network, folder / "exact", ("tflite", "onnx"))
     export_encoder(official, folder / "official", ("tflite", "onnx"))
-    return {"exact": {"name": network.architecture, "gmac": round(network.multiply_adds() / 1e9, 3)},
-            "official": {"name": official.name, "gmac": round(official.flops() / 2e9, 3)}}
+    return {
+        "exact": {"name": network.architecture, "gmac": round(network.multiply_adds() / 1e9, 3)},
+        "official": {"name": official.name, "gmac": round(official.flops() / 2e9, 3)},
+    }
 
 
 def measure(runtime: str, path: Path, size: int, threads: int, seconds: float) -> dict[str, Any]:
@@ -129,8 +131,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     row = in_own_process(__file__, ["--seconds", str(options.seconds), *arguments], options.limit)
                     if "ms" in row:
                         times[kind] = row["ms"]
-                    rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
-                                 **rounded(row)})
+                    rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads, **rounded(row)})
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
                 if len(times) == 2 and threads == everything:
                     name = f"exact_vs_official_encoder_{runtime}_{size}"

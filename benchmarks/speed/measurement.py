@@ -37,8 +37,12 @@ _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
 def measured_on() -> dict[str, Any]:
     """Date, processor, number of its cores, and commit."""
-    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": processor(),
-            "cores": os.cpu_count(), "commit": commit()}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": processor(),
+        "cores": os.cpu_count(),
+        "commit": commit(),
+    }
 
 
 def processor() -> str:
@@ -74,12 +78,18 @@ def circumstances(device: str, threads: int) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {**facts, "system": platform.system(), "threads": threads or facts["cores"], "device": device,
-            "versions": versions}
+    return {
+        **facts,
+        "system": platform.system(),
+        "threads": threads or facts["cores"],
+        "device": device,
+        "versions": versions,
+    }
 
 
-def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
-                   ) -> float:
+def median_seconds(
+    run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
+) -> float:
     """Median time of a run, after warm-up runs; takes about ``seconds``."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
@@ -182,8 +192,13 @@ def wrapped(text: str) -> str:
         if code or len(line) <= WIDTH or line.startswith(("|", "#", "```")):
             lines.append(line)
         else:
-            lines += textwrap.wrap(line, WIDTH, subsequent_indent="  " if line.startswith("- ") else "",
-                                   break_long_words=False, break_on_hyphens=False)
+            lines += textwrap.wrap(
+                line,
+                WIDTH,
+                subsequent_indent="  " if line.startswith("- ") else "",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return "\n".join(lines)
 
 

@@ -58,14 +58,23 @@ TABLE = "pack.json"
 PARTS = ROOT / "gpu_host_onnxruntime"
 ARCHIVE = "onnxruntime.tar.xz"
 MEBI = 1 << 20
-_WANTED = re.compile(r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])"
-                     r"|[^/]*\.dist-info/METADATA")
+_WANTED = re.compile(
+    r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])"
+    r"|[^/]*\.dist-info/METADATA"
+)
 _CONTAINER = 0xBA55ED50  # first word of nvcc's fat binaries, each with kernels of several architectures
 _SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 
-def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms: tuple[str, ...] = FORMS, *,
-          weights: bool = False) -> None:
+def write(
+    folder: Path,
+    name: str,
+    decoder: Grain | RRDBDecoder,
+    lr: int,
+    forms: tuple[str, ...] = FORMS,
+    *,
+    weights: bool = False,
+) -> None:
     """Write the graphs and the table; with ``weights`` also all tensors, which `fill` then leaves as they are."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -80,8 +89,11 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
     own: dict[str, list[dict[str, Any]]] = {}
     for form in forms:
         ops, kind = form.split(".")
-        graph = (fused_graph(decoder, half=kind == "float16") if ops == "fused"
-                 else decoder_graph(served_decoder(decoder), lr))
+        graph = (
+            fused_graph(decoder, half=kind == "float16")
+            if ops == "fused"
+            else decoder_graph(served_decoder(decoder), lr)
+        )
         if ops == "plain":
             _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
         else:
@@ -91,12 +103,24 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         picture = shapes_only(torch.zeros(1, 3, lr, lr, device="meta"))
     table = {
-        "name": name, "lr": lr, "hr": picture.shape[-1], "flop": counter.get_total_flops(),
+        "name": name,
+        "lr": lr,
+        "hr": picture.shape[-1],
+        "flop": counter.get_total_flops(),
         "forms": list(forms),
-        "own_tensors": own, "filled": weights, "architecture": decoder.config.as_dict() if isinstance(decoder, Grain)
-        else asdict(decoder.config),
-        "tensors": [{"name": key, "shape": list(tensor.shape), "mean": float(tensor.nan_to_num().mean()),
-                     "deviation": float(tensor.nan_to_num().std(correction=0))} for key, tensor in tensors.items()]}
+        "own_tensors": own,
+        "filled": weights,
+        "architecture": decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config),
+        "tensors": [
+            {
+                "name": key,
+                "shape": list(tensor.shape),
+                "mean": float(tensor.nan_to_num().mean()),
+                "deviation": float(tensor.nan_to_num().std(correction=0)),
+            }
+            for key, tensor in tensors.items()
+        ],
+    }
     (folder / TABLE).write_text(json.dumps(table))
     if weights:
         _write_tensors(folder, tensors.values())
@@ -168,8 +192,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
     parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
-    parser.add_argument("--architecture", type=int,
-                        help="also pack onnxruntime-gpu, for a GPU of this compute capability times ten")
+    parser.add_argument(
+        "--architecture", type=int, help="also pack onnxruntime-gpu, for a GPU of this compute capability times ten"
+    )
     parser.add_argument("--version", default="1.31.1", help="of onnxruntime-gpu")
     parser.add_argument("--python", default="3.12", help="version of the host's Python")
     parser.add_argument("--parts", type=int, default=4, help="folders of onnxruntime-gpu")
@@ -188,8 +213,12 @@ def main() -> None:
     shutil.copy(library, package / library.name)
     found = importlib.util.find_spec("safetensors")
     if found is not None and found.submodule_search_locations:
-        shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
-                        dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            found.submodule_search_locations[0],
+            options.folder / "site" / "safetensors",
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     if options.architecture:
         for part in pack_onnxruntime(options.version, options.python, options.architecture, options.parts):
             print(f"{part}: {sum(path.stat().st_size for path in part.iterdir()):,} bytes")
@@ -228,8 +257,9 @@ def prune(library: bytes, architecture: int) -> bytes:
     with tempfile.NamedTemporaryFile(suffix=".so") as file:
         file.write(library)
         file.flush()
-        sections = subprocess.run(["readelf", "--sections", "--wide", file.name], capture_output=True, text=True,
-                                  check=True).stdout
+        sections = subprocess.run(
+            ["readelf", "--sections", "--wide", file.name], capture_output=True, text=True, check=True
+        ).stdout
     data = bytearray(library)
     for offset, size in re.findall(r"\.nv_fatbin\s+PROGBITS\s+\w+\s+(\w+)\s+(\w+)", sections):
         start, end = int(offset, 16), int(offset, 16) + int(size, 16)
@@ -241,14 +271,33 @@ def pack_onnxruntime(version: str, python: str, architecture: int, parts: int) -
     """Write the folders with the parts of onnxruntime-gpu."""
     with tempfile.TemporaryDirectory() as folder:
         platforms = [word for number in (28, 27, 17) for word in ("--platform", f"manylinux_2_{number}_x86_64")]
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                        "--python-version", python, "--implementation", "cp", *platforms, "--dest", folder,
-                        f"onnxruntime-gpu=={version}"], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--python-version",
+                python,
+                "--implementation",
+                "cp",
+                *platforms,
+                "--dest",
+                folder,
+                f"onnxruntime-gpu=={version}",
+            ],
+            check=True,
+        )
         packed = io.BytesIO()
         filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 * MEBI}]
-        with (zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel,
-              lzma.open(packed, "wb", filters=filters) as stream,
-              tarfile.open(fileobj=stream, mode="w") as archive):
+        with (
+            zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel,
+            lzma.open(packed, "wb", filters=filters) as stream,
+            tarfile.open(fileobj=stream, mode="w") as archive,
+        ):
             for name in filter(_WANTED.fullmatch, wheel.namelist()):
                 content = wheel.read(name)
                 if name.endswith("libonnxruntime_providers_cuda.so"):
@@ -302,9 +351,17 @@ def _leave_own_weights(graph: onnx.ModelProto, file: Path, *, keep: bool) -> lis
             continue
         values = numpy_helper.to_array(tensor)
         wide = values.astype(np.float32)
-        found.append({"name": tensor.name, "shape": list(tensor.dims), "type": str(values.dtype),
-                      "mean": float(wide.mean()), "deviation": float(wide.std()),
-                      "least": float(wide.min()), "largest": float(wide.max())})  # squares and norms are positive
+        found.append(
+            {
+                "name": tensor.name,
+                "shape": list(tensor.dims),
+                "type": str(values.dtype),
+                "mean": float(wide.mean()),
+                "deviation": float(wide.std()),
+                "least": float(wide.min()),
+                "largest": float(wide.max()),
+            }
+        )  # squares and norms are positive
         if keep:
             parts.append(values.tobytes())
         _refer(tensor, file.name, offset, values.nbytes)

@@ -30,7 +30,8 @@ VARIANTS = {
     "ort-fused": "ONNX Runtime, fused ops",
     "ort-fused-half": "ONNX Runtime, fused ops, float16",
     "session": "LR to picture, uint8 (`DecoderSession`)",
-    "session-int8": "LR to picture, uint8, int8"}
+    "session-int8": "LR to picture, uint8, int8",
+}
 RATIOS = {
     "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch",
     "ort_fused_vs_torch_eager": "with the fused ops {} times",
@@ -40,7 +41,8 @@ RATIOS = {
     "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
     "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
     "half_vs_float32": "float16 is {} times as fast as float32",
-    "int8_vs_float32": "int8 is {} times as fast as float32"}
+    "int8_vs_float32": "int8 is {} times as fast as float32",
+}
 RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
 
 
@@ -51,10 +53,13 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     first, device = batches[0], report["device"]
     lines = [
         f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M weights, "
-        f"{report['gmac']:,.1f} GMAC per picture.", "",
-        "| | " + " | ".join(f"batch {batch}" for batch in batches)
+        f"{report['gmac']:,.1f} GMAC per picture.",
+        "",
+        "| | "
+        + " | ".join(f"batch {batch}" for batch in batches)
         + f" | of the matmul rate | peak memory, batch {first} |",
-        "|---|" + "---:|" * (len(batches) + 2)]
+        "|---|" + "---:|" * (len(batches) + 2),
+    ]
     for variant in VARIANTS:
         found = [rows.get((variant, batch)) for batch in batches]
         if not any(found):
@@ -70,26 +75,36 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
         lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
     if "matmul_tflops" not in report:
         return [*lines, "", _origin(report, command)]
-    lines += ["", f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
-              f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s."]
+    lines += [
+        "",
+        f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
+        f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s.",
+    ]
     plain = rows.get(("ort-plain", 1), {})
     if "of_copy" in plain:
-        lines[-1] += (f" ONNX Runtime's nodes read and write {report['slowest']['moved_bytes'] / 1e6:,.0f} MB per "
-                      f"picture, at {plain['of_copy']:.0%} of the copy rate.")
+        lines[-1] += (
+            f" ONNX Runtime's nodes read and write {report['slowest']['moved_bytes'] / 1e6:,.0f} MB per "
+            f"picture, at {plain['of_copy']:.0%} of the copy rate."
+        )
     differences = report.get("largest_differences", {})
     whole = [value for variant, value in differences.items() if not in_half(variant, device)]
     half = [value for variant, value in differences.items() if in_half(variant, device)]
     if whole:
-        lines[-1] += (f" Pictures of the variants differ by at most {max(whole):.0e} in [-1, 1]"
-                      f"{f', in float16 by {max(half):.0e}' if half else ''}.")
+        lines[-1] += (
+            f" Pictures of the variants differ by at most {max(whole):.0e} in [-1, 1]"
+            f"{f', in float16 by {max(half):.0e}' if half else ''}."
+        )
     return [*lines, "", _origin(report, command)]
 
 
 def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table that compares the two encoders."""
-    lines = ["The exact encoder compared with the paper's RRDB encoder, both exported by the same code:", "",
-             "| picture | runtime | threads | paper's (ms) | exact (ms) | times as fast |",
-             "|---|---|---:|---:|---:|---:|"]
+    lines = [
+        "The exact encoder compared with the paper's RRDB encoder, both exported by the same code:",
+        "",
+        "| picture | runtime | threads | paper's (ms) | exact (ms) | times as fast |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     rows = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row for row in report["runs"]}
     for (kind, size, runtime, threads), exact in rows.items():
         official = rows.get(("official", size, runtime, threads), {})
@@ -97,19 +112,28 @@ def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
             continue
         lines.append(
             f"| {size}² | {RUNTIMES[runtime]} | {threads} | {official['ms']:.1f} | {exact['ms']:.1f} | "
-            f"{official['ms'] / exact['ms']:.1f} |")
-    costs = [f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
-             for size, cost in report["encoders"].items()]
+            f"{official['ms'] / exact['ms']:.1f} |"
+        )
+    costs = [
+        f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
+        for size, cost in report["encoders"].items()
+    ]
     return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, command)]
 
 
 def ops_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table of the fused ops with their share of the copy rate."""
-    lines = [f"Results of {report['shape']}; a copy moves {report['copy_gb_per_s']:,.0f} GB/s. "
-             "[cuda_ops.md](cuda_ops.md) describes the ops.", "",
-             "| op | type | time | of the copy rate | error |", "|---|---|---:|---:|---:|",
-             *(f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | {row['error']:.0e} |"
-               for row in report["ops"])]
+    lines = [
+        f"Results of {report['shape']}; a copy moves {report['copy_gb_per_s']:,.0f} GB/s. "
+        "[cuda_ops.md](cuda_ops.md) describes the ops.",
+        "",
+        "| op | type | time | of the copy rate | error |",
+        "|---|---|---:|---:|---:|",
+        *(
+            f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | {row['error']:.0e} |"
+            for row in report["ops"]
+        ),
+    ]
     return [*lines, "", f"`{command}` on {report['date']}, {report['machine']}, commit {report['commit']}."]
 
 
@@ -120,24 +144,29 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], 
     ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
-    ("cuda_ops", "The generators' fused ops, on a GPU", ops_section))
+    ("cuda_ops", "The generators' fused ops, on a GPU", ops_section),
+)
 """Name of the report in results/performance, heading, and the function that writes the section from the report and the
 command that measured it."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "decoder-256-cpu": ("decoder.py",),
     "encoder-cpu": ("encoder.py",),
-    "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
+    "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1"),
+}
 """Name of the report in results/performance -> command that measures it on a CPU, with ``--out``."""
 GPU_COMMAND = "benchmarks/gpu_host.sh"
 
 
 def page(folder: Path = RESULTS) -> str:
     """docs/performance.md, Markdown."""
-    lines = ["# Performance", "",
-             "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
-             "table names its command. Times are medians of runs after warm-up. \"Of the matmul rate\" is torch's "
-             "number of operations per second as a share of its fastest matrix product; it exceeds 100 % where a "
-             "runtime computes fewer operations. Compare times within a table only: machines and days differ."]
+    lines = [
+        "# Performance",
+        "",
+        "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
+        'table names its command. Times are medians of runs after warm-up. "Of the matmul rate" is torch\'s '
+        "number of operations per second as a share of its fastest matrix product; it exceeds 100 % where a "
+        "runtime computes fewer operations. Compare times within a table only: machines and days differ.",
+    ]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"
@@ -166,8 +195,11 @@ def _label(variant: str, device: str) -> str:
 
 def _not_measured(report: Mapping[str, Any]) -> list[str]:
     """The reasons of variants without a time."""
-    reasons = [f"{_label(row['variant'], report['device'])}, batch {row['batch']}: {row['error']}"
-               for row in report["runs"] if "error" in row]
+    reasons = [
+        f"{_label(row['variant'], report['device'])}, batch {row['batch']}: {row['error']}"
+        for row in report["runs"]
+        if "error" in row
+    ]
     if report.get("left"):
         reasons.append(f"the run was interrupted before {', '.join(report['left'])}")
     return ["", "Not measured: " + "; ".join(reasons) + "."] if reasons else []
@@ -187,8 +219,10 @@ def _memory(mebibytes: float) -> str:
 
 def _origin(report: Mapping[str, Any], command: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    return (f"`{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
-            f"{report['threads']} threads, {versions}, commit {report['commit']}.")
+    return (
+        f"`{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
+        f"{report['threads']} threads, {versions}, commit {report['commit']}."
+    )
 
 
 if __name__ == "__main__":

@@ -31,38 +31,59 @@ def quality(manifest: Manifest) -> list[str]:
     evaluation = manifest.evaluation
     side = manifest.sides[-1]
     larger = json.loads((ROOT / "results" / f"{manifest.id}-{manifest.version}-{side}.json").read_bytes())
-    methods = {"edgegrain": "this bundle", "classical codec, best LPIPS": "classical, best LPIPS-Alex",
-               "classical codec, best PSNR": "classical, best PSNR"}
+    methods = {
+        "edgegrain": "this bundle",
+        "classical codec, best LPIPS": "classical, best LPIPS-Alex",
+        "classical codec, best PSNR": "classical, best PSNR",
+    }
     rows = [(label, manifest.hr, evaluation["methods"][name]) for label, name in methods.items()]
-    rows += [("edgegrain", side, larger["means"][manifest.id]),
-             ("edgegrain, enlarged bicubically", side, larger["means"][f"{manifest.id}, bicubic"])]
+    rows += [
+        ("edgegrain", side, larger["means"][manifest.id]),
+        ("edgegrain, enlarged bicubically", side, larger["means"][f"{manifest.id}, bicubic"]),
+    ]
     return [
         f"Means over unseen faces, {evaluation['pictures']['count']} at {manifest.hr}×{manifest.hr} and "
-        f"{larger['pictures']['count']} at {side}×{side}, bundle `{manifest.id}` {manifest.version}. \"Classical\" is "
+        f'{larger["pictures"]["count"]} at {side}×{side}, bundle `{manifest.id}` {manifest.version}. "Classical" is '
         "the best of JPEG, WebP, AVIF and JPEG XL for each picture, with at most the payload's bytes "
         "([search](docs/evaluation.md#classical-codecs)). Higher is better for PSNR, lower for DISTS and identity "
         "([more metrics](docs/qualities.md)).",
-        "", "| method | size | bytes | PSNR (dB) | DISTS | identity (MobileFace) |", "|---|---|---:|---:|---:|---:|",
-        *(f"| {label} | {side}×{side} | " + " | ".join(format(scores[name], form) for name, form in SCORES.items())
-          + " |" for label, side, scores in rows)]
+        "",
+        "| method | size | bytes | PSNR (dB) | DISTS | identity (MobileFace) |",
+        "|---|---|---:|---:|---:|---:|",
+        *(
+            f"| {label} | {side}×{side} | "
+            + " | ".join(format(scores[name], form) for name, form in SCORES.items())
+            + " |"
+            for label, side, scores in rows
+        ),
+    ]
 
 
 def speed(manifest: Manifest) -> list[str]:
     """The table of times, measured now, as lines."""
-    lines = ["| time | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
-             "|---" + "|---:" * len(THREADS) + "|"]
+    lines = [
+        "| time | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
+        "|---" + "|---:" * len(THREADS) + "|",
+    ]
     codecs = [Codec(threads=threads) for threads in THREADS]
     payload = codecs[0].compress(PORTRAIT)
-    runs = {"find face, compress": lambda codec: codec.compress(PORTRAIT),
-            "compress only": lambda codec: codec.compress(PORTRAIT, align=False)} | {
-        f"restore {side}×{side}": lambda codec, side=side: codec.restore(payload, size=side) for side in manifest.sides}
+    runs = {
+        "find face, compress": lambda codec: codec.compress(PORTRAIT),
+        "compress only": lambda codec: codec.compress(PORTRAIT, align=False),
+    } | {
+        f"restore {side}×{side}": lambda codec, side=side: codec.restore(payload, size=side) for side in manifest.sides
+    }
     for label, run in runs.items():
         times = [median_seconds(lambda run=run, codec=codec: run(codec), 0, least=15) for codec in codecs]
         lines.append(f"| {label} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in times) + " |")
     facts = measured_on()
-    return [*lines, f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |", "",
-            f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
-            f"{facts['cores']} cores, commit {facts['commit']}."]
+    return [
+        *lines,
+        f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |",
+        "",
+        f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
+        f"{facts['cores']} cores, commit {facts['commit']}.",
+    ]
 
 
 def measure(runs: int) -> list[float]:

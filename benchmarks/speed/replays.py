@@ -46,8 +46,13 @@ def compare(name: str, model: Path, reference: Path, device: str, nhwc: bool, ki
     uncaptured = kind == "float32" and not nhwc and contains(model, b"ConvTranspose")  # as `DecoderSession` warns
     graphs = session.graphs or uncaptured or device == "cpu"
     right = levels <= LEVELS[kind] and psnr >= LEAST_PSNR[kind]
-    return {"decoder": name, "graphs": session.graphs, "levels": levels, "psnr": round(psnr, 1),
-            "right": bool(right and graphs)}
+    return {
+        "decoder": name,
+        "graphs": session.graphs,
+        "levels": levels,
+        "psnr": round(psnr, 1),
+        "right": bool(right and graphs),
+    }
 
 
 def smooth_lrs(session: DecoderSession, batch: int) -> np.ndarray:
@@ -78,8 +83,10 @@ def main() -> int:
             folder = Path(work)
             pack.copy_filled(options.packed, folder)
             table = pack.read_table(folder)
-            models = {form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
-                      for form in table["forms"]}
+            models = {
+                form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
+                for form in table["forms"]
+            }
         else:
             models = {options.decoder.name: (options.decoder, options.decoder)}
         for name, (model, reference) in models.items():

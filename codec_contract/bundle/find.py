@@ -25,8 +25,7 @@ def bundle_roots() -> tuple[Path, ...]:
 
 
 def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | None = None) -> Path:
-    """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision`` (`find_hub_bundle`).
-    """
+    """The folder of a bundle, given by its path, name or alias, or ``hf://owner/name@revision`` (`find_hub_bundle`)."""
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path), check=check)
     path = Path(name_or_path)
@@ -50,8 +49,11 @@ def installed_bundles() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in reversed(bundle_roots()):  # so that the wheel's own wins
         if root.is_dir():
-            found |= {path.name: path for path in root.iterdir()
-                      if BUNDLE_ID.fullmatch(path.name) and (path / MANIFEST).is_file()}
+            found |= {
+                path.name: path
+                for path in root.iterdir()
+                if BUNDLE_ID.fullmatch(path.name) and (path / MANIFEST).is_file()
+            }
     return dict(sorted(found.items()))
 
 
@@ -63,8 +65,9 @@ TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (161, 337, 795, 2156), stric
 HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
 
 
-def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
-                   ) -> list[Manifest]:
+def bundles_to_try(
+    base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
+) -> list[Manifest]:
     """The bundles of ``base``'s domain for a picture, best first; the first whose payload has at most ``max_bytes``, at
     one of its rates, is taken.
 
@@ -86,8 +89,10 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
     found = [known[name] for name in reversed(allowed) if name in known]
     if found := [each for index, each in enumerate(found) if not index or each is not found[index - 1]]:
         return found
-    raise BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
-                      f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'")
+    raise BundleError(
+        f"there is no bundle for {base.domain} of quality {quality}, only: "
+        f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'"
+    )
 
 
 def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
@@ -155,8 +160,10 @@ def controls_of(manifest: Manifest) -> dict[str, Control]:
             least, most = described.get("range", (SMALLEST_STRENGTH, LARGEST_STRENGTH))
             found[STRENGTH] = Control(least, most, float(described.get("default", manifest.hr / manifest.lr)))
     except (TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"the manifest of bundle {manifest.id} describes its decoder's controls wrongly: expected "
-                          '"controls": [NAME] and "strength": {"range": [LEAST, MOST], "default": NUMBER}') from error
+        raise BundleError(
+            f"the manifest of bundle {manifest.id} describes its decoder's controls wrongly: expected "
+            '"controls": [NAME] and "strength": {"range": [LEAST, MOST], "default": NUMBER}'
+        ) from error
     return found
 
 
@@ -165,12 +172,15 @@ def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
     control = controls_of(manifest).get(STRENGTH)
     if control is None:
         if wanted is not None:
-            raise ImageError(f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle "
-                             "of GCFSR")
+            raise ImageError(
+                f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle of GCFSR"
+            )
         return None
     if wanted is None:
         return control.default
     if not control.least <= wanted <= control.most:
-        raise ImageError(f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
-                         f"{control.most:g}, got {wanted!r}")
+        raise ImageError(
+            f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
+            f"{control.most:g}, got {wanted!r}"
+        )
     return float(wanted)

@@ -30,8 +30,10 @@ def parse_hub_name(name: str) -> tuple[str, str]:
     """Repository, ``owner/name``, and revision, a branch, tag or commit, of ``hf://owner/name@revision``."""
     found = _NAME.fullmatch(name)
     if found is None or ".." in name:
-        raise BundleError(f"{name[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
-                          "hf://owner/name@revision, as a string")
+        raise BundleError(
+            f"{name[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
+            "hf://owner/name@revision, as a string"
+        )
     return found[1], found[2] or "main"
 
 
@@ -60,11 +62,22 @@ def _download(name: str, repository: str, revision: str, verify: bool) -> Path:
 
     folder = Path(hf_hub_download(repository, MANIFEST, revision=revision, cache_dir=hub_cache())).parent
     manifest = load_manifest(folder)
-    fetch = partial(snapshot_download, repository, revision=folder.name, cache_dir=hub_cache(),
-                    allow_patterns=[MANIFEST, *manifest.files])
+    fetch = partial(
+        snapshot_download,
+        repository,
+        revision=folder.name,
+        cache_dir=hub_cache(),
+        allow_patterns=[MANIFEST, *manifest.files],
+    )
     if not _complete(manifest):
-        logger.warning("%s: downloading bundle %s, version %s, commit %s. %s", name, manifest.id, manifest.version,
-                       folder.name, licence_text(manifest.licence))
+        logger.warning(
+            "%s: downloading bundle %s, version %s, commit %s. %s",
+            name,
+            manifest.id,
+            manifest.version,
+            folder.name,
+            licence_text(manifest.licence),
+        )
         fetch()
     if verify:
         try:
@@ -87,8 +100,10 @@ def hub_cache() -> Path:
 
 def cached_hub_bundles() -> dict[str, Path]:
     """``hf://owner/name@commit`` -> folder of every bundle in the cache."""
-    return {f"hf://{path.parts[-4].removeprefix('models--').replace('--', '/')}@{path.parts[-2]}": path.parent
-            for path in sorted(hub_cache().glob(f"models--*/snapshots/*/{MANIFEST}"))}
+    return {
+        f"hf://{path.parts[-4].removeprefix('models--').replace('--', '/')}@{path.parts[-2]}": path.parent
+        for path in sorted(hub_cache().glob(f"models--*/snapshots/*/{MANIFEST}"))
+    }
 
 
 def licence_text(licence: Mapping[str, Any]) -> str:

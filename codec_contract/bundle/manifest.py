@@ -200,8 +200,10 @@ class Manifest:
     def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)
         if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(f"{name} of bundle {self.id} is altered: it has {size} bytes and SHA-256 {digest}, its "
-                              f"manifest says {entry.size} and {entry.sha256}; download the bundle again")
+            raise BundleError(
+                f"{name} of bundle {self.id} is altered: it has {size} bytes and SHA-256 {digest}, its "
+                f"manifest says {entry.size} and {entry.sha256}; download the bundle again"
+            )
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -242,14 +244,17 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         hr=hr,
         lr=lr,
         tile_overlap=None if tile_overlap is None else _whole(tile_overlap, lr // 2, least=0),
-        files={_matching(_FILE, "file", {"file": name}): FileEntry(entry["size"], entry["sha256"])
-               for name, entry in source["files"].items()},
+        files={
+            _matching(_FILE, "file", {"file": name}): FileEntry(entry["size"], entry["sha256"])
+            for name, entry in source["files"].items()
+        },
         **objects,
         decoders=source.get("decoders", {}),
         enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
         quality=source.get("quality"),
-        further_rates=tuple(Rate(_contract_id(rate), rate["file"], rate.get("quality"))
-                            for rate in source.get("rates", [])),
+        further_rates=tuple(
+            Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])
+        ),
     )
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
         raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
@@ -334,14 +339,24 @@ def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The known forms of a bundle's decoder by name, the default one first."""
     default, listed = default_form(manifest), manifest.decoder.get("forms", {})
     source = manifest.entry(default.file).sha256
-    return {DEFAULT_FORM: default, **{
-        name: _form(manifest, name, listed[listed_as], source) for name, listed_as in FORMS.items()
-        if listed_as in listed}}
+    return {
+        DEFAULT_FORM: default,
+        **{
+            name: _form(manifest, name, listed[listed_as], source)
+            for name, listed_as in FORMS.items()
+            if listed_as in listed
+        },
+    }
 
 
 def _form(manifest: Manifest, name: str, described: Mapping[str, Any], source: str | None = None) -> BundledForm:
     """A form that is current if it was made from the file with the SHA-256 ``source``; None for the default form."""
     if "file" not in described:
         raise BundleError(f"the manifest of bundle {manifest.id} names no file of its decoder's form {name!r}")
-    return BundledForm(name, described["file"], described.get("precision", "float32"), described.get("ops", "plain"),
-                       source in (None, described.get("source")))
+    return BundledForm(
+        name,
+        described["file"],
+        described.get("precision", "float32"),
+        described.get("ops", "plain"),
+        source in (None, described.get("source")),
+    )

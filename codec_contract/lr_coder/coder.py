@@ -71,7 +71,8 @@ _OWN = _PLACES.stop
 _BLOCK = 16
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
 _ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
-    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
+    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX))
+)
 
 
 class Predictor:
@@ -86,12 +87,19 @@ class Predictor:
         for channel, (network, size) in enumerate(zip(channels, CONTEXT_SIZES, strict=True)):
             hidden, output = network.hidden, network.output
             first, last = largest_sum(hidden[0], size), largest_sum(output, size)
-            self._networks.append((
-                _exact(_first_layers(network, channel), max(first, last)),
-                [(_exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
-                  _exact(_bias(layer), largest_sum(layer, 0)))
-                 for layer in hidden[1:]],
-                _exact(_scaled(output.weight[:, size:], output), last)))
+            self._networks.append(
+                (
+                    _exact(_first_layers(network, channel), max(first, last)),
+                    [
+                        (
+                            _exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
+                            _exact(_bias(layer), largest_sum(layer, 0)),
+                        )
+                        for layer in hidden[1:]
+                    ],
+                    _exact(_scaled(output.weight[:, size:], output), last),
+                )
+            )
 
     def known(self, levels: npt.NDArray[np.uint8], width: int, height: int) -> LevelArray:
         """The predictions for an LR that is known, uint8 [h * w, 3]: int64 [2, 3, h * w]."""
@@ -247,6 +255,7 @@ _predictor = lru_cache(maxsize=8)(Predictor)
 
 def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> tuple[list[int], list[int]]:
     """The eight decisions of each level, 0 or 1, and the probabilities of 1; all [n, 1]."""
+
     def mass_below(level: LevelArray) -> LevelArray:
         return cumulative((level << MEAN_BITS) - (1 << (MEAN_BITS - 1)) - means, scales) + level
 
@@ -260,8 +269,10 @@ def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> tup
 
 _PHASES = 1 << MEAN_BITS
 _EDGES = 2 * 256 + 1  # of levels on both sides of a mean
-_STARTS = [phase * _EDGES + edge for edge, phase in (
-    divmod(256 * _PHASES - _PHASES // 2 - mean, _PHASES) for mean in range(MEAN_MAX + 1))]
+_STARTS = [
+    phase * _EDGES + edge
+    for edge, phase in (divmod(256 * _PHASES - _PHASES // 2 - mean, _PHASES) for mean in range(MEAN_MAX + 1))
+]
 """Of each mean, the place of level 0's lower edge in ``_masses``, where the edges of the other levels follow."""
 
 
@@ -441,6 +452,5 @@ def _undo(planes: npt.NDArray[np.uint8]) -> None:
     for line in range(2, height + width - 1):
         first, last = max(1, line - width + 1), min(height, line)  # its rows, without the edges
         start, stop = line + first * step, line + (last - 1) * step + 1
-        here, left, upper, corner = (
-            flat[:, start - back : stop - back : step] for back in (0, 1, width, width + 1))
+        here, left, upper, corner = (flat[:, start - back : stop - back : step] for back in (0, 1, width, width + 1))
         here += median_prediction(left, upper, corner)

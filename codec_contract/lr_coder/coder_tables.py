@@ -92,8 +92,9 @@ class CoderTables:
 
     def __post_init__(self) -> None:
         if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:
-            raise BundleError(f"coder tables: the step of the levels must be an integer of 1 to {MAX_STEP}, "
-                              f"got {self.step!r}")
+            raise BundleError(
+                f"coder tables: the step of the levels must be an integer of 1 to {MAX_STEP}, got {self.step!r}"
+            )
         for channel, network in enumerate(self.channels):
             _check_network(network, channel)
 
@@ -109,21 +110,27 @@ class CoderTables:
         try:
             source = json.loads(data)
             if source["format"] not in (FORMAT, FORMAT_WITH_STEP):
-                raise BundleError(f"coder tables of format {source['format']!r} are unknown, expected {FORMAT!r} or "
-                                  f"{FORMAT_WITH_STEP!r}")
+                raise BundleError(
+                    f"coder tables of format {source['format']!r} are unknown, expected {FORMAT!r} or "
+                    f"{FORMAT_WITH_STEP!r}"
+                )
             first, second, third = (
                 ChannelNetwork(tuple(map(_read_layer, network["hidden"])), _read_layer(network["output"]))
-                for network in source["channels"])
+                for network in source["channels"]
+            )
             return cls((first, second, third), 1 if source["format"] == FORMAT else source["step"])
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BundleError(f"coder tables are malformed: {error!r}") from error
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""
-        record: dict[str, Any] = {"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP,
-                                                                            "step": self.step}
-        record["channels"] = [{"hidden": [_layer_record(layer) for layer in network.hidden],
-                               "output": _layer_record(network.output)} for network in self.channels]
+        record: dict[str, Any] = (
+            {"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP, "step": self.step}
+        )
+        record["channels"] = [
+            {"hidden": [_layer_record(layer) for layer in network.hidden], "output": _layer_record(network.output)}
+            for network in self.channels
+        ]
         return json.dumps(record, separators=(",", ":")).encode("ascii")
 
     def digest(self) -> bytes:
@@ -153,20 +160,24 @@ def _check_network(network: ChannelNetwork, channel: int) -> None:
         values = np.full(len(layer.weight), ACTIVATION_MAX, dtype=np.int64)
     _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
     if len(network.output.weight) != 2:
-        raise BundleError(f"coder tables: channel {channel} has {len(network.output.weight)} outputs, expected mean "
-                          "and scale")
+        raise BundleError(
+            f"coder tables: channel {channel} has {len(network.output.weight)} outputs, expected mean and scale"
+        )
 
 
 def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> None:
     weight = layer.weight
     if weight.shape[1:] != inputs.shape or not layer.bias.shape == layer.shift.shape == weight.shape[:1]:
-        raise BundleError(f"coder tables: {where} has weights {list(weight.shape)}, {layer.bias.size} biases and "
-                          f"{layer.shift.size} shifts, expected {len(inputs)} inputs, a bias and a shift an output")
+        raise BundleError(
+            f"coder tables: {where} has weights {list(weight.shape)}, {layer.bias.size} biases and "
+            f"{layer.shift.size} shifts, expected {len(inputs)} inputs, a bias and a shift an output"
+        )
     if np.abs(weight).max() > MAX_WEIGHT:
         raise BundleError(f"coder tables: {where} must have weights of magnitude at most {MAX_WEIGHT}")
     if not 0 <= layer.shift.min() <= layer.shift.max() <= MAX_SHIFT:
         raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
     bound = layer.bound(inputs)
     if bound >= ACCUMULATOR_LIMIT:
-        raise BundleError(f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its "
-                          "weights")
+        raise BundleError(
+            f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its weights"
+        )

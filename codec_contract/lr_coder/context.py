@@ -114,6 +114,10 @@ def all_contexts(lr: npt.NDArray[np.uint8], channel: int) -> tuple[IntArray, Int
     pixels[:-1] = lr.reshape(-1, 3)
     around = pixels[neighbour_indices(width, height)]  # [h * w, 10, 3]
     reference = (around[:, 0, channel] + around[:, 1, channel] + 1) >> 1
-    parts = (around.reshape(len(around), -1) - reference[:, None], pixels[:-1, :channel] - reference[:, None],
-             reference[:, None] - MIDDLE, positions(width, height))
+    parts = (
+        around.reshape(len(around), -1) - reference[:, None],
+        pixels[:-1, :channel] - reference[:, None],
+        reference[:, None] - MIDDLE,
+        positions(width, height),
+    )
     return np.concatenate(parts, axis=1), reference

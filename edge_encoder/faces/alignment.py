@@ -45,8 +45,7 @@ FRAMED_CENTRE, FRAMED_SIDE, FRAMED_ROLL = 0.03, 0.08, 4.0
 
 
 class FoundFace(NamedTuple):
-    """A face with its box and, ``[3, 2]``, its left and right eye, as seen in the picture, and the middle of its mouth.
-    """
+    """A face with its box and, ``[3, 2]``, its left and right eye as seen in the picture and the middle of its mouth"""
 
     detected: DetectedFace
     points: Points
@@ -89,8 +88,11 @@ class FaceFinder:
         right = across / np.hypot(*across)
         extent = np.ptp(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]), axis=0).max()
         points = self._mesh(photo, square_around(middle, across, _MESH_SCALE * extent), CONFIRMED_PRESENCE)
-        return None if points is None else np.stack(
-            [points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)])
+        return (
+            None
+            if points is None
+            else np.stack([points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)])
+        )
 
     def _mesh(self, photo: Photograph, square: Points, presence: float) -> Points | None:
         """The 468 points of the face in a square, in the picture's pixels; None below a presence of a face."""
@@ -126,5 +128,8 @@ def is_framed(square: OrientedSquare, picture_size: tuple[int, int]) -> bool:
     (x, y), across = (np.array(pair) / 4 for pair in ((square.x, square.y), (square.across_x, square.across_y)))
     width, height = picture_size
     side, roll = float(np.hypot(*across)), math.degrees(math.atan2(across[1], across[0]))
-    return (math.hypot(x / width - 0.5, y / height - 0.5) <= FRAMED_CENTRE and abs(roll) <= FRAMED_ROLL
-            and all(abs(side / length - 1) <= FRAMED_SIDE for length in picture_size))
+    return (
+        math.hypot(x / width - 0.5, y / height - 0.5) <= FRAMED_CENTRE
+        and abs(roll) <= FRAMED_ROLL
+        and all(abs(side / length - 1) <= FRAMED_SIDE for length in picture_size)
+    )

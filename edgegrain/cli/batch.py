@@ -30,26 +30,32 @@ SAMPLE = 100
 def batch(
     source: Annotated[str, typer.Argument(metavar="IN", help="Folder or URI of pictures, or of payloads.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; created if missing.")],
-    compress: Annotated[bool | None, typer.Option(
-        "--compress/--restore", help="What to do [default: payloads are restored, pictures compressed].")] = None,
+    compress: Annotated[
+        bool | None,
+        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
+    ] = None,
     bundle: options.BundleOption = "faces",
-    workers: Annotated[int | None, typer.Option(
-        min=1, max=10_000, help="Number of worker processes [default: one per core].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")] = 16,
-    file_format: Annotated[options.PictureFormat, typer.Option(
-        "--format", help="Format of restored pictures.")] = "png",
+    file_format: Annotated[
+        options.PictureFormat, typer.Option("--format", help="Format of restored pictures.")
+    ] = "png",
     size: options.SizeOption = "original",
     align: options.AlignOption = True,
     fit: options.FitOption = None,
-    strength: Annotated[float | None, typer.Option(
-        help="Strength of restoring, for bundles with that control [default: the bundle's].")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
+    ] = None,
     quality: options.QualityOption = None,
     max_bytes: options.MaxBytesOption = None,
     device: options.DeviceOption = "cpu",
     gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
     max_megapixels: options.MaxMegapixelsOption = None,
-    ray_address: Annotated[str | None, typer.Option(
-        help="A running Ray cluster [default: start Ray on this machine only].")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster [default: start Ray on this machine only].")
+    ] = None,
     mark: options.MarkOption = True,
     force: Annotated[bool, typer.Option("--force", help="Process also files that have a result.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -82,13 +88,20 @@ def batch(
     inner = store.name_of(out)
     verb = _verb(store, source, compress, inner)
     if verb == "restore" and inner == "":
-        raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
-                                 "choose another folder", param_hint="OUT")
+        raise typer.BadParameter(
+            "restoring into the folder of the payloads could take originals there for results; choose another folder",
+            param_hint="OUT",
+        )
     doing = f"{verb.removesuffix('e')}ing"
     foreign: dict[str, dict[str, object]] = {
         "restore": {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes},
-        "compress": {"--format": file_format != "png", "--size": size != "original", "--strength": strength is not None,
-                     "--no-mark": not mark}}
+        "compress": {
+            "--format": file_format != "png",
+            "--size": size != "original",
+            "--strength": strength is not None,
+            "--no-mark": not mark,
+        },
+    }
     refuse_options(foreign[verb], f"{doing} does not take it; leave it out")
     found = bundles_for(bundle, quality, max_bytes)
     if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
@@ -101,24 +114,53 @@ def batch(
     if device != "cpu":
         require_provider(device)
     plan = BatchPlan(
-        store.place, out.place, verb, [str(each.folder.resolve()) for each in manifests],
-        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}", fit=fit, align=align, quality=quality,
-        max_bytes=max_bytes, size=wanted, strength=strength, mark=mark, device=device, batch_size=batch_size,
-        force=force, inner=inner or "",
-        max_pixels=options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS if verb == "compress" else MAX_PIXELS))
+        store.place,
+        out.place,
+        verb,
+        [str(each.folder.resolve()) for each in manifests],
+        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}",
+        fit=fit,
+        align=align,
+        quality=quality,
+        max_bytes=max_bytes,
+        size=wanted,
+        strength=strength,
+        mark=mark,
+        device=device,
+        batch_size=batch_size,
+        force=force,
+        inner=inner or "",
+        max_pixels=options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS if verb == "compress" else MAX_PIXELS),
+    )
     path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
     with Console(stderr=True).status(f"{doing}: starting") as status:  # on a terminal only
         total = run_batch(
-            plan, path, workers=workers, gpus=gpus if device == "cuda" else 0.0, ray_address=ray_address,
-            report=lambda total: status.update(f"{doing}: {total.done:,} done, {total.skipped:,} skipped, "
-                                               f"{total.failed:,} failed"))
+            plan,
+            path,
+            workers=workers,
+            gpus=gpus if device == "cuda" else 0.0,
+            ray_address=ray_address,
+            report=lambda total: status.update(
+                f"{doing}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed"
+            ),
+        )
     seconds = time.monotonic() - began
     bundles = ", ".join(manifest.id for manifest in manifests)
-    report({"verb": verb, "source": plan.source, "target": plan.target, "bundle": bundles, **vars(total),
-            "seconds": round(seconds, 3), "failures": path if total.failed else None},
-           f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
-           f"{total.skipped:,} skipped, {total.failed:,} failed", as_json=json_output)
+    report(
+        {
+            "verb": verb,
+            "source": plan.source,
+            "target": plan.target,
+            "bundle": bundles,
+            **vars(total),
+            "seconds": round(seconds, 3),
+            "failures": path if total.failed else None,
+        },
+        f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
+        f"{total.skipped:,} skipped, {total.failed:,} failed",
+        as_json=json_output,
+    )
     say(*(f"error: {failure['name']}: {failure['error']}" for failure in total.failures), err=True)
     if total.failed:
         say(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)

@@ -42,8 +42,9 @@ def _list(context: typer.Context, verify: VerifyOption = False, json_output: Jso
 
 @bundles.command()
 def show(
-    names: Annotated[list[str], typer.Argument(
-        metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")
+    ],
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -81,16 +82,20 @@ def fetch(
     from edge_encoder.contract_id import check_contract_id
 
     folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
-    report([{"name": name, "folder": folder} for name, folder in folders.items()], *map(str, folders.values()),
-           as_json=json_output)
+    report(
+        [{"name": name, "folder": folder} for name, folder in folders.items()],
+        *map(str, folders.values()),
+        as_json=json_output,
+    )
 
 
 @bundles.command()
 def quality(
     bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
     name: Annotated[Quality, typer.Argument(help="Name of its rate among the bundles of its domain.")],
-    step: Annotated[int, typer.Option(
-        min=0, help="The further rate of this step of the levels (publish rates); 0: the first one.")] = 0,
+    step: Annotated[
+        int, typer.Option(min=0, help="The further rate of this step of the levels (publish rates); 0: the first one.")
+    ] = 0,
 ) -> None:
     """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
 
@@ -108,8 +113,14 @@ def quality(
 
     target = writable_bundle(bundle)
     record = read_record(target.folder)
-    rate = record if not step else next((
-        rate for rate in record.get("rates", ()) if coder_tables(target, Rate(b"", rate["file"])).step == step), None)
+    rate = (
+        record
+        if not step
+        else next(
+            (rate for rate in record.get("rates", ()) if coder_tables(target, Rate(b"", rate["file"])).step == step),
+            None,
+        )
+    )
     if rate is None:
         raise BundleError(f"bundle {target.id} has no rate of step {step}")
     rate["quality"] = name
@@ -133,18 +144,24 @@ def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Pa
             names = cached.get(bundle.folder) or ", ".join([bundle.id, *bundle.aliases])
             state = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
             yield f"{names}, version {bundle.version}{state}"
-            yield (f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> "
-                   f"LR {bundle.lr} x {bundle.lr}")
+            yield (
+                f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
+            )
             yield f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
             if any(bundle.qualities):
-                yield (f"  quality {', '.join(filter(None, bundle.qualities))}"
-                       + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else ""))
+                yield (
+                    f"  quality {', '.join(filter(None, bundle.qualities))}"
+                    + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else "")
+                )
             if len(bundle.sides) > 1:
                 yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
             yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())
             yield from (f"  licence of {what}: {licence}" for what, licence in bundle.licence.items())
 
-    report([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for bundle in found],
-           *lines(), as_json=as_json)
+    report(
+        [{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for bundle in found],
+        *lines(),
+        as_json=as_json,
+    )
     if damaged:
         raise BundleError("; ".join(damaged.values()))

@@ -25,28 +25,51 @@ if TYPE_CHECKING:
     import sdk
 
 
-PicturesArgument = Annotated[list[Path], typer.Argument(
-    parser=files.existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
-    "for standard input.")]
+PicturesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        parser=files.existing_source,
+        help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.",
+    ),
+]
 
 
 def compress(
     pictures: PicturesArgument,
-    out: Annotated[str | None, typer.Option(
-        "--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name with a suffix "
-        "and no final /; - for standard output [default: next to the picture, with the suffix .grain; of standard "
-        "input, -].")] = None,
-    bundle: Annotated[str | None, typer.Option(
-        "--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: faces, or the service's first].")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder for the payloads, or for a single one a file: a name with a suffix "
+            "and no final /; - for standard output [default: next to the picture, with the suffix .grain; of standard "
+            "input, -].",
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: faces, or the service's first]."),
+    ] = None,
     align: options.AlignOption = True,
-    all_faces: Annotated[bool, typer.Option(
-        "--all-faces", help="Encode every face of at least 32 pixels, the largest to me.1.grain, ...")] = False,
-    scene: Annotated[bool, typer.Option(
-        "--scene", help="Encode all faces, also small ones, and a blurred background in one file of the whole "
-        "photograph; the background takes what --max-bytes leaves.")] = False,
+    all_faces: Annotated[
+        bool,
+        typer.Option("--all-faces", help="Encode every face of at least 32 pixels, the largest to me.1.grain, ..."),
+    ] = False,
+    scene: Annotated[
+        bool,
+        typer.Option(
+            "--scene",
+            help="Encode all faces, also small ones, and a blurred background in one file of the whole "
+            "photograph; the background takes what --max-bytes leaves.",
+        ),
+    ] = False,
     fit: options.FitOption = None,
-    require_face: Annotated[bool, typer.Option(
-        "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.")
+    require_face: Annotated[
+        bool,
+        typer.Option(
+            "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'."
+        ),
     ] = False,
     quality: options.QualityOption = None,
     max_bytes: options.MaxBytesOption = None,
@@ -86,20 +109,33 @@ def compress(
     from sdk.scenes import compress_scene_within
 
     if all_faces or scene:
-        refuse_options({
-            "--no-align": not align, "--fit": fit, "--require-face": require_face, "--refine": refine, "--lr": lr,
-            "--scene": all_faces and scene, "--quality": all_faces and quality, "--max-bytes": all_faces and max_bytes,
-        }, f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out")
-    refuse_options({"--require-face": require_face and (not align or fit is not None)},
-                   "the face is checked that is cut out; leave it or --no-align and --fit out")
+        refuse_options(
+            {
+                "--no-align": not align,
+                "--fit": fit,
+                "--require-face": require_face,
+                "--refine": refine,
+                "--lr": lr,
+                "--scene": all_faces and scene,
+                "--quality": all_faces and quality,
+                "--max-bytes": all_faces and max_bytes,
+            },
+            f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out",
+        )
+    refuse_options(
+        {"--require-face": require_face and (not align or fit is not None)},
+        "the face is checked that is cut out; leave it or --no-align and --fit out",
+    )
     plan = files.plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     piped = any(job.target == STDOUT for job in plan.items)
     refuse_options({"--all-faces": all_faces and piped}, "each face has a file of its own; name a folder instead of -")
     refuse_options({"--lr": lr and piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
         files.refuse_sources(map(_lr_file, plan.items), (job.source for job in plan.items))
-    refuse_options({"--max-megapixels": remote and max_megapixels},
-                   "the service has its own limit; leave --max-megapixels or --remote out")
+    refuse_options(
+        {"--max-megapixels": remote and max_megapixels},
+        "the service has its own limit; leave --max-megapixels or --remote out",
+    )
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
@@ -119,8 +155,14 @@ def compress(
     def refining(folder: Path, rate: int = 0) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
-        return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes,
-                             report=bar and partial(bar, line="refining"))
+        return RefiningCodec(
+            folder,
+            rate=rate,
+            steps=refine,
+            size=refine_size or None,
+            max_bytes=max_bytes,
+            report=bar and partial(bar, line="refining"),
+        )
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
         return next(codec for codec in codecs if codec.can_restore(payload))
@@ -139,13 +181,19 @@ def compress(
         source = files.read_source(job.source)
         if all_faces:
             payloads = faces_of(source, max_pixels=max_pixels)
-            targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
-                       for number in range(1, len(payloads) + 1)]
+            targets = [
+                job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
+                for number in range(1, len(payloads) + 1)
+            ]
             refuse_existing(targets, force)
             for file, payload in zip(targets, payloads, strict=True):
                 write_result(file, payload, force=force)
-            return {"picture": job.source, "payloads": targets, "bytes": list(map(len, payloads)),
-                    "fits": [payload.fit for payload in payloads]}
+            return {
+                "picture": job.source,
+                "payloads": targets,
+                "bytes": list(map(len, payloads)),
+                "fits": [payload.fit for payload in payloads],
+            }
         made = scene_of(source, max_pixels=max_pixels) if scene else payload_of(source)
         # Before the payload is written: its LR may not be known here.
         lr_png = _lr_png(made) if lr and isinstance(made, sdk.Payload) else None
@@ -154,8 +202,11 @@ def compress(
         row: Row = {"picture": job.source, "payload": job.target, "bytes": len(made), "width": width, "height": height}
         if isinstance(made, sdk.Scene):
             return {**row, "faces": len(made.faces), "background_bytes": len(made.parsed.background)}
-        row |= {"picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size, "fit": made.fit,
-                "bundle": codec_of(made).bundle.id if codecs else made.bundle}
+        row |= {
+            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
+            "fit": made.fit,
+            "bundle": codec_of(made).bundle.id if codecs else made.bundle,
+        }
         if lr_png is not None:
             row["lr"] = _lr_file(job)
             write_result(row["lr"], lr_png, force=force)
@@ -167,22 +218,37 @@ def compress(
         if refine and len(codecs) == 1:
             refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
         done, failed = run_all(plan, work, text="compressing")
-    summary = "" if scene or all_faces else "{} pictures: {:,} bytes became {:,}".format(
-        len(done), *(sum(row[key] for row in done) for key in ("picture_bytes", "bytes")))
-    finish(done, failed, [line for row in done for line in _lines(row)], json_output=json_output, summary=summary,
-           err=piped)
+    summary = (
+        ""
+        if scene or all_faces
+        else "{} pictures: {:,} bytes became {:,}".format(
+            len(done), *(sum(row[key] for row in done) for key in ("picture_bytes", "bytes"))
+        )
+    )
+    finish(
+        done,
+        failed,
+        [line for row in done for line in _lines(row)],
+        json_output=json_output,
+        summary=summary,
+        err=piped,
+    )
 
 
 def _lines(row: Row) -> list[str]:
     if "payloads" in row:
-        return [f"{row['picture']} -> {file}: {size:,} bytes"
-                for file, size in zip(row["payloads"], row["bytes"], strict=True)]
+        return [
+            f"{row['picture']} -> {file}: {size:,} bytes"
+            for file, size in zip(row["payloads"], row["bytes"], strict=True)
+        ]
     line = f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, "
     if "faces" in row:
         return [f"{line}{row['faces']} face{'s' * (row['faces'] > 1)}, {row['background_bytes']} bytes of background"]
     pixels = 3 * row["width"] * row["height"]
-    return [f"{line}{times_less(row['picture_bytes'] / row['bytes'])} the file, "
-            f"{times_less(pixels / row['bytes'])} its pixels"]
+    return [
+        f"{line}{times_less(row['picture_bytes'] / row['bytes'])} the file, "
+        f"{times_less(pixels / row['bytes'])} its pixels"
+    ]
 
 
 def _lr_file(job: FileJob) -> Path:
@@ -199,8 +265,9 @@ def _lr_png(payload: sdk.Payload) -> bytes:
 
 def faces(
     pictures: PicturesArgument,
-    all_faces: Annotated[bool, typer.Option(
-        "--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")] = False,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
+    ] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -225,8 +292,14 @@ def faces(
         return {"picture": path, **dataclasses.asdict(check)}
 
     done, failed = run_all(files.list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces")
-    lines = [line for row in done for line in (
-        f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}", *map(_face_line, row["faces"]))]
+    lines = [
+        line
+        for row in done
+        for line in (
+            f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
+            *map(_face_line, row["faces"]),
+        )
+    ]
     finish(done, failed, lines, json_output=json_output)
     if any(row["problems"] for row in done):
         raise typer.Exit(1)
@@ -234,6 +307,8 @@ def faces(
 
 def _face_line(face: dict[str, Any]) -> str:
     left, top, right, _ = face["box"]
-    return (f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
-            f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
-            + (f": {', '.join(face['problems'])}" if face["problems"] else ""))
+    return (
+        f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
+        f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
+        + (f": {', '.join(face['problems'])}" if face["problems"] else "")
+    )

@@ -33,8 +33,9 @@ CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def demo(
-    picture: Annotated[Path | None, typer.Argument(
-        exists=True, dir_okay=False, help="A photograph [default: the one in the package].")] = None,
+    picture: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="A photograph [default: the one in the package].")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
     bundle: options.BundleOption = "faces",
     force: options.ForceOption = False,
@@ -80,19 +81,36 @@ def demo(
     lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
     reference = part.copy()
     reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    classical = {label: _classical(np.asarray(reference), codec_name, len(payload))
-                 for codec_name, label in CLASSICAL.items()}
+    classical = {
+        label: _classical(np.asarray(reference), codec_name, len(payload)) for codec_name, label in CLASSICAL.items()
+    }
 
     picture_bytes = picture.stat().st_size
     rows = [
-        [Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
-         Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
-         Tile(np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
-         Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True)],
-        [*([] if photograph is None or scene is None else [
-            Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]),
-         *(Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes")
-           for label, (rgb, text) in classical.items())]]
+        [
+            Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
+            Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
+            Tile(
+                np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"
+            ),
+            Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True),
+        ],
+        [
+            *(
+                []
+                if photograph is None or scene is None
+                else [Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]
+            ),
+            *(
+                Tile(
+                    rgb,
+                    f"face, {label}",
+                    text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes",
+                )
+                for label, (rgb, text) in classical.items()
+            ),
+        ],
+    ]
     sheet = draw_sheet(rows, side=SHEET_SIDE)
     sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
@@ -107,13 +125,17 @@ def demo(
     lines = [f"{picture}: {original.width} x {original.height} pixels, {picture_bytes:,} bytes"]
     if square is not None:
         lines.append(f"found a face in a square of {square.side} pixels")
-    lines += [f"compressed to {size:,} bytes: {times_less(picture_bytes / size)} the file, "
-              f"{times_less(rgb.size / size)} its pixels ({1000 * (compressed - start):.0f} ms)",
-              f"restored by bundle {codec.bundle.id} ({1000 * (done - compressed):.0f} ms)"]
+    lines += [
+        f"compressed to {size:,} bytes: {times_less(picture_bytes / size)} the file, "
+        f"{times_less(rgb.size / size)} its pixels ({1000 * (compressed - start):.0f} ms)",
+        f"restored by bundle {codec.bundle.id} ({1000 * (done - compressed):.0f} ms)",
+    ]
     if scene is not None:
         lines.append(f"the whole photograph, with a blurred background: {len(scene):,} bytes")
-    lines += [f"  compared with: {text or label + ', which does not fit in as few bytes'}"
-              for label, (_, text) in classical.items()]
+    lines += [
+        f"  compared with: {text or label + ', which does not fit in as few bytes'}"
+        for label, (_, text) in classical.items()
+    ]
     lines.append(f"pictures in {out}: {', '.join(path.name for path in found)}")
     say(*lines)
 

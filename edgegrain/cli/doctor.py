@@ -37,8 +37,9 @@ class Check(NamedTuple):
 
 
 def doctor(
-    bundle: Annotated[str | None, typer.Option(
-        "--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Device to test the decoder on.")] = "cpu",
     json_output: JsonOption = False,
 ) -> None:
@@ -60,8 +61,11 @@ def doctor(
         if not json_output:
             say(f"{check.state:<8} {check.name}: {check.detail}")
     broken = sum(check.state == "broken" for check in checks)
-    report({"checks": [check._asdict() for check in checks], "broken": broken},
-           f"{broken} of {len(checks)} checks failed" if broken else "all is well", as_json=json_output)
+    report(
+        {"checks": [check._asdict() for check in checks], "broken": broken},
+        f"{broken} of {len(checks)} checks failed" if broken else "all is well",
+        as_json=json_output,
+    )
     if broken:
         raise typer.Exit(1)
 
@@ -79,8 +83,11 @@ def run_checks(bundle: str | None, device: Device) -> Iterator[Check]:
 
 def check_bundle(folder: Path, device: Device = "cpu") -> Iterator[Check]:
     """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
-    for part, check in (("files", _check_files), ("encoder", _check_encoder),
-                        (f"decoder on {device}", partial(_check_decoder, device=device))):
+    for part, check in (
+        ("files", _check_files),
+        ("encoder", _check_encoder),
+        (f"decoder on {device}", partial(_check_decoder, device=device)),
+    ):
         yield run_check(f"bundle {folder.name}: {part}", partial(check, folder))
 
 
@@ -99,7 +106,8 @@ def _check_pillow() -> Result:
 
     formats = readable_formats()
     return "ok", f"{PIL.__version__}, reads {', '.join(formats)}" + (
-        "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}")
+        "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
+    )
 
 
 def _check_resize() -> Result:
@@ -110,8 +118,10 @@ def _check_resize() -> Result:
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
     resized = b"".join(exact_resize(picture, size).tobytes() for size in sizes)
     if hashlib.sha256(resized).hexdigest() != RESIZED_SHA256:
-        return "broken", ("this Pillow does not resample as the contract defines; payloads made here differ from those "
-                          "of other devices; install another version of Pillow")
+        return "broken", (
+            "this Pillow does not resample as the contract defines; payloads made here differ from those "
+            "of other devices; install another version of Pillow"
+        )
     return "ok", f"Pillow equals the reference on {len(sizes)} sizes"
 
 
@@ -120,8 +130,10 @@ def _check_runtime() -> Result:
 
     found = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
     if {"onnxruntime", "onnxruntime-gpu"} <= {each.metadata["Name"] for each in metadata.distributions()}:
-        return "warning", (f"{found}; onnxruntime and onnxruntime-gpu are both installed and share one folder; "
-                           "uninstall both, then install one")
+        return "warning", (
+            f"{found}; onnxruntime and onnxruntime-gpu are both installed and share one folder; "
+            "uninstall both, then install one"
+        )
     return "ok", found
 
 
@@ -132,12 +144,16 @@ def _check_cuda() -> Result:
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         if has_nvidia_driver():
-            return "warning", ("an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; to decode on the GPU "
-                               "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)")
+            return "warning", (
+                "an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; to decode on the GPU "
+                "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
+            )
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
     if (failure := cuda_failure()) is not None:
-        return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
-                           "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
+        return "warning", (
+            f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
+            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch"
+        )
     return "ok", "driver and libraries load"
 
 
@@ -177,8 +193,10 @@ def _check_encoder(folder: Path) -> Result:
         return "ok", f"a float network, which promises no exact bytes and has no golden vectors, {speed}"
     golden = check_golden(manifest.open_file(GOLDEN), encoder.encode)
     if failed := [name for name, same in golden.items() if not same]:
-        return "broken", (f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)}): payloads made "
-                          "here differ from those of other devices")
+        return "broken", (
+            f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)}): payloads made "
+            "here differ from those of other devices"
+        )
     return "ok", f"{len(golden)} golden vectors byte-identical, {speed}"
 
 
@@ -199,8 +217,15 @@ def _milliseconds(work: Callable[[], object]) -> str:
 
 
 INSTALLATION: dict[str, Callable[[], Result]] = {
-    "edgegrain": lambda: ("ok", f"{__version__}, Python {platform.python_version()} on {platform.system()} "
-                                f"{platform.machine()}, numpy {np.__version__}"),
-    "Pillow": _check_pillow, "exact resize": _check_resize, "ONNX Runtime": _check_runtime, "CUDA": _check_cuda,
-    "fused ops": _check_fused_ops}
+    "edgegrain": lambda: (
+        "ok",
+        f"{__version__}, Python {platform.python_version()} on {platform.system()} "
+        f"{platform.machine()}, numpy {np.__version__}",
+    ),
+    "Pillow": _check_pillow,
+    "exact resize": _check_resize,
+    "ONNX Runtime": _check_runtime,
+    "CUDA": _check_cuda,
+    "fused ops": _check_fused_ops,
+}
 """Name -> check of this installation, in the order of the report."""

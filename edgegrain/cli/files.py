@@ -48,9 +48,7 @@ def existing_source(text: str) -> Path:
     return path
 
 
-def plan_jobs(
-    sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str
-) -> Plan[FileJob]:
+def plan_jobs(sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str) -> Plan[FileJob]:
     """One job per file; a folder stands for the files in it, at any depth, whose lower-case suffix is wanted.
 
     Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
@@ -67,15 +65,19 @@ def plan_jobs(
     # `Path` would drop a final separator.
     named = out is not None and bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
     if piped and not named:
-        raise typer.BadParameter(f"{out} is a folder, or has no suffix; name the file for standard input's result",
-                                 param_hint="--out")
+        raise typer.BadParameter(
+            f"{out} is a folder, or has no suffix; name the file for standard input's result", param_hint="--out"
+        )
     if out is not None and named and len(sources) == 1 and not sources[0].is_dir():
         refuse_sources([Path(out)], sources)
         return Plan([FileJob(sources[0], Path(out))])
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise typer.BadParameter(f"{folder} is a file; name a folder, or for a single result a file with a suffix, "
-                                 f"such as {folder.name}{result_suffix}", param_hint="--out")
+        raise typer.BadParameter(
+            f"{folder} is a file; name a folder, or for a single result a file with a suffix, "
+            f"such as {folder.name}{result_suffix}",
+            param_hint="--out",
+        )
     found = _find(sources, wanted)
     places = dict.fromkeys((path, path if folder is None else folder / below) for path, below in found.items)
     alike = Counter(place.with_suffix("") for _, place in places)
@@ -86,7 +88,8 @@ def plan_jobs(
         other = jobs.setdefault(job.target, job)
         if other.source != path:
             raise typer.BadParameter(
-                f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
+                f"{other.source} and {path} would both become {job.target}; process them one by one, with --out"
+            )
     refuse_sources(jobs, (job.source for job in jobs.values()))
     return Plan(list(jobs.values()), found.unlisted)
 
@@ -102,8 +105,10 @@ def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
     read = {os.path.realpath(source) for source in sources}  # `Path.resolve` raises for links in a circle
     for path in written:
         if os.path.realpath(path) in read:
-            raise typer.BadParameter(f"{path} is one of the files to read, and a result would replace it; leave it "
-                                     "out, or choose another --out")
+            raise typer.BadParameter(
+                f"{path} is one of the files to read, and a result would replace it; leave it "
+                "out, or choose another --out"
+            )
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:
@@ -132,11 +137,13 @@ def write_result(path: Path, data: bytes, *, force: bool) -> None:
 def _only_file(sources: Sequence[Path]) -> Path:
     """The one file whose result goes to `STDOUT`."""
     if len(sources) != 1 or sources[0].is_dir():
-        raise typer.BadParameter("standard output takes the result of one file; name a folder for several",
-                                 param_hint="--out")
+        raise typer.BadParameter(
+            "standard output takes the result of one file; name a folder for several", param_hint="--out"
+        )
     if sys.stdout.isatty():
-        raise typer.BadParameter("standard output is a terminal, the result is binary; pipe it, or name a file",
-                                 param_hint="--out")
+        raise typer.BadParameter(
+            "standard output is a terminal, the result is binary; pipe it, or name a file", param_hint="--out"
+        )
     return sources[0]
 
 
@@ -158,11 +165,18 @@ def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, P
             files += [Path(folder) / name for name in names if not name.startswith(".")]
         files.sort()
         # A link that leads nowhere fails later, as a file; pipes and sockets are left out.
-        found = [path for path in files if path.suffix.lower() in wanted and (path.is_file() or not path.exists())
-                 and not path.name.lower().endswith(PICTURE_RESULTS)]
+        found = [
+            path
+            for path in files
+            if path.suffix.lower() in wanted
+            and (path.is_file() or not path.exists())
+            and not path.name.lower().endswith(PICTURE_RESULTS)
+        ]
         if not found and not unlisted:
-            raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}, "
-                                     "apart from results of edgegrain")
+            raise typer.BadParameter(
+                f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}, "
+                "apart from results of edgegrain"
+            )
         plan.items += [(path, path.relative_to(source)) for path in found]
         plan.unlisted += unlisted
     return plan

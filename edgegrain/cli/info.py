@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 
 def info(
-    payloads: Annotated[list[Path], typer.Argument(
-        parser=existing_source, help="Payloads (.grain, or any file with the bytes or the text), folders of "
-        "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.")],
+    payloads: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=existing_source,
+            help="Payloads (.grain, or any file with the bytes or the text), folders of "
+            "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.",
+        ),
+    ],
     json_output: JsonOption = False,
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
@@ -44,8 +49,10 @@ def info(
     def work(path: Path) -> Row:
         if _is_picture(path):
             mark = sdk.read_mark(path)
-            return {"file": path, "mark": None if mark is None else {
-                **dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}}
+            return {
+                "file": path,
+                "mark": None if mark is None else {**dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain},
+            }
         payload = read_payload_or_scene(read_source(path))
         if isinstance(payload, sdk.Scene):
             return _scene_row(path, payload)
@@ -54,8 +61,9 @@ def info(
     plan = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
     done, failed = run_all(plan, work, text="checking")
     if plan.items == payloads or any(map(_is_picture, plan.items)):
-        finish(done, failed, [line for row in done for line in (str(row["file"]), *_fields(row))],
-               json_output=json_output)
+        finish(
+            done, failed, [line for row in done for line in (str(row["file"]), *_fields(row))], json_output=json_output
+        )
         return
     summary = f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
     finish(done, failed, map(_line, done), json_output=json_output, summary=summary)
@@ -71,9 +79,17 @@ def _scene_row(path: Path, scene: sdk.Scene) -> Row:
 
     small_background(scene)
     first = sdk.inspect(scene.faces[0])
-    return {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size,
-            "background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id,
-            "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
+    return {
+        "file": path,
+        "bytes": len(scene),
+        "faces": len(scene.faces),
+        "original_size": scene.original_size,
+        "background_bytes": len(scene.parsed.background),
+        "bundle": first.bundle,
+        "contract_id": first.contract_id,
+        "fit": "scene",
+        "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces),
+    }
 
 
 def _line(row: Row) -> str:
@@ -81,7 +97,8 @@ def _line(row: Row) -> str:
     bundle = row["bundle"] or f"bundle not installed ({row['contract_id']})"
     checked = "intact" if row["body_checked"] else "header intact"
     return "{file}: {bytes:,} bytes, {original_size[0]} x {original_size[1]}, {fit}, {0}, {1}".format(
-        bundle, checked, **row)
+        bundle, checked, **row
+    )
 
 
 def _fields(row: Row) -> Iterator[str]:
@@ -95,22 +112,26 @@ def _payload(row: Row) -> dict[str, str]:
     sides = row["sides"]
     found = {
         "size": f"{row['bytes']:,} bytes, {3 * width * height / row['bytes']:,.0f} times less than the original's "
-                "pixels",
+        "pixels",
         "bundle": ", ".join(filter(None, (row["bundle"] or "not installed", row["quality"])))
-                  + f" (LR contract {row['contract_id']})",
-        "original": f"{width} x {height} pixels, fit {row['fit']}"}
+        + f" (LR contract {row['contract_id']})",
+        "original": f"{width} x {height} pixels, fit {row['fit']}",
+    }
     if row["square"] is not None:
         found["part"] = f"a square of {OrientedSquare(**row['square']).side} pixels; restore --background"
     if sides:  # those of the bundle's networks, and smaller ones
         found["restored"] = f"up to {sides[-1]} pixels" + (
-            "; larger ones are interpolated" if len(sides) == 1
-            else f" ({', '.join(map(str, sides))}); restore --size {sides[-1]}")
+            "; larger ones are interpolated"
+            if len(sides) == 1
+            else f" ({', '.join(map(str, sides))}); restore --size {sides[-1]}"
+        )
     return {
         **found,
         "LR": "{} x {}".format(*row["lr_size"]),
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle",
-        **{name: f"{Control(**control)}; restore --{name}" for name, control in row["controls"].items()}}
+        **{name: f"{Control(**control)}; restore --{name}" for name, control in row["controls"].items()},
+    }
 
 
 def _scene(row: Row) -> dict[str, str]:
@@ -118,8 +139,9 @@ def _scene(row: Row) -> dict[str, str]:
         "size": f"{row['bytes']:,} bytes, {row['background_bytes']:,} of them the background",
         "bundle": f"{row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
         "original": "{} x {} pixels, a scene of {} face".format(*row["original_size"], row["faces"])
-                    + "s" * (row["faces"] > 1),
-        "checked": "intact" if row["body_checked"] else "headers and CRC intact"}
+        + "s" * (row["faces"] > 1),
+        "checked": "intact" if row["body_checked"] else "headers and CRC intact",
+    }
 
 
 def _mark(mark: Row | None) -> dict[str, str]:
@@ -129,4 +151,7 @@ def _mark(mark: Row | None) -> dict[str, str]:
     bundle = " ".join(filter(None, [mark["bundle"], mark["bundle_version"]]))
     return {
         **({} if mark["by_edgegrain"] else {"mark": "none of edgegrain"}),
-        "source": mark["source_type"], "tool": mark["tool"] or "not named", **({"bundle": bundle} if bundle else {})}
+        "source": mark["source_type"],
+        "tool": mark["tool"] or "not named",
+        **({"bundle": bundle} if bundle else {}),
+    }

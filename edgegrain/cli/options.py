@@ -24,40 +24,99 @@ Quality = Literal["tiny", "small", "medium", "large"]
 
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
-DeviceOption = Annotated[Device, typer.Option(
-    "--device", help="Device of the decoder, without fallback to the other one.")]
-FitOption = Annotated[Fit | None, typer.Option(
-    "--fit", help="Encode the whole picture: pad keeps its aspect, stretch fills the square, crop takes the centre.")]
-AlignOption = Annotated[bool, typer.Option(
-    "--align/--no-align", help="Encode the largest face; --no-align: the whole picture, as --fit pad does.")]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Device of the decoder, without fallback to the other one.")
+]
+FitOption = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit", help="Encode the whole picture: pad keeps its aspect, stretch fills the square, crop takes the centre."
+    ),
+]
+AlignOption = Annotated[
+    bool,
+    typer.Option(
+        "--align/--no-align", help="Encode the largest face; --no-align: the whole picture, as --fit pad does."
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-MarkOption = Annotated[bool, typer.Option(
-    "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md.")]
-MaxBytesOption = Annotated[int | None, typer.Option(
-    "--max-bytes", min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality.")]
-MetricWeightsOption = Annotated[Path | None, typer.Option(
-    "--weights", exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
-    "metrics fetch'].")]
-MaxMegapixelsOption = Annotated[float | None, typer.Option(
-    "--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
-    f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].")]
-QualityOption = Annotated[Quality | None, typer.Option(
-    "--quality", help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first].")]
-RefineOption = Annotated[int, typer.Option(
-    "--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, at no more bytes, or "
-    "in --max-bytes; 40 steps take about 15 seconds a picture; needs 'edgegrain metrics fetch'; docs/qualities.md.")]
-RefineSizeOption = Annotated[int, typer.Option(
-    "--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be seen, such as "
-    "512 or 1024; 0: the decoder's.")]
-RemoteOption = Annotated[str | None, typer.Option(
-    "--remote", metavar="URL", parser=lambda url: url.rstrip("/").removesuffix("/v1"),
-    help="Use the service at this address, such as http://host:8000.")]
-SizeOption = Annotated[str, typer.Option(
-    "--size", metavar="[original|native|PIXELS]", help="original: the original's size, as sharp as the bundle can; "
-    "native: the decoder's own resolution; PIXELS: the longest side, such as 1024; edgegrain info names the largest.")]
-TokenOption = Annotated[str | None, typer.Option(
-    "--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")]
+MarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md."
+    ),
+]
+MaxBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-bytes", min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality."
+    ),
+]
+MetricWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        exists=True,
+        file_okay=False,
+        help="Folder of the metric weights [default: those of 'edgegrain metrics fetch'].",
+    ),
+]
+MaxMegapixelsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-megapixels",
+        min=0.001,
+        max=268,
+        help="Largest picture that is read or made [default: "
+        f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].",
+    ),
+]
+QualityOption = Annotated[
+    Quality | None,
+    typer.Option("--quality", help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first]."),
+]
+RefineOption = Annotated[
+    int,
+    typer.Option(
+        "--refine",
+        metavar="STEPS",
+        min=0,
+        max=10_000,
+        help="Search for an LR that restores better, at no more bytes, or "
+        "in --max-bytes; 40 steps take about 15 seconds a picture; needs 'edgegrain metrics fetch'; docs/qualities.md.",
+    ),
+]
+RefineSizeOption = Annotated[
+    int,
+    typer.Option(
+        "--refine-size",
+        metavar="PIXELS",
+        min=0,
+        help="For --refine: size at which the pictures will be seen, such as 512 or 1024; 0: the decoder's.",
+    ),
+]
+RemoteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--remote",
+        metavar="URL",
+        parser=lambda url: url.rstrip("/").removesuffix("/v1"),
+        help="Use the service at this address, such as http://host:8000.",
+    ),
+]
+SizeOption = Annotated[
+    str,
+    typer.Option(
+        "--size",
+        metavar="[original|native|PIXELS]",
+        help="original: the original's size, as sharp as the bundle can; "
+        "native: the decoder's own resolution; PIXELS: the longest side, as 1024; edgegrain info names the largest.",
+    ),
+]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
+]
 
 
 def max_pixels_of(megapixels: float | None, default: int = MAX_PIXELS) -> int:

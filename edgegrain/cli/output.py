@@ -55,9 +55,16 @@ def printable(text: str) -> str:
 
     Surrogates, of file names that are not UTF-8, are escaped by the streams.
     """
-    return text if text.isprintable() else "".join(
-        character if character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
-        else character.encode("unicode_escape").decode() for character in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(
+            character
+            if character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
+            else character.encode("unicode_escape").decode()
+            for character in text
+        )
+    )
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -129,12 +136,16 @@ def run_all(plan: Plan[Item], work: Callable[[Item], Row], *, text: str) -> tupl
 
 
 def finish(
-    done: list[Row], failed: list[Row], lines: Iterable[str], *, json_output: bool, summary: str = "",
-    err: bool = False
+    done: list[Row], failed: list[Row], lines: Iterable[str], *, json_output: bool, summary: str = "", err: bool = False
 ) -> None:
     """Print the results of `run_all`, on stderr if ``err``, and exit with status 1 if an item failed."""
-    report({"done": done, "failed": failed}, *lines, *([summary] if summary and len(done) > 1 else []),
-           as_json=json_output, err=err)
+    report(
+        {"done": done, "failed": failed},
+        *lines,
+        *([summary] if summary and len(done) > 1 else []),
+        as_json=json_output,
+        err=err,
+    )
     for row in failed:
         name = printable(str(row["file"]))
         say(f"error: {row['error']}" if name in row["error"] else f"error: {name}: {row['error']}", err=True)

@@ -22,29 +22,59 @@ if TYPE_CHECKING:
 
 
 def restore(
-    payloads: Annotated[list[Path], typer.Argument(
-        parser=files.existing_source, help="Payloads (.grain, or any file with the bytes or the text), LRs (.png), "
-        "or folders of payloads (names that begin with a dot are skipped); - for standard input.")],
-    out: Annotated[str | None, typer.Option(
-        "--out", "-o", metavar="PATH", help="Folder for the pictures, or for a single one a file: a name with a suffix "
-        "and no final /; - for standard output [default: next to the payload, as NAME.restored.png; of standard "
-        "input, -].")] = None,
-    bundle: Annotated[str | None, typer.Option(
-        "--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: the one that the payload names].")] = None,
+    payloads: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=files.existing_source,
+            help="Payloads (.grain, or any file with the bytes or the text), LRs (.png), "
+            "or folders of payloads (names that begin with a dot are skipped); - for standard input.",
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder for the pictures, or for a single one a file: a name with a suffix "
+            "and no final /; - for standard output [default: next to the payload, as NAME.restored.png; of standard "
+            "input, -].",
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: the one that the payload names]."),
+    ] = None,
     size: options.SizeOption = "original",
     device: options.DeviceOption = "cpu",
-    file_format: Annotated[options.PictureFormat, typer.Option(
-        "--format", help="Format of the pictures; for a file given by --out its suffix decides.")] = "png",
+    file_format: Annotated[
+        options.PictureFormat,
+        typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides."),
+    ] = "png",
     max_megapixels: options.MaxMegapixelsOption = None,
-    seed: Annotated[int | None, typer.Option(
-        min=0, help="For bundles with that control: seed of the faint detail that the LR does not determine [default: "
-        "the likeliest detail].")] = None,
-    strength: Annotated[float | None, typer.Option(
-        help="For bundles with that control: the factor, 4 to 64, by which the picture is assumed to have been "
-        "reduced; larger values hallucinate more detail [default: the bundle's].")] = None,
-    background: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="For an aligned or cropped picture: the whole picture, of its size or "
-        "aspect, into which the restored part is pasted; --size is then the part's, and original the same as native.")
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="For bundles with that control: seed of the faint detail that the LR does not determine [default: "
+            "the likeliest detail].",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="For bundles with that control: the factor, 4 to 64, by which the picture is assumed to have been "
+            "reduced; larger values hallucinate more detail [default: the bundle's]."
+        ),
+    ] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="For an aligned or cropped picture: the whole picture, of its size or "
+            "aspect, into which the restored part is pasted; --size is then the part's, and original is native.",
+        ),
     ] = None,
     remote: options.RemoteOption = None,
     token: options.TokenOption = None,
@@ -69,14 +99,13 @@ def restore(
     """
     import sdk
 
-    plan = files.plan_jobs(
-        payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
+    plan = files.plan_jobs(payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
     max_pixels, wanted = options.max_pixels_of(max_megapixels), options.size_of(size)
     refuse_options({"--seed": remote and seed is not None}, "the service takes no seed; leave --seed or --remote out")
-    refuse_options({"--device": remote and device != "cpu"},
-                   "the service has its own device; leave --device or --remote out")
-    refuse_options({"--background": background and len(plan.items) > 1},
-                   f"it takes one payload, got {len(plan.items)}")
+    refuse_options(
+        {"--device": remote and device != "cpu"}, "the service has its own device; leave --device or --remote out"
+    )
+    refuse_options({"--background": background and len(plan.items) > 1}, f"it takes one payload, got {len(plan.items)}")
     if background is not None:
         files.refuse_sources((job.target for job in plan.items), [background])
     service = None if remote is None else sdk.connect(remote, token=token)
@@ -84,9 +113,11 @@ def restore(
     def restored(source: Path | bytes, size: Size) -> Image.Image:
         if service is not None:
             return service.restore(
-                source, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
-        return sdk.restore(source, bundle, size=size, device=device, max_pixels=max_pixels, seed=seed,
-                           strength=strength, mark=mark)
+                source, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark
+            )
+        return sdk.restore(
+            source, bundle, size=size, device=device, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark
+        )
 
     def picture_of(source: Path | bytes) -> Image.Image:
         if background is None:
@@ -99,8 +130,14 @@ def restore(
 
     done, failed = run_all(plan, work, text="restoring")
     lines = [f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels" for row in done]
-    finish(done, failed, lines, json_output=json_output, summary=f"{len(done)} pictures",
-           err=any(job.target == STDOUT for job in plan.items))
+    finish(
+        done,
+        failed,
+        lines,
+        json_output=json_output,
+        summary=f"{len(done)} pictures",
+        err=any(job.target == STDOUT for job in plan.items),
+    )
 
 
 def restore_file(
@@ -114,7 +151,9 @@ def restore_file(
     picture = picture_of(files.read_source(job.source))
     kind = FORMATS[suffix]
     if max(picture.size) > MAX_SIDES[kind.lower()]:
-        raise ImageError(f"the picture has {picture.width} x {picture.height} pixels, the sides of a {kind} file have "
-                         f"at most {MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native")
+        raise ImageError(
+            f"the picture has {picture.width} x {picture.height} pixels, the sides of a {kind} file have "
+            f"at most {MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
+        )
     files.write_result(job.target, picture_file(picture, kind), force=force)
     return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height}

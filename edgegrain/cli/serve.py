@@ -13,20 +13,28 @@ from edgegrain.cli.output import say
 
 
 def serve(
-    bundle: Annotated[list[str] | None, typer.Option(
-        "--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces].")] = None,
-    host: Annotated[str | None, typer.Option(
-        help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(
-        min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")] = None,
-    device: Annotated[Device | None, typer.Option(
-        help="Device of the decoders, without fallback to the other one [default: cpu].")] = None,
-    workers: Annotated[int | None, typer.Option(
-        min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")] = None,
-    threads: Annotated[int | None, typer.Option(
-        min=1, help="Threads of a worker's networks on the CPU [default: all cores].")] = None,
-    show_settings: Annotated[bool, typer.Option(
-        "--show-settings", help="Print every setting with its variable and description, and exit.")] = False,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces]."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Device of the decoders, without fallback to the other one [default: cpu].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a worker's networks on the CPU [default: all cores].")
+    ] = None,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print every setting with its variable and description, and exit.")
+    ] = False,
 ) -> None:
     """Restore and compress pictures over HTTP.
 
@@ -55,14 +63,22 @@ def serve(
         from edgegrain.service.app import serve
         from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings, check_variables
     given: dict[str, Any] = {
-        "bundles": tuple(bundle) if bundle else None, "host": host, "port": port, "device": device, "workers": workers,
-        "threads": threads}
+        "bundles": tuple(bundle) if bundle else None,
+        "host": host,
+        "port": port,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+    }
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise ServiceError("; ".join(
-            f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors())) from error
+        raise ServiceError(
+            "; ".join(
+                f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors()
+            )
+        ) from error
     if not show_settings:
         check_variables(os.environ)
         serve(settings)

@@ -28,8 +28,14 @@ CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
 """Name -> display name."""
 JPEG_XL_PACKAGE = "imagecodecs"
 """Pillow writes the other formats; its plugin for this one is under the GPL."""
-SIDES = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256),
-         *range(2048, 4097, 512))
+SIDES = (
+    *range(8, 128, 8),
+    *range(128, 256, 16),
+    *range(256, 512, 64),
+    *range(512, 1024, 128),
+    *range(1024, 2048, 256),
+    *range(2048, 4097, 512),
+)
 """Longer sides of the downscaled pictures of the search: multiples of the blocks to which a codec pads the picture."""
 SMALLEST = 32
 """Largest downscaling factor of the search."""
@@ -143,6 +149,7 @@ class ClassicalCodec:
     def _useful_factors(self, full_chroma: bool, max_bytes: int) -> list[float]:
         """The factors at which something fits, up to the first at which even the best quality does: further downscaling
         can only lose. Bisection, which assumes that files shrink with the picture."""
+
         def fits(quality: int, factor: float) -> bool:
             return len(self._file(Setting(self._codec, factor, quality, full_chroma))) <= max_bytes
 
@@ -199,9 +206,20 @@ def _factors(longest: int, block: int) -> list[float]:
 def _encoder(codec: str) -> Callable[[Image.Image, Setting], bytes]:
     """A function ``(picture, setting) -> file`` without metadata."""
     if codec == "jpeg":
-        return lambda picture, setting: min((_save(
-            picture, "JPEG", quality=setting.quality, subsampling="4:2:0", optimize=True, progressive=progressive)
-            for progressive in (False, True)), key=len)
+        return lambda picture, setting: min(
+            (
+                _save(
+                    picture,
+                    "JPEG",
+                    quality=setting.quality,
+                    subsampling="4:2:0",
+                    optimize=True,
+                    progressive=progressive,
+                )
+                for progressive in (False, True)
+            ),
+            key=len,
+        )
     if codec == "jpeg-xl":
         _jpeg_xl()
         return lambda picture, setting: _save_jpeg_xl(picture, level=setting.quality, effort=7)
@@ -209,8 +227,13 @@ def _encoder(codec: str) -> Callable[[Image.Image, Setting], bytes]:
         return lambda picture, setting: _save(picture, "WEBP", quality=setting.quality, method=6)
     # Speed 4 takes five times as long as 6 for files of downscaled pictures that are 0 to 2 percent smaller.
     return lambda picture, setting: _save(
-        picture, "AVIF", quality=setting.quality, subsampling="4:4:4" if setting.full_chroma else "4:2:0",
-        speed=6, max_threads=1)
+        picture,
+        "AVIF",
+        quality=setting.quality,
+        subsampling="4:4:4" if setting.full_chroma else "4:2:0",
+        speed=6,
+        max_threads=1,
+    )
 
 
 def _decode(codec: str, data: bytes) -> Image.Image:

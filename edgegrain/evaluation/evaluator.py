@@ -123,19 +123,29 @@ class Evaluator:
     """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`.
     Results are `recorded` in the folder ``cache``."""
 
-    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
-                 ) -> None:
+    def __init__(
+        self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
+    ) -> None:
         self._codec = codec
         self._metrics = metrics
         self._cache = cache
         self._config = config
         self._manifest = load_manifest(codec.bundle.folder)
         manifest = (codec.bundle.folder / MANIFEST).read_bytes()
-        self._metrics_key = {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None,
-                             **({} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type})}
-        self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
-                            "payload": VERSION, "device": codec.device, "onnxruntime": onnxruntime.__version__,
-                            "libraries": library_versions()}
+        self._metrics_key = {
+            "revision": REVISION,
+            "weights": weights_id,
+            "faces": metrics.identity is not None,
+            **({} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type}),
+        }
+        self._bundle_key = {
+            "bundle": codec.bundle.id,
+            "manifest": hashlib.sha256(manifest).hexdigest(),
+            "payload": VERSION,
+            "device": codec.device,
+            "onnxruntime": onnxruntime.__version__,
+            "libraries": library_versions(),
+        }
         if config.quality or config.max_bytes:
             self._bundle_key |= {"quality": config.quality, "max_bytes": config.max_bytes}
         if config.refinement:
@@ -154,27 +164,48 @@ class Evaluator:
         if max(original.shape) > FEATURE_SIZE:  # older records of such pictures are without crops
             picture_key["crops"] = FEATURE_SIZE
         key = {**picture_key, **self._bundle_key}
-        payload = Payload(base64.b64decode(self._cached(  # kept, since a refined one takes minutes
-            {"kind": "payload", **key},
-            lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode())))
+        payload = Payload(
+            base64.b64decode(
+                self._cached(  # kept, since a refined one takes minutes
+                    {"kind": "payload", **key},
+                    lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode(),
+                )
+            )
+        )
         ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
         name, equal, curve = printable_name(path.name), [], []
         row = row_from({**ours["row"], "picture": name})
         if len(self._codec.bundle.sides) > 1 and self._config.side > self._codec.bundle.hr:  # an enlarger takes part
-            equal.append(self._cached({"kind": "bundle, bicubic", **key},
-                                      lambda: self._enlarged_bicubically(search, payload)))
+            equal.append(
+                self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search, payload))
+            )
         if self._config.baselines:
-            key = {**picture_key, "search": "fast", "search_revision": SEARCH_REVISION,
-                   "codecs": list(CODECS), **library_versions()}
-            equal += self._cached({"kind": "equal", "budget": row.nbytes, **key},
-                                  lambda: search.at_equal_bytes(row.nbytes))
+            key = {
+                **picture_key,
+                "search": "fast",
+                "search_revision": SEARCH_REVISION,
+                "codecs": list(CODECS),
+                **library_versions(),
+            }
+            equal += self._cached(
+                {"kind": "equal", "budget": row.nbytes, **key}, lambda: search.at_equal_bytes(row.nbytes)
+            )
             for budget in self._config.budgets:
-                curve += self._cached({"kind": "curve", "budget": budget, **key},
-                                      functools.partial(search.on_curve, budget))
-        at_equal_bytes, on_curve = (tuple(row_from({**data, "picture": name}) for data in found)
-                                    for found in (equal, curve))
-        return PictureResult(row, payload, at_equal_bytes, on_curve, ours["lr_bytes"], ours["original_features"],
-                             tuple(ours["lr_saturation"]))
+                curve += self._cached(
+                    {"kind": "curve", "budget": budget, **key}, functools.partial(search.on_curve, budget)
+                )
+        at_equal_bytes, on_curve = (
+            tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)
+        )
+        return PictureResult(
+            row,
+            payload,
+            at_equal_bytes,
+            on_curve,
+            ours["lr_bytes"],
+            ours["original_features"],
+            tuple(ours["lr_saturation"]),
+        )
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return recorded(self._cache, {**key, **self._metrics_key}, compute)
@@ -189,9 +220,14 @@ class Evaluator:
         row = _row(search, self._codec.bundle.id, payload, self._codec.restore(payload))
         lr = decode_payload_lr(payload.parsed, self._manifest)  # `payload.lr` needs an installed bundle
         sizes = {"payload": len(payload)} | {
-            kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
-        return {"row": row, "lr_bytes": sizes, "original_features": packed(search.reference.features),
-                "lr_saturation": lr_saturation(lr, search.original)}
+            kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")
+        }
+        return {
+            "row": row,
+            "lr_bytes": sizes,
+            "original_features": packed(search.reference.features),
+            "lr_saturation": lr_saturation(lr, search.original),
+        }
 
 
 def _row(search: _ClassicalSearch, method: str, payload: Payload, picture: Image.Image) -> dict[str, Any]:
@@ -251,9 +287,16 @@ def evaluate_photographs(
     if not distances:
         raise ImageError("no face was found in any of the photographs; choose another folder")
     identity, identity_mobileface = np.array(distances).T
-    return {"photographs": len(sizes) + missed, "bytes": float(np.mean(sizes)), "identity": float(identity.mean()),
-            "identity_mobileface": float(identity_mobileface.mean()), "above": float((identity > OTHER_PERSON).mean()),
-            "missed": missed, "empty": len(empty), "invented": sum(bool(find_faces(path).faces) for path in empty)}
+    return {
+        "photographs": len(sizes) + missed,
+        "bytes": float(np.mean(sizes)),
+        "identity": float(identity.mean()),
+        "identity_mobileface": float(identity_mobileface.mean()),
+        "above": float((identity > OTHER_PERSON).mean()),
+        "missed": missed,
+        "empty": len(empty),
+        "invented": sum(bool(find_faces(path).faces) for path in empty),
+    }
 
 
 class _ClassicalSearch:
@@ -285,16 +328,29 @@ class _ClassicalSearch:
         for codec in CODECS:
             if (full := self._codecs[codec].at_full_size(budget)) is not None:
                 found[codec, FULL_SIZE] = full
-            rows += [self._row(f"{CODECS[codec]}, {choice}", budget, found[codec, choice])
-                     for choice in (BY_LPIPS, BY_PSNR, FULL_SIZE) if (codec, choice) in found]
+            rows += [
+                self._row(f"{CODECS[codec]}, {choice}", budget, found[codec, choice])
+                for choice in (BY_LPIPS, BY_PSNR, FULL_SIZE)
+                if (codec, choice) in found
+            ]
         return rows
 
     def on_curve(self, budget: int) -> list[dict[str, Any]]:
         """Rows of each codec with the quick scores."""
         return [
-            asdict(Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes,
-                       _once(self._quick_scores_of, result, self.reference.quick_scores), result.setting))
-            for codec in CODECS for choice, result in self._choices(codec, budget)]
+            asdict(
+                Row(
+                    "",
+                    f"{CODECS[codec]}, {choice}",
+                    budget,
+                    result.nbytes,
+                    _once(self._quick_scores_of, result, self.reference.quick_scores),
+                    result.setting,
+                )
+            )
+            for codec in CODECS
+            for choice, result in self._choices(codec, budget)
+        ]
 
     def _choices(self, codec: str, budget: int) -> Iterator[tuple[str, ClassicalResult]]:
         """The best by LPIPS-Alex and the best by PSNR, if anything fits."""

@@ -48,22 +48,33 @@ SHEET_ROWS, SHEET_SIDE = 6, 256
 PAGE = "report.html"
 PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_worst.png")
 """The pictures that a report may have."""
-LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
-              "jpeg-xl": "JPEG XL, lossless"}
+LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless", "jpeg-xl": "JPEG XL, lossless"}
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
 STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
 OURS = "#B22234"
 STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#E5E5E5", "axes.titlesize": 11, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "figure.dpi": 150, "lines.linewidth": 1.6, "lines.markersize": 5,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "figure.dpi": 150,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
 }
 
 # Score, label of the axis, choice of each codec that is drawn.
 DISTORTION = (("psnr", "dB", BY_PSNR), ("ssim", "index, at most 1", BY_PSNR))
-PERCEPTION = (("lpips_alex", "distance", BY_LPIPS), ("identity", "distance of face descriptors", BY_PSNR),
-              ("identity_mobileface", "1 − cosine", BY_PSNR))
+PERCEPTION = (
+    ("lpips_alex", "distance", BY_LPIPS),
+    ("identity", "distance of face descriptors", BY_PSNR),
+    ("identity_mobileface", "1 − cosine", BY_PSNR),
+)
 
 
 @dataclass(frozen=True)
@@ -98,8 +109,10 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
     rows, group = [], ""
     for method, mean in summary["means"].items():
         own_group = method.split(",")[0]
-        cells = (_cell("bytes", mean["bytes"]), *(
-            _kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in scores))
+        cells = (
+            _cell("bytes", mean["bytes"]),
+            *(_kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in scores),
+        )
         intervals = ("", *("" if score in KIDS else _half_width(score, mean) for score in scores))
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
         ours, rule = method == summary["bundle"]["id"], bool(group) and own_group != group
@@ -108,32 +121,48 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
     return rows
 
 
-def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
-                 summary: Mapping[str, Any], name: str) -> dict[str, bytes]:
+def report_files(
+    codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path], summary: Mapping[str, Any], name: str
+) -> dict[str, bytes]:
     """Name -> content of all files of the report on ``paths``, which has a `report_name`; equal results give equal
     bytes."""
-    plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
-                                     DISTORTION),
-             "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
-                                     "(for identity: the best PSNR)", PERCEPTION)}
+    plots = {
+        "rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR", DISTORTION),
+        "rate_perception.png": (
+            "Rate and perception: classical codecs at the scale with the best LPIPS-Alex (for identity: the best PSNR)",
+            PERCEPTION,
+        ),
+    }
     drawn = {file: _plot(summary, panels) for file, (_, panels) in plots.items()} if summary["curves"] else {}
     sheets = dict(_sheets(codec, results, paths, summary))
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-                                   undefined=jinja2.StrictUndefined)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     page = templates.get_template("report.html.jinja").render(
-        title=_title(summary), summary=summary, compared=CLASSICAL_BY_PSNR in summary["means"],
+        title=_title(summary),
+        summary=summary,
+        compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
-        tables=[(table_columns(summary, scores), table(summary, scores))
-                for scores in (MEANS, measured_details(summary)) if scores],
+        tables=[
+            (table_columns(summary, scores), table(summary, scores))
+            for scores in (MEANS, measured_details(summary))
+            if scores
+        ],
         note=NOTE if summary["training_losses"] else "",
         photographs=photographs_in_words(summary["photographs"]) if "photographs" in summary else "",
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
-        tsv=f"{name}.tsv", json=f"{name}.json")
-    return {f"{name}.tsv": tsv(results).encode(),
-            f"{name}.json": (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode(),
-            PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
+        tsv=f"{name}.tsv",
+        json=f"{name}.json",
+    )
+    return {
+        f"{name}.tsv": tsv(results).encode(),
+        f"{name}.json": (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode(),
+        PAGE: page.encode(),
+        **drawn,
+        **{file: png for file, (_, png) in sheets.items()},
+    }
 
 
 def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mapping[str, int] | None = None) -> str:
@@ -168,11 +197,14 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
-def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
-            summary: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bytes]]]:
+def _sheets(
+    codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path], summary: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """File -> (caption, PNG): pictures from the best to the worst, and the worst ones."""
-    ranked = sorted(zip(results, paths, strict=True),  # the worst first
-                    key=lambda pair: (-pair[0].ours.scores.lpips_alex, pair[0].ours.picture))
+    ranked = sorted(
+        zip(results, paths, strict=True),  # the worst first
+        key=lambda pair: (-pair[0].ours.scores.lpips_alex, pair[0].ours.picture),
+    )
     spread = [ranked[i] for i in np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)]
     text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0][0].ours.picture
     yield "sheet.png", (text, _sheet(codec, spread, summary, text))
@@ -193,8 +225,10 @@ def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: 
 
 def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: bool) -> list[Tile]:
     ours = np.asarray(codec.restore(result.payload))
-    tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
-             Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True)]
+    tiles = [
+        Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
+        Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True),
+    ]
     if not baselines:
         return tiles
     for method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):
@@ -229,19 +263,33 @@ def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str]]) ->
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, label: str, choice: str
-          ) -> None:
+def _draw(
+    axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, label: str, choice: str
+) -> None:
     ticks = set()
     for name in CODECS.values():
         curve = [point for point in summary["curves"].get(f"{name}, {choice}", []) if point[score] is not None]
         if curve:
             color, marker = STYLES[name]
             ticks |= {point["budget"] for point in curve}
-            axes.plot([point["bytes"] for point in curve], [point[score] for point in curve], color=color,
-                      marker=marker, label=name)
+            axes.plot(
+                [point["bytes"] for point in curve],
+                [point[score] for point in curve],
+                color=color,
+                marker=marker,
+                label=name,
+            )
     bundle = summary["bundle"]
-    axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
-              label=f"{bundle['id']} {bundle['version']}")
+    axes.plot(
+        ours["bytes"],
+        ours[score],
+        color=OURS,
+        marker="*",
+        markersize=15,
+        linestyle="",
+        zorder=3,
+        label=f"{bundle['id']} {bundle['version']}",
+    )
     title = marked(SCORE_NAMES[score].plot_title, score, summary["training_losses"])
     axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=label)
     axes.set_title(f"★ {formatted(score, ours[score])}", loc="right", color=OURS)

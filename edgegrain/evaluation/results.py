@@ -80,8 +80,10 @@ def refinement_suffix(options: Mapping[str, Any]) -> str:
 
 def packed(features: FeatureSets) -> dict[str, str]:
     """Features ``[S, D]`` as ``S`` and base64 of little-endian float32; plain JSON data."""
-    return {name: f"{len(found)} {base64.b64encode(found.astype('<f4').tobytes()).decode()}"
-            for name, found in features.items()}
+    return {
+        name: f"{len(found)} {base64.b64encode(found.astype('<f4').tobytes()).decode()}"
+        for name, found in features.items()
+    }
 
 
 def unpacked(text: str) -> Features:
@@ -104,8 +106,10 @@ def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float |
         for kid in KIDS:
             distance = None
             if all(kid in features for features in of_originals):
-                distance = kernel_distance(np.array([unpacked(row.features[kid]) for row in rows]),
-                                           np.array([unpacked(features[kid]) for features in of_originals]))
+                distance = kernel_distance(
+                    np.array([unpacked(row.features[kid]) for row in rows]),
+                    np.array([unpacked(features[kid]) for features in of_originals]),
+                )
             mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"] = astuple(distance) if distance else (None, None, None)
     return means
 
@@ -132,34 +136,48 @@ def tsv(results: Sequence[PictureResult]) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = (), side: int = 0, refinement: Mapping[str, int] | None = None
-            ) -> dict[str, Any]:
+def summary(
+    results: Sequence[PictureResult],
+    bundle: BundleInfo,
+    pictures: Sequence[Path],
+    baselines: str,
+    training_losses: Collection[str] = (),
+    side: int = 0,
+    refinement: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """The rounded means, with bundle, pictures, versions and the `REFINEMENT`; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     of_lr, of_area = np.mean([result.lr_saturation for result in results], axis=0)
-    return rounded({
-        "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
-        "pictures": described_pictures(pictures),
-        "size": side or bundle.hr,
-        "means": equal_means(results),
-        "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
-                   for method, curve in curve_means(results).items()},
-        "lr_saturation": float(of_lr / of_area) if of_area else None,  # of grey pictures
-        "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results]))
-                     for kind in results[0].lr_bytes},
-        "baselines": baselines,
-        "training_losses": sorted(training_losses),
-        "kid_features": FEATURE_NETWORK,
-        "versions": {"edgegrain": __version__, **versions, **library_versions()},
-        **(refinement or {}),
-    })
+    return rounded(
+        {
+            "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
+            "pictures": described_pictures(pictures),
+            "size": side or bundle.hr,
+            "means": equal_means(results),
+            "curves": {
+                method: [{"budget": budget, **mean} for budget, mean in curve.items()]
+                for method, curve in curve_means(results).items()
+            },
+            "lr_saturation": float(of_lr / of_area) if of_area else None,  # of grey pictures
+            "lr_bytes": {
+                kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in results[0].lr_bytes
+            },
+            "baselines": baselines,
+            "training_losses": sorted(training_losses),
+            "kid_features": FEATURE_NETWORK,
+            "versions": {"edgegrain": __version__, **versions, **library_versions()},
+            **(refinement or {}),
+        }
+    )
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
     """Name of the folder, which may hold links, count, and a SHA-256 over names and contents; plain JSON data."""
-    return {"folder": printable_name(pictures[0].parent.resolve().name), "count": len(pictures),
-            "sha256": files_sha256(pictures)}
+    return {
+        "folder": printable_name(pictures[0].parent.resolve().name),
+        "count": len(pictures),
+        "sha256": files_sha256(pictures),
+    }
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
@@ -179,8 +197,7 @@ def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float | None]:
-    mean: dict[str, float | None] = {
-        "pictures": len(rows), "bytes": float(np.mean([row.nbytes for row in rows]))}
+    mean: dict[str, float | None] = {"pictures": len(rows), "bytes": float(np.mean([row.nbytes for row in rows]))}
     for score in SCORES:
         values = [getattr(row.scores, score) for row in rows]
         mean[score] = None if None in values else float(np.mean(values))

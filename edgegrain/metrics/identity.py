@@ -35,8 +35,9 @@ def face_crop(picture: Tensor, left: float, top: float, side: float, size: int) 
     ``[B, 3, size, size]``."""
     whole = picture.shape[-1]
     x, y, width = round(left * whole), round(top * whole), round(side * whole)
-    return F.interpolate(picture[:, :, y : y + width, x : x + width], (size, size), mode="bilinear", antialias=True,
-                         align_corners=False)
+    return F.interpolate(
+        picture[:, :, y : y + width, x : x + width], (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 class FaceIdentity(nn.Module):

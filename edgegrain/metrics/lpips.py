@@ -97,8 +97,9 @@ class LPIPS(nn.Module):
         Close to `forward` unless errors repeat every eight pixels. A decoder trained with LPIPS at one phase of the
         grid overfits to that phase, and is worse at all others.
         """
-        return torch.stack([self(cropped(picture, (first, first)), cropped(target, (first, first)))
-                            for first in range(1, PERIOD)]).mean(0)
+        return torch.stack(
+            [self(cropped(picture, (first, first)), cropped(target, (first, first))) for first in range(1, PERIOD)]
+        ).mean(0)
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Distances ``[B]`` between two results of `features`."""
@@ -185,6 +186,7 @@ def learned_weights() -> tuple[Tensor, Tensor]:
     try:
         weights = torch.load(str(distribution(DISTS_PACKAGE).locate_file(DISTS_WEIGHTS)), weights_only=True)
     except (PackageNotFoundError, FileNotFoundError) as error:
-        raise EdgegrainError(f"DISTS needs the weights of {DISTS_PACKAGE}; install: pip install "
-                             "'edgegrain[eval]'") from error
+        raise EdgegrainError(
+            f"DISTS needs the weights of {DISTS_PACKAGE}; install: pip install 'edgegrain[eval]'"
+        ) from error
     return weights["alpha"].flatten(), weights["beta"].flatten()

@@ -46,8 +46,9 @@ def boxes(side: int) -> dict[str, tuple[int, int, int]]:
 
 def squares(picture: Tensor) -> Tensor:
     """The boxes of pictures ``[B, 3, S, S]``, ``[3 B, 3, S / 4, S / 4]``: all left eyes, all right eyes, all mouths."""
-    return torch.cat([picture[..., top:top + size, left:left + size]
-                      for left, top, size in boxes(picture.shape[-1]).values()])
+    return torch.cat(
+        [picture[..., top : top + size, left : left + size] for left, top, size in boxes(picture.shape[-1]).values()]
+    )
 
 
 def enlarged_regions(picture: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def region_weights(size: int, gain: float) -> Tensor:
     weights = np.ones((size, size))
     for name, (x, y) in CENTRES.items():
         width, height = _SPREADS[name]
-        weights += gain * np.exp(-((columns - x) / width) ** 2 - ((rows - y) / height) ** 2)
+        weights += gain * np.exp(-(((columns - x) / width) ** 2) - ((rows - y) / height) ** 2)
     return torch.from_numpy(weights / weights.mean()).float()[None, None]
 
 
@@ -208,8 +209,11 @@ class Reference:
         if found is None or self._descriptors is None:
             return scores
         (dlib, mobileface), (dlib_of_original, mobileface_of_original) = found, self._descriptors
-        return replace(scores, identity=(dlib - dlib_of_original).pow(2).sum().sqrt().item(),
-                       identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item())
+        return replace(
+            scores,
+            identity=(dlib - dlib_of_original).pow(2).sum().sqrt().item(),
+            identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item(),
+        )
 
     @torch.inference_mode()
     def scores(self, picture: Rgb) -> tuple[Scores, FeatureSets]:
@@ -223,13 +227,18 @@ class Reference:
         scores = replace(scores, lpips_vgg=distance, dists=dists)
         if regions is not None and self._of_regions is not None:
             boxes, features = self._of_regions
-            for score, values in (("lpips", self._metrics.vgg.distance(normalize(regions[1]), features)),
-                                  ("chroma", chroma_error(regions[0], boxes))):
-                scores = replace(scores, **{f"{score}_{region}": values[indices].mean().item()
-                                            for region, indices in _BOXES_OF.items()})
+            for score, values in (
+                ("lpips", self._metrics.vgg.distance(normalize(regions[1]), features)),
+                ("chroma", chroma_error(regions[0], boxes)),
+            ):
+                scores = replace(
+                    scores,
+                    **{f"{score}_{region}": values[indices].mean().item() for region, indices in _BOXES_OF.items()},
+                )
         if self._peaks is not None:
-            scores = replace(scores, **{
-                f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()})
+            scores = replace(
+                scores, **{f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()}
+            )
         return scores, self._kid_features(batch, activations, regions)
 
     def _batch(self, picture: Rgb) -> Tensor:
@@ -248,8 +257,9 @@ class Reference:
         found = squares(batch)
         return found, self._metrics.vgg.activations(_resized(found, REGION_SIZE))
 
-    def _kid_features(self, batch: Tensor, activations: list[Tensor], regions: tuple[Tensor, list[Tensor]] | None
-                      ) -> FeatureSets:
+    def _kid_features(
+        self, batch: Tensor, activations: list[Tensor], regions: tuple[Tensor, list[Tensor]] | None
+    ) -> FeatureSets:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""
         found, (height, width) = {}, batch.shape[-2:]
         if (height, width) != (FEATURE_SIZE, FEATURE_SIZE):

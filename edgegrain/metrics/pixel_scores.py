@@ -76,8 +76,20 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
     luma = picture @ np.array(LUMA)
     window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
     power = (np.abs(np.fft.fft2((luma - luma.mean()) * window)) / window.sum()) ** 2 + 1e-18  # of one colour: no peaks
-    return {period: float(10 * np.log10(np.mean([_height(power, row * height // period, column * width // period)
-                                                 for row, column in _frequencies(period)]))) for period in PERIODS}
+    return {
+        period: float(
+            10
+            * np.log10(
+                np.mean(
+                    [
+                        _height(power, row * height // period, column * width // period)
+                        for row, column in _frequencies(period)
+                    ]
+                )
+            )
+        )
+        for period in PERIODS
+    }
 
 
 def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]:
@@ -93,14 +105,22 @@ def has_peaks(picture: Rgb) -> bool:
 def _frequencies(period: int) -> list[tuple[int, int]]:
     """Multiples of 1/period that are no multiples of 2/period in both directions, up to the symmetry of a spectrum."""
     half = period // 2
-    return [(row, column) for row in range(period) for column in range(half + 1) if (row % 2 or column % 2)
-            and (column not in (0, half) or row <= half)]
+    return [
+        (row, column)
+        for row in range(period)
+        for column in range(half + 1)
+        if (row % 2 or column % 2) and (column not in (0, half) or row <= half)
+    ]
 
 
 def _height(power: Spectrum, row: int, column: int) -> float:
     """Power at a frequency over the median of its neighbours'; on an axis, of those along the axis."""
     steps = range(-FAR, FAR + 1)
-    offsets = [(i, j) for i in steps for j in steps if max(abs(i), abs(j)) >= NEAR
-               and not (row == 0 and i) and not (column == 0 and j)]
+    offsets = [
+        (i, j)
+        for i in steps
+        for j in steps
+        if max(abs(i), abs(j)) >= NEAR and not (row == 0 and i) and not (column == 0 and j)
+    ]
     neighbours = [power[(row + i) % power.shape[0], (column + j) % power.shape[1]] for i, j in offsets]
     return float(power[row, column] / np.median(neighbours))

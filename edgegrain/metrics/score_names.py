@@ -73,8 +73,11 @@ DETAILS = tuple(score for score in SCORE_NAMES if score not in ("bytes", *MEANS)
 def column_titles(scores: Iterable[str], losses: Collection[str] = (), *, arrows: bool = False) -> list[str]:
     """Titles of a table's columns; ``losses`` are marked, and arrows point up or down to better values."""
     named = [(score, SCORE_NAMES[score]) for score in scores]
-    return [marked(name.name + f" ({name.unit})" * bool(name.unit), score, losses)
-            + f" {'↑' if name.higher_is_better else '↓'}" * arrows for score, name in named]
+    return [
+        marked(name.name + f" ({name.unit})" * bool(name.unit), score, losses)
+        + f" {'↑' if name.higher_is_better else '↓'}" * arrows
+        for score, name in named
+    ]
 
 
 def formatted(score: str, value: float) -> str:
@@ -84,11 +87,13 @@ def formatted(score: str, value: float) -> str:
 
 def photographs_in_words(scores: Mapping[str, Any]) -> str:
     """The scores of photographs (`edgegrain.evaluation.evaluator`) in words, for the report and the model card."""
-    text = (f"Photographs: of {scores['photographs']} photographs as people have them, a face was found in "
-            f"{scores['photographs'] - scores['missed']} ({scores['missed']} missed); its payload has "
-            f"{scores['bytes']:.0f} bytes on average, and the restored face an identity distance of "
-            f"{scores['identity']:.3f} (dlib; {scores['above']:.0%} above {OTHER_PERSON}) and "
-            f"{scores['identity_mobileface']:.3f} (MobileFace).")
+    text = (
+        f"Photographs: of {scores['photographs']} photographs as people have them, a face was found in "
+        f"{scores['photographs'] - scores['missed']} ({scores['missed']} missed); its payload has "
+        f"{scores['bytes']:.0f} bytes on average, and the restored face an identity distance of "
+        f"{scores['identity']:.3f} (dlib; {scores['above']:.0%} above {OTHER_PERSON}) and "
+        f"{scores['identity_mobileface']:.3f} (MobileFace)."
+    )
     if scores["empty"]:
         text += f" In {scores['invented']} of {scores['empty']} pictures without faces one was found."
     return text

@@ -52,8 +52,10 @@ _LPIPS_MEMBERS = {
     _ALEX: (9_884_491, "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     _VGG: (58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
-_FACE, _FACE_INDEX = ("package/model/face_recognition_model.bin",
-                      "package/model/face_recognition_model-weights_manifest.json")
+_FACE, _FACE_INDEX = (
+    "package/model/face_recognition_model.bin",
+    "package/model/face_recognition_model-weights_manifest.json",
+)
 _FACE_MEMBERS = {
     _FACE: (6_444_032, "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"),
     _FACE_INDEX: (19_615, "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"),
@@ -78,10 +80,12 @@ def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Pa
     if folder is not None:
         return folder
     fetched = metrics_folder()
-    missing = [name for name in FILES[:None if faces else 2] if not (fetched / name).is_file()]
+    missing = [name for name in FILES[: None if faces else 2] if not (fetched / name).is_file()]
     if missing:
-        raise ModelError(f"the metric weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
-                         "fetch, or pass --weights with their folder")
+        raise ModelError(
+            f"the metric weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
+            "fetch, or pass --weights with their folder"
+        )
     return fetched
 
 
@@ -96,8 +100,10 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
     for name in [name for name in vgg if name.startswith("conv") and name.endswith(".weight")]:
         scale = np.abs(vgg[name]).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
         vgg[name], vgg[f"{name}.scale"] = np.round(vgg[name] / scale).astype(np.int8), scale
-    return [write_atomically(folder / name, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
-            for name, tensors in zip(LPIPS_FILES.values(), (alex, vgg), strict=True)]
+    return [
+        write_atomically(folder / name, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
+        for name, tensors in zip(LPIPS_FILES.values(), (alex, vgg), strict=True)
+    ]
 
 
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
@@ -125,8 +131,9 @@ def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: 
                 file = tar.extractfile(tar.getmember(name))
                 data[name] = file.read(size + 1) if file is not None else b""
                 if hashlib.sha256(data[name]).hexdigest() != digest:
-                    raise ModelError(f"{name} in {archive} is not the file of {wanted} (expected {size} bytes, SHA-256 "
-                                     f"{digest})")
+                    raise ModelError(
+                        f"{name} in {archive} is not the file of {wanted} (expected {size} bytes, SHA-256 {digest})"
+                    )
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise ModelError(f"{archive} is not the archive of {wanted}: {error}") from error
     return data
@@ -134,13 +141,17 @@ def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: 
 
 def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
     """Kernels and biases of the convolutions, then the kernels of the heads, float32 in torch's order of axes."""
-    blobs = (np.frombuffer(argument, "<f4") for opcode, argument, _ in pickletools.genops(pickled)
-             if opcode.name == "BINBYTES" and isinstance(argument, bytes))
+    blobs = (
+        np.frombuffer(argument, "<f4")
+        for opcode, argument, _ in pickletools.genops(pickled)
+        if opcode.name == "BINBYTES" and isinstance(argument, bytes)
+    )
     tensors, inputs = Tensors(), 3
     for index, side in enumerate(sides):
         kernel, bias = next(blobs), next(blobs)
         tensors[f"conv{index}.weight"] = np.ascontiguousarray(
-            kernel.reshape(side, side, inputs, bias.size).transpose(3, 2, 0, 1))
+            kernel.reshape(side, side, inputs, bias.size).transpose(3, 2, 0, 1)
+        )
         tensors[f"conv{index}.bias"] = bias
         inputs = bias.size
     for index, head in enumerate(itertools.islice(blobs, len(_ALEX_SIDES))):
@@ -153,8 +164,10 @@ def weight_file(folder: str | Path, name: str) -> Iterator[Path]:
     """The path of one of the `FILES` for the block to read, any error of which is reported as a damaged file."""
     path = Path(folder) / name
     if not path.is_file():
-        raise ModelError(f"no metric weights at {path}; run: edgegrain metrics fetch. If you pass --weights FOLDER, "
-                         f"add --out FOLDER: the folder must hold {name}")
+        raise ModelError(
+            f"no metric weights at {path}; run: edgegrain metrics fetch. If you pass --weights FOLDER, "
+            f"add --out FOLDER: the folder must hold {name}"
+        )
     try:
         yield path
     except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own
@@ -180,8 +193,16 @@ def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
 
 
 OPSET, IR_VERSION = 17, 8
-_SAME = {"Add": "Add", "AddV2": "Add", "Relu": "Relu", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min",
-         "MatMul": "MatMul"}
+_SAME = {
+    "Add": "Add",
+    "AddV2": "Add",
+    "Relu": "Relu",
+    "Sub": "Sub",
+    "Mul": "Mul",
+    "Maximum": "Max",
+    "Minimum": "Min",
+    "MatMul": "MatMul",
+}
 """Operation -> ONNX's with the same inputs."""
 
 
@@ -214,16 +235,25 @@ def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelPro
             weights[f"{name}/kernel"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
             first = add("Transpose", sources[:1], f"{name}/channels_first", perm=[0, 3, 1, 2])
             padding = base64.b64decode(attributes["padding"]["s"]).decode()
-            x = add("Conv", [first, f"{name}/kernel"], f"{name}/convolution", group=groups,
-                    strides=[int(step) for step in attributes["strides"]["list"]["i"][1:3]],
-                    auto_pad="SAME_UPPER" if padding == "SAME" else padding)
+            x = add(
+                "Conv",
+                [first, f"{name}/kernel"],
+                f"{name}/convolution",
+                group=groups,
+                strides=[int(step) for step in attributes["strides"]["list"]["i"][1:3]],
+                auto_pad="SAME_UPPER" if padding == "SAME" else padding,
+            )
             add("Transpose", [x], name, perm=[0, 2, 3, 1])
         elif op != "Const":
             add(_SAME[op], sources, name)
     used = {name for node in nodes for name in node.input} & weights.keys()
     graph = helper.make_graph(
-        nodes, "tfjs", inputs, [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])],
-        [numpy_helper.from_array(weights[name], name) for name in sorted(used)])
+        nodes,
+        "tfjs",
+        inputs,
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])],
+        [numpy_helper.from_array(weights[name], name) for name in sorted(used)],
+    )
     converted = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(converted, full_check=True)
     return converted

@@ -20,21 +20,37 @@ from export.encoder.graph import EncoderGraph
 
 
 def write_compared_bundle(
-    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
-    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
-    encoder_flips: float | None = None, **fields: Any,
+    folder: Path,
+    codec: str,
+    encoder: EncoderPart,
+    decoder: nn.Module,
+    model: bytes,
+    lrs: np.ndarray,
+    *,
+    summary: str,
+    remarks: Sequence[str] = (),
+    tables: CoderTables,
+    formats: Sequence[str],
+    force: bool = False,
+    encoder_flips: float | None = None,
+    **fields: Any,
 ) -> WrittenBundle:
     """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
     halves; ``fields`` are those of `manifest_fields`."""
     comparison = compare_decoder(model, decoder, lrs)
     described = manifest_fields(folder.name, codec, **fields)
     card = bundle_card(described, summary, remarks)
-    return WrittenBundle(write_bundle(folder, encoder, model, tables, described, card, formats, force=force),
-                         comparison, encoder_flips)
+    return WrittenBundle(
+        write_bundle(folder, encoder, model, tables, described, card, formats, force=force), comparison, encoder_flips
+    )
 
 
-def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[Path], None],
-                  preprocessing: Mapping[str, Any] = PREPROCESSING) -> EncoderPart:
+def float_encoder(
+    graph: EncoderGraph,
+    digest: bytes,
+    write_weights: Callable[[Path], None],
+    preprocessing: Mapping[str, Any] = PREPROCESSING,
+) -> EncoderPart:
     """The part of a float network, whose LRs may differ by a level between runtimes."""
     described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
     return EncoderPart(graph, described, digest, write_weights, preprocessing)

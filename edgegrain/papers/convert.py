@@ -29,8 +29,15 @@ from export.bundle.writer import refuse_to_replace
 from export.decoder.export import Comparison
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 
-SOURCES = {"grain": "grain", "irn": "irn", "irn-plus": "irn", "glean": "face_sr", "gcfsr": "face_sr",
-           "stylegan2-nvidia": "stylegan", "stylegan2-rosinality": "stylegan"}
+SOURCES = {
+    "grain": "grain",
+    "irn": "irn",
+    "irn-plus": "irn",
+    "glean": "face_sr",
+    "gcfsr": "face_sr",
+    "stylegan2-nvidia": "stylegan",
+    "stylegan2-rosinality": "stylegan",
+}
 """Name -> folder of the paper, whose ``checkpoints.py`` has ``convert(source, files, out, options)``."""
 STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
 """Remark on the card of a converted bundle."""
@@ -40,8 +47,10 @@ _FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
 AUTHORS: dict[str, dict[str, str]] = {
     "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
     "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
-    "glean": {"weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
-              "data": f"{_FACES} LSUN for other domains."},
+    "glean": {
+        "weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
+        "data": f"{_FACES} LSUN for other domains.",
+    },
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
 """Source of converted checkpoints -> licences of the authors' weights."""
@@ -62,8 +71,12 @@ class ConversionOptions(NamedTuple):
     def described(self, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
         """What `write_compared_bundle` takes of every converted bundle; its manifest names the files."""
         files = [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]
-        return {"tables": CoderTables.default(), "training": {"converted_from": files}, "formats": ("onnx",),
-                "force": self.force}
+        return {
+            "tables": CoderTables.default(),
+            "training": {"converted_from": files},
+            "formats": ("onnx",),
+            "force": self.force,
+        }
 
 
 @dataclass(frozen=True)
@@ -131,8 +144,9 @@ class TensorFile:
 
     def under(self, prefix: str) -> TensorFile:
         """The part under one more prefix; the others are not used."""
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()
-                   if name.startswith(prefix)}
+        tensors = {
+            name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)
+        }
         others = (self.full_name(name) for name in self.tensors if not name.startswith(prefix))
         return TensorFile(self.path, tensors, self.prefix + prefix, (*self.unused, *others))
 
@@ -142,8 +156,9 @@ class TensorFile:
         if tensor is None:
             raise ModelError(f"{self.path} lacks the tensor {self.full_name(name)!r}")
         if not -tensor.ndim <= index < tensor.ndim:
-            raise ModelError(f"{self.path}: {self.full_name(name)!r} has the shape {list(tensor.shape)}, expected a "
-                             "weight")
+            raise ModelError(
+                f"{self.path}: {self.full_name(name)!r} has the shape {list(tensor.shape)}, expected a weight"
+            )
         return int(tensor.shape[index])
 
     def count(self, pattern: str, step: int = 1) -> int:
@@ -195,11 +210,16 @@ def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str
     spare = {name for name in source.tensors if name.startswith(unused) and name not in used}
     missing = [source.full_name(name) for name in used - source.tensors.keys()]
     unknown = [source.full_name(name) for name in source.tensors.keys() - spare - used]
-    misshapen = [f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
-                 for ours, name in placed.items() if name in source.tensors
-                 and not _fits(source.tensors[name], state[ours])]
-    problems = [_some(what, sorted(found)) for what, found in (
-        ("missing", missing), ("unknown", unknown), ("of another shape", misshapen)) if found]
+    misshapen = [
+        f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
+        for ours, name in placed.items()
+        if name in source.tensors and not _fits(source.tensors[name], state[ours])
+    ]
+    problems = [
+        _some(what, sorted(found))
+        for what, found in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+        if found
+    ]
     if problems:
         raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
     for ours, name in placed.items():
@@ -207,8 +227,11 @@ def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str
     with source.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TensorMap(
-        source.path.name, digest, {source.full_name(name): ours for ours, name in placed.items()},
-        sorted({*source.unused, *map(source.full_name, spare)}))
+        source.path.name,
+        digest,
+        {source.full_name(name): ours for ours, name in placed.items()},
+        sorted({*source.unused, *map(source.full_name, spare)}),
+    )
 
 
 def _fits(tensor: Tensor, ours: Tensor) -> bool:
@@ -231,9 +254,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says so
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
-        raise ModelError(f"{path} cannot be read as tensors: {_reason(error)}. Expected a .safetensors file or a "
-                         "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
-                         "file once, by name, where their code is installed") from error
+        raise ModelError(
+            f"{path} cannot be read as tensors: {_reason(error)}. Expected a .safetensors file or a "
+            "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
+            "file once, by name, where their code is installed"
+        ) from error
     return dict(_flatten(content))
 
 

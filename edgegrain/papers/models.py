@@ -42,14 +42,21 @@ WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
-DECODERS = {"rrdb-1024-lr16-paper": rrdb.PAPER_1024_LR16, "rrdb-256-lr16": rrdb.FACES_256_LR16,
-            "rrdb-256-lr16-fine": rrdb.FACES_256_LR16_FINE, "rrdb-256-lr16-slim": rrdb.FACES_256_LR16_SLIM,
-            "rrdb-256-lr16-deep": rrdb.FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": rrdb.FACES_256_LR32_FINE,
-            "rrdb-256-lr64-fine": rrdb.FACES_256_LR64_FINE}
-PRIORS = {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
-          "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
-          "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
-          "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256)}
+DECODERS = {
+    "rrdb-1024-lr16-paper": rrdb.PAPER_1024_LR16,
+    "rrdb-256-lr16": rrdb.FACES_256_LR16,
+    "rrdb-256-lr16-fine": rrdb.FACES_256_LR16_FINE,
+    "rrdb-256-lr16-slim": rrdb.FACES_256_LR16_SLIM,
+    "rrdb-256-lr16-deep": rrdb.FACES_256_LR16_DEEP,
+    "rrdb-256-lr32-fine": rrdb.FACES_256_LR32_FINE,
+    "rrdb-256-lr64-fine": rrdb.FACES_256_LR64_FINE,
+}
+PRIORS = {
+    "stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
+    "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
+    "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
+    "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256),
+}
 
 
 class Part(NamedTuple):
@@ -82,9 +89,13 @@ class Model:
 
     def as_dict(self) -> dict[str, Any]:
         """Totals and parts as plain JSON values."""
-        return {"name": self.name, "parameters": self.parameters, "macs": self.macs,
-                "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
-                "macs_by_part": {name: part.macs for name, part in self.parts.items()}}
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
+            "macs_by_part": {name: part.macs for name, part in self.parts.items()},
+        }
 
 
 def models() -> list[Model]:
@@ -100,21 +111,29 @@ def models() -> list[Model]:
         *(Model(name, {"decoder": _decoder(config)}) for name, config in DECODERS.items()),
         *(Model(name, {"prior": _prior(config)}) for name, config in PRIORS.items()),
         *(Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)}) for lr in LR_SIZES),
-        *(Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
-          for hr, lr in itertools.product(HR_SIZES, LR_SIZES)),
-        Model("stylegan2-discriminator-1024", {
-            "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})]
+        *(
+            Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
+            for hr, lr in itertools.product(HR_SIZES, LR_SIZES)
+        ),
+        Model(
+            "stylegan2-discriminator-1024",
+            {"discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))},
+        ),
+    ]
 
 
 def bundle_models(manifest: Manifest) -> list[Model]:
     """Encoder, decoder and enlarger of a GRAIN bundle without generator."""
-    parts = {"encoder": Part(manifest.encoder["parameters"], manifest.encoder["flops"] // 2),
-             "decoder": _decoder(DecoderConfig.from_dict(manifest.decoder["architecture"]))}
+    parts = {
+        "encoder": Part(manifest.encoder["parameters"], manifest.encoder["flops"] // 2),
+        "decoder": _decoder(DecoderConfig.from_dict(manifest.decoder["architecture"])),
+    }
     if manifest.enlarger is not None:
         network = SuperResolutionConfig.from_dict(manifest.enlarger.training["config"]["network"])
         for factor in manifest.enlarger.factors:
-            parts[f"enlarger-x{factor}"] = _measure(lambda: SuperResolution(network), (3, manifest.hr, manifest.hr),
-                                                    factor)
+            parts[f"enlarger-x{factor}"] = _measure(
+                lambda: SuperResolution(network), (3, manifest.hr, manifest.hr), factor
+            )
     return [Model(f"{manifest.id}-{name}", {name.partition("-")[0]: part}) for name, part in parts.items()]
 
 
@@ -176,15 +195,21 @@ def _prior(config: PriorConfig) -> Part:
 
 
 @cache
-def _around_prior(codes: CodesConfig, fusion: FusionConfig | None, decoder: DecoderConfig, prior: PriorConfig
-                  ) -> dict[str, Part]:
+def _around_prior(
+    codes: CodesConfig, fusion: FusionConfig | None, decoder: DecoderConfig, prior: PriorConfig
+) -> dict[str, Part]:
     """Code predictor and fusion."""
     f_inv = {scale.size: scale.channels for scale in decoder.scales}
     f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
-    inverted, generated = ({size: torch.empty(1, channels, size, size, device="meta")
-                            for size, channels in features.items()} for features in (f_inv, f_gen))
-    parts = {"code_predictor": _measure(
-        lambda: _Codes(codes, f_inv, prior.code_resolutions, prior.network.code_width, f_gen), [*inverted.values()])}
+    inverted, generated = (
+        {size: torch.empty(1, channels, size, size, device="meta") for size, channels in features.items()}
+        for features in (f_inv, f_gen)
+    )
+    parts = {
+        "code_predictor": _measure(
+            lambda: _Codes(codes, f_inv, prior.code_resolutions, prior.network.code_width, f_gen), [*inverted.values()]
+        )
+    }
     if fusion is not None and fusion.kind == "pictures":
         parts["fusion"] = _measure(lambda: PictureFusion(fusion), *[(3, decoder.hr, decoder.hr)] * 2)
     elif fusion is not None:

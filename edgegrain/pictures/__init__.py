@@ -21,8 +21,10 @@ def picture_file(picture: Image.Image, kind: str, quality: int = 95, *, fast: bo
     the time; WebP's method 2 takes half the time of its default for 1.5 % more bytes.
     """
     options: dict[str, dict[str, Any]] = {
-        "PNG": {"compress_type": Image.RLE} if fast else {}, "JPEG": {"quality": quality, "subsampling": 0},
-        "WEBP": {"quality": quality, "method": 2 if fast else 4}}
+        "PNG": {"compress_type": Image.RLE} if fast else {},
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "WEBP": {"quality": quality, "method": 2 if fast else 4},
+    }
     stream = io.BytesIO()
     picture.save(stream, kind, **options[kind])
     return stream.getvalue()

@@ -38,8 +38,9 @@ def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
     """uint8 ``[count, size, size, 3]``: smooth random pictures, for trial runs without data."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
-    return np.stack([np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC))
-                     for cells in small])
+    return np.stack(
+        [np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC)) for cells in small]
+    )
 
 
 def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:

@@ -47,8 +47,9 @@ class Tile:
     accent: bool = False
 
 
-def draw_sheet(rows: Sequence[Sequence[Tile]], *, titles: Sequence[str] = (), heading: str = "", side: int = 0
-               ) -> Image.Image:
+def draw_sheet(
+    rows: Sequence[Sequence[Tile]], *, titles: Sequence[str] = (), heading: str = "", side: int = 0
+) -> Image.Image:
     """Draw rows of tiles as an RGB picture, with a title for each column and a heading.
 
     ``side`` is the longest side of a picture on the sheet; 0: that of the largest. Smaller pictures are enlarged, pixel
@@ -93,8 +94,10 @@ def draw_sheet(rows: Sequence[Sequence[Tile]], *, titles: Sequence[str] = (), he
 
 def encode_sheet(sheet: Image.Image, suffix: str = ".png") -> bytes:
     """Encode a sheet as PNG or JPEG, chosen by a file suffix; equal sheets give equal bytes."""
-    options = {".png": {"format": "PNG", "optimize": True},
-               ".jpg": {"format": "JPEG", "quality": 85, "optimize": True, "progressive": True}}
+    options = {
+        ".png": {"format": "PNG", "optimize": True},
+        ".jpg": {"format": "JPEG", "quality": 85, "optimize": True, "progressive": True},
+    }
     if suffix.lower() not in options:
         raise ImageError(f"a sheet is written as .png or .jpg, got {suffix or 'no suffix'}")
     buffer = io.BytesIO()
@@ -128,8 +131,9 @@ def _shortened(text: str, width: int, draw: ImageDraw.ImageDraw, font: _Font) ->
     return text + "..." if text else ""
 
 
-def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
-                 report: Callable[[float], None]) -> Image.Image:
+def sample_sheet(
+    prior: GenerativePrior, count: int, seed: int, psi: float, report: Callable[[float], None]
+) -> Image.Image:
     """Draw ``count`` samples in reading order, in a nearly square grid; ``report`` gets the finished part, 0...1."""
     import torch
 

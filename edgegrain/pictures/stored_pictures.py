@@ -21,11 +21,15 @@ SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
     """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES
-                   and not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude))
+    paths = sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in SUFFIXES and not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)
+    )
     if not paths:
-        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}"
-                         + (f" besides {', '.join(exclude)}" if exclude else ""))
+        raise ImageError(
+            f"no pictures ({', '.join(SUFFIXES)}) in {folder}" + (f" besides {', '.join(exclude)}" if exclude else "")
+        )
     return paths
 
 
@@ -53,8 +57,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=readable_formats()) as image:
             yield image
     except Exception as error:  # damaged files can make Pillow's readers raise any type
-        raise ImageError(f"{path} cannot be read as a picture ({error}); remove it, or leave it out with --exclude"
-                         ) from error
+        raise ImageError(
+            f"{path} cannot be read as a picture ({error}); remove it, or leave it out with --exclude"
+        ) from error
 
 
 def original_of(path: Path, side: int) -> Rgb:

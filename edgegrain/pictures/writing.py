@@ -25,8 +25,7 @@ def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]
         if target.exists():
             return
         with written_whole(target) as temporary, temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for row in rows:
                 file.write(row.tobytes())
 
@@ -44,8 +43,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InUseError(f"another process writes to {folder}; wait until it has finished, or choose another folder"
-                         ) from None
+        raise InUseError(
+            f"another process writes to {folder}; wait until it has finished, or choose another folder"
+        ) from None
     try:
         yield
     finally:

@@ -53,8 +53,15 @@ def steps_for(samples: int) -> int:
 
 
 def fit_network(
-    context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int,
-    level_step: int = 1, report: Callable[[float], None] | None = None,
+    context: Tensor,
+    reference: Tensor,
+    level: Tensor,
+    *,
+    widths: Sequence[int],
+    steps: int,
+    seed: int,
+    level_step: int = 1,
+    report: Callable[[float], None] | None = None,
 ) -> FloatNetwork:
     """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
     result is calibrated. ``report`` is called with the finished part."""
@@ -78,8 +85,13 @@ def fit_network(
 
 
 def fit_tables(
-    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int | None = None, level_step: int = 1,
-    kept: Path | None = None, report: Progress | None = None,
+    lrs: Sequence[Rgb] | Rgb,
+    *,
+    widths: Sequence[int] = WIDTHS,
+    steps: int | None = None,
+    level_step: int = 1,
+    kept: Path | None = None,
+    report: Progress | None = None,
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 ``[N, h, w, 3]`` or a list of uint8 ``[h, w, 3]`` of any sizes.
 
@@ -105,19 +117,33 @@ def fit_tables(
 
     for channel in range(len(networks), 3):
         context, reference, level = _samples(indices, channel)
-        networks.append(fit_network(context, reference, level, widths=widths, steps=steps, seed=channel,
-                                    level_step=level_step, report=report_channel).integers())
+        networks.append(
+            fit_network(
+                context,
+                reference,
+                level,
+                widths=widths,
+                steps=steps,
+                seed=channel,
+                level_step=level_step,
+                report=report_channel,
+            ).integers()
+        )
         if kept is not None:
-            first, second, third = (*networks, *CoderTables.default().channels[len(networks):])
-            record = {"key": key.hexdigest(), "fitted": len(networks),
-                      "tables": CoderTables((first, second, third), level_step).to_json().decode()}
+            first, second, third = (*networks, *CoderTables.default().channels[len(networks) :])
+            record = {
+                "key": key.hexdigest(),
+                "fitted": len(networks),
+                "tables": CoderTables((first, second, third), level_step).to_json().decode(),
+            }
             write_atomically(kept, json.dumps(record).encode(), force=True)
     first, second, third = networks
     return CoderTables((first, second, third), level_step)
 
 
-def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tuple[str, ...] = (),
-              report: Progress | None = None) -> Manifest:
+def add_rates(
+    bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tuple[str, ...] = (), report: Progress | None = None
+) -> Manifest:
     """Give a bundle rates of these steps of the levels, ascending, in place of those after its first.
 
     The coder tables of each, ``coder_STEP.json``, are fitted to the bundle's own LRs of the pictures ``data`` and of
@@ -138,11 +164,19 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
         if not path.exists():
             write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
         tables = CoderTables.from_json(path.read_bytes())
-        rates.append({"file": path.name,
-                      "lr_contract_id": lr_contract_id(integer_digest(network), bundle.preprocessing, tables).hex()})
+        rates.append(
+            {
+                "file": path.name,
+                "lr_contract_id": lr_contract_id(integer_digest(network), bundle.preprocessing, tables).hex(),
+            }
+        )
     files = {rate["file"]: (bundle.folder / rate["file"]).read_bytes() for rate in rates}
-    return change_bundle(bundle.folder, {**read_record(bundle.folder), "rates": rates}, files,
-                         [rate.coder for rate in bundle.further_rates])
+    return change_bundle(
+        bundle.folder,
+        {**read_record(bundle.folder), "rates": rates},
+        files,
+        [rate.coder for rate in bundle.further_rates],
+    )
 
 
 def load_lrs(path: Path) -> list[Rgb]:
@@ -168,7 +202,12 @@ class CoderReport:
 
 
 def fit_and_report(
-    lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500, level_step: int = 1,
+    lrs: Sequence[Rgb],
+    *,
+    widths: Sequence[int] = WIDTHS,
+    steps: int = STEPS,
+    held_out: int = 500,
+    level_step: int = 1,
     report: Progress | None = None,
 ) -> CoderReport:
     """Fit tables to nine of ten LRs and code at most ``held_out`` of the others; see `fit_tables`."""
@@ -177,9 +216,16 @@ def fit_and_report(
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
     tables = fit_tables(kept, widths=widths, steps=steps, level_step=level_step, report=report)
     held = [rounded(lr, level_step) for lr in lrs[::10][:held_out]]
-    return CoderReport(tables, len(kept), len(held), float(np.mean([len(encode_lr(lr, tables)) for lr in held])), {
-        "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
-        "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held]))})
+    return CoderReport(
+        tables,
+        len(kept),
+        len(held),
+        float(np.mean([len(encode_lr(lr, tables)) for lr in held])),
+        {
+            "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
+            "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),
+        },
+    )
 
 
 def _some(lrs: Sequence[Rgb] | Rgb) -> list[Rgb]:
@@ -188,7 +234,7 @@ def _some(lrs: Sequence[Rgb] | Rgb) -> list[Rgb]:
         return list(lrs)
     order = np.random.default_rng(0).permutation(len(lrs))
     pixels = np.cumsum([lrs[index].shape[0] * lrs[index].shape[1] for index in order])
-    return [lrs[index] for index in order[:max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
+    return [lrs[index] for index in order[: max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
 
 
 def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,5 +245,8 @@ def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
         contexts.append(context.astype(np.int16))  # one by one: in all_contexts' own type they take twice the memory
         references.append(reference.astype(np.int16))
     level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
-    return (torch.from_numpy(np.concatenate(contexts)), torch.from_numpy(np.concatenate(references)),
-            torch.from_numpy(level))
+    return (
+        torch.from_numpy(np.concatenate(contexts)),
+        torch.from_numpy(np.concatenate(references)),
+        torch.from_numpy(level),
+    )

@@ -26,12 +26,24 @@ CODEC = "grain"
 _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
     "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
-    "somebody is.")
-_GROUP_COLUMNS = {"lightness": "skin L*", "red": "skin a*", "yellow": "skin b*", "identity": "identity (MobileFace)",
-                  "years": "age (years)", "years_off": "age, absolute", "flips": "other gender"}
+    "somebody is."
+)
+_GROUP_COLUMNS = {
+    "lightness": "skin L*",
+    "red": "skin a*",
+    "yellow": "skin b*",
+    "identity": "identity (MobileFace)",
+    "years": "age (years)",
+    "years_off": "age, absolute",
+    "flips": "other gender",
+}
 _GROUP_FORMATS = {"identity": ".3f", "years_off": ".1f", "flips": ".0%"}
-_STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
-           "final": "the final stage (all together, the generator frozen)"}
+_STAGES = {
+    "1": "stage 1 (encoder and decoder)",
+    "2": "stage 2 (codes of the generator)",
+    "3": "stage 3 (fusion)",
+    "final": "the final stage (all together, the generator frozen)",
+}
 
 
 def card_text(record: Mapping[str, Any]) -> str:
@@ -41,11 +53,14 @@ def card_text(record: Mapping[str, Any]) -> str:
     shown = "A picture of a face" if domain == FACES else f"A picture ({domain})"
     data = ", ".join(f"{count} {name}" for name, count in training["data"].items())
     return bundle_card(
-        record, f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.",
+        record,
+        f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.",
         record=f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
         caveat=_FACES_CAVEAT if domain == FACES else CAVEAT,
-        evaluation=_scores(evaluation, domain, training_losses(CODEC, domain, training)) if evaluation
-        else ["Not evaluated yet."])
+        evaluation=_scores(evaluation, domain, training_losses(CODEC, domain, training))
+        if evaluation
+        else ["Not evaluated yet."],
+    )
 
 
 def _stages(training: Mapping[str, Any]) -> str:
@@ -64,23 +79,35 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
     lines = [
         f"Mean over the {pictures['count']} unseen {domain} of {pictures['folder']}, each through the published files. "
         "Classical codecs may use at most the payload's bytes and choose their own downscaling.",
-        "", *_table(evaluation, losses, ("bytes", *MEANS)), ""]
+        "",
+        *_table(evaluation, losses, ("bytes", *MEANS)),
+        "",
+    ]
     if details:
-        lines += ["Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and "
-                  "b*. Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the "
-                  "original's.", "", *details, ""]
+        lines += [
+            "Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and "
+            "b*. Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the "
+            "original's.",
+            "",
+            *details,
+            "",
+        ]
     paragraphs = [f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower."]
     if domain == FACES:
-        paragraphs.append("Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same "
-                          "person to dlib), one minus the cosine for MobileFace (different people have about 0.9).")
+        paragraphs.append(
+            "Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same "
+            "person to dlib), one minus the cosine for MobileFace (different people have about 0.9)."
+        )
     if photographs := evaluation.get("photographs"):
         paragraphs.append(photographs_in_words(photographs))
     if groups := evaluation.get("groups"):
         paragraphs += _groups(groups)
     if lr_bytes := evaluation.get("lr_bytes"):
-        paragraphs.append(f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; "
-                          f"the same LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as "
-                          f"lossless WebP, {lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.")
+        paragraphs.append(
+            f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; "
+            f"the same LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as "
+            f"lossless WebP, {lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL."
+        )
     if saturation := evaluation.get("lr_saturation"):
         paragraphs.append(f"The LR's colours have {saturation:.2f} times the mean saturation of the plain area mean.")
     if "kid_features" in evaluation:
@@ -90,11 +117,14 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
 
 def _groups(groups: Mapping[str, Any]) -> list[str]:
     """Paragraphs on the scores of groups of people; with their remarks, and a row per group."""
-    lines = ["| group | pictures | " + " | ".join(_GROUP_COLUMNS.values()) + " |",
-             "|---|---:" + "|---:" * len(_GROUP_COLUMNS) + "|"]
+    lines = [
+        "| group | pictures | " + " | ".join(_GROUP_COLUMNS.values()) + " |",
+        "|---|---:" + "|---:" * len(_GROUP_COLUMNS) + "|",
+    ]
     for name, row in groups["rows"].items():
-        cells = ("–" if row.get(key) is None else format(row[key], _GROUP_FORMATS.get(key, "+.1f"))
-                 for key in _GROUP_COLUMNS)
+        cells = (
+            "–" if row.get(key) is None else format(row[key], _GROUP_FORMATS.get(key, "+.1f")) for key in _GROUP_COLUMNS
+        )
         lines.append(f"| {name} | {row['pictures']} | {' | '.join(cells)} |")
     return ["Who comes back: mean errors by groups of people. " + groups["remark"], "\n".join(lines)]
 
@@ -106,8 +136,9 @@ def _table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequ
     if not columns:
         return []
     lines = ["| method | " + " | ".join(column_titles(columns, losses)) + " |", "|---" + "|---:" * len(columns) + "|"]
-    return lines + [f"| {name} | " + " | ".join(_cell(scores, key) for key in columns) + " |"
-                    for name, scores in methods.items()]
+    return lines + [
+        f"| {name} | " + " | ".join(_cell(scores, key) for key in columns) + " |" for name, scores in methods.items()
+    ]
 
 
 def _cell(scores: Mapping[str, Any], key: str) -> str:
@@ -125,10 +156,14 @@ def collect(bundle_id: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
-    methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()
-               if name == bundle_id or name.startswith("classical")}
-    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs", "groups")
-                if key in own}
+    methods = {
+        "this bundle" if name == bundle_id else name: scores
+        for name, scores in own["means"].items()
+        if name == bundle_id or name.startswith("classical")
+    }
+    optional = {
+        key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs", "groups") if key in own
+    }
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 
@@ -136,21 +171,29 @@ def enter_evaluation(folder: Path, evaluation: Path) -> str:
     """Enter the summary that ``edgegrain evaluate`` wrote into a bundle's manifest and model card; returns the card."""
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
-        raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
-                          "bundles that edgegrain publish run wrote")
+        raise BundleError(
+            f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
+            "bundles that edgegrain publish run wrote"
+        )
     try:
         own = json.loads(evaluation.read_bytes())
         collected = collect(manifest.id, own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
-                          "the command wrote") from error
+        raise BundleError(
+            f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
+            "the command wrote"
+        ) from error
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
-            raise BundleError(f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
-                              f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
+            raise BundleError(
+                f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
+                f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}"
+            )
     if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have no size
-        raise BundleError(f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
-                          " evaluate again without --size")
+        raise BundleError(
+            f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
+            " evaluate again without --size"
+        )
     card = card_text({**read_record(folder), "evaluation": collected})
     update_card(folder, evaluation=collected, card=card)
     return card

@@ -45,11 +45,7 @@ from export.bundle.writer import (
     write_bundle,
 )
 from export.decoder import DecoderOptions, WeightStorage
-from export.decoder.export import (
-    TRAINED,
-    compare_decoder,
-    export_decoder,
-)
+from export.decoder.export import TRAINED, compare_decoder, export_decoder
 from export.proof.report import clone_commit
 from server_decoder.grain.grain import Grain, GrainConfig, save_trained
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -67,11 +63,23 @@ KEPT_FIT = "coder_fit.json"
 _AT_ONCE = 8  # pictures that are encoded together
 
 
-def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
-                exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
-                licence: Mapping[str, str] | None = None, prior: str | Path | None = None,
-                encoder_of: Path | None = None, storage: WeightStorage | None = None, force: bool = False,
-                report: Progress | None = None) -> dict[str, Any]:
+def publish_run(
+    checkpoint: Path,
+    data: Path,
+    folder: Path,
+    *,
+    bundle_id: str,
+    version: str,
+    domain: str = "",
+    exclude: tuple[str, ...] = (),
+    coder_pictures: int = CODER_PICTURES,
+    licence: Mapping[str, str] | None = None,
+    prior: str | Path | None = None,
+    encoder_of: Path | None = None,
+    storage: WeightStorage | None = None,
+    force: bool = False,
+    report: Progress | None = None,
+) -> dict[str, Any]:
     """Write the bundle of a run, given by its folder or checkpoint, and return a summary.
 
     Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of ``coder_pictures`` training
@@ -96,31 +104,57 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     decoder = run.average.decoder.eval()
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
-    graph = export_decoder(decoder, lr, DecoderOptions(
-        storage or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)))
+    graph = export_decoder(
+        decoder,
+        lr,
+        DecoderOptions(storage or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)),
+    )
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
-    training = {"stages": list(run.stages), "pictures_seen": sum(stage["pictures"] for stage in run.stages),
-                "pictures_in_set": len(pictures), "data": picture_sources(data, exclude),
-                "commit": (clone_commit() or "unknown").split()[0],
-                "learned_correction": isinstance(encoder, EncoderTwin)}
+    training = {
+        "stages": list(run.stages),
+        "pictures_seen": sum(stage["pictures"] for stage in run.stages),
+        "pictures_in_set": len(pictures),
+        "data": picture_sources(data, exclude),
+        "commit": (clone_commit() or "unknown").split()[0],
+        "learned_correction": isinstance(encoder, EncoderTwin),
+    }
     fields = manifest_fields(
-        bundle_id, CODEC, training=training, licence=licence, domain=domain, version=version,
-        architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config))
+        bundle_id,
+        CODEC,
+        training=training,
+        licence=licence,
+        domain=domain,
+        version=version,
+        architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config),
+    )
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is not None:
         manifest = replace_decoder(source, folder, graph, fields, card, force=force)
     else:
-        part: Any = (exact_encoder(integer_encoder(run)) if isinstance(encoder, BoxMean | EncoderTwin)
-                     else encoder.bundle_part())  # type: ignore[operator]  # the paper's float network
+        part: Any = (
+            exact_encoder(integer_encoder(run)) if isinstance(encoder, BoxMean | EncoderTwin) else encoder.bundle_part()
+        )  # type: ignore[operator]  # the paper's float network
         manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
-    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"],
-            "decoder_difference_from_torch": comparison.largest_difference,
-            "bytes": sum(entry.size for entry in manifest.files.values())}
+    return {
+        "bundle": str(folder),
+        "lr_contract_id": manifest.lr_contract_id.hex(),
+        "stages": training["stages"],
+        "decoder_difference_from_torch": comparison.largest_difference,
+        "bytes": sum(entry.size for entry in manifest.files.values()),
+    }
 
 
-def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
-                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False,
-                  report: Progress | None = None) -> Path:
+def store_trained(
+    checkpoint: Path,
+    folder: Path,
+    prior: str | Path | None = None,
+    *,
+    data: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    encoder_of: Path | None = None,
+    force: bool = False,
+    report: Progress | None = None,
+) -> Path:
     """Write a run's trained weights, integer encoder and coder tables into a folder of the zoo.
 
     Weights are float16; those of a decoder without generator are int8 where they are large, as in its bundle. The
@@ -145,11 +179,14 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         if data is not None:
             pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
             lrs = encode(run.average, pictures, CODER_PICTURES, mirrored=True, report=report)
-            files[CODER_TABLES] = fit_tables(lrs, level_step=run.recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT,
-                                             report=report).to_json()
+            files[CODER_TABLES] = fit_tables(
+                lrs, level_step=run.recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report
+            ).to_json()
         elif tables_in(folder).step != run.recipe.lr_step:
-            raise EdgegrainError(f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
-                                 "state; pass the training pictures (--data), to which they are fitted")
+            raise EdgegrainError(
+                f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
+                "state; pass the training pictures (--data), to which they are fitted"
+            )
         elif (folder / CODER_TABLES).exists():
             files[CODER_TABLES] = (folder / CODER_TABLES).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,8 +202,9 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
-           ) -> np.ndarray:
+def encode(
+    model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
+) -> np.ndarray:
     """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
 
     ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
@@ -217,8 +255,10 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
         return box_network(encoder.hr, encoder.lr)
     if isinstance(encoder, EncoderTwin):
         return lower(encoder)
-    raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
-                      "run as a bundle, without --trained-only and --encoder-of")
+    raise BundleError(
+        "the encoder of this run is the paper's float network, which has no integers; publish the "
+        "run as a bundle, without --trained-only and --encoder-of"
+    )
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
@@ -226,11 +266,15 @@ def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     source = load_manifest(encoder_of)
     step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
     if step != run.recipe.lr_step:
-        raise BundleError(f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
-                          f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own")
+        raise BundleError(
+            f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
+            f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own"
+        )
     if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
-        raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
-                          "another; publish it without --encoder-of, under an id of its own")
+        raise BundleError(
+            f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
+            "another; publish it without --encoder-of, under an id of its own"
+        )
     return source
 
 
@@ -247,7 +291,8 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
         return False
     raised = raise_twin(network, twin.config).state_dict()
     return integer_digest(lower(twin)) == integer_digest(network) or all(
-        torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
+        torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items()
+    )
 
 
 def run_family(run: Path) -> str:
@@ -264,8 +309,10 @@ def run_family(run: Path) -> str:
     by_kind = {weights.name.lower(): weights.family for weights in papers.WEIGHTS.values()}
     family = header.get("family") or by_kind.get("irn" if "irn" in header else kind, CODEC)
     if family == SUPER_RESOLUTION:
-        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
-                         "export enlarger'")
+        raise ModelError(
+            f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
+            "export enlarger'"
+        )
     if family not in (CODEC, *by_kind.values()):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     return family

@@ -28,10 +28,13 @@ def prepare(folder: Path, repository: str, licence: str = "") -> tuple[Manifest,
     card = ModelCard(manifest.open_file(MODEL_CARD).decode())
     if not card.data.to_dict():
         card.data = ModelCardData(
-            license="other", license_name="see-model-card",
+            license="other",
+            license_name="see-model-card",
             license_link=f"https://huggingface.co/{repository}/blob/main/{MODEL_CARD}",
-            library_name="edgegrain", pipeline_tag="image-to-image",
-            tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
+            library_name="edgegrain",
+            pipeline_tag="image-to-image",
+            tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain],
+        )
     if licence:
         card.data["license"] = licence
         card.data.pop("license_name")
@@ -40,8 +43,11 @@ def prepare(folder: Path, repository: str, licence: str = "") -> tuple[Manifest,
     record = json.loads((folder / MANIFEST).read_bytes())
     record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     files: FilesToUpload = {name: manifest.path(name) for name in manifest.files}
-    return manifest, str(card).removesuffix(card.text), {
-        **files, MODEL_CARD: data, MANIFEST: (json.dumps(record, indent=2) + "\n").encode()}
+    return (
+        manifest,
+        str(card).removesuffix(card.text),
+        {**files, MODEL_CARD: data, MANIFEST: (json.dumps(record, indent=2) + "\n").encode()},
+    )
 
 
 def upload(files: FilesToUpload, repository: str, revision: str, *, private: bool, message: str) -> str:
@@ -50,10 +56,16 @@ def upload(files: FilesToUpload, repository: str, revision: str, *, private: boo
         api = HfApi(library_name="edgegrain")
         api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.model_info(repository).private:
-            raise BundleError(f"hf://{repository} is public and stays so; make it private on the Hub, or leave "
-                              "--private out. Nothing was uploaded")
+            raise BundleError(
+                f"hf://{repository} is public and stays so; make it private on the Hub, or leave "
+                "--private out. Nothing was uploaded"
+            )
         if revision != "main":
             api.create_branch(repository, branch=revision, exist_ok=True)
-        commit = api.create_commit(repository, [CommitOperationAdd(name, file) for name, file in files.items()],
-                                   commit_message=message, revision=revision)
+        commit = api.create_commit(
+            repository,
+            [CommitOperationAdd(name, file) for name, file in files.items()],
+            commit_message=message,
+            revision=revision,
+        )
     return str(commit.oid)

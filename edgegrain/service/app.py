@@ -66,9 +66,14 @@ def create_app(settings: Settings) -> FastAPI:
             await service.workers.stop()
 
     app = FastAPI(
-        title="edgegrain", version=edgegrain.__version__, description=DESCRIPTION, lifespan=lifespan,
-        docs_url="/docs" if settings.docs else None, redoc_url=None,
-        redirect_slashes=False)  # clients that do not follow redirects would take the empty answer for a result
+        title="edgegrain",
+        version=edgegrain.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )  # clients that do not follow redirects would take the empty answer for a result
     app.state.service = service
     guarded = [Depends(token_check([token.get_secret_value() for token in settings.tokens]))]
     app.include_router(routes.router, dependencies=guarded)
@@ -82,20 +87,28 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Requests)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
-            allow_headers=["*"], expose_headers=["*"])  # requests have no cookies, so pages may name any header
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )  # requests have no cookies, so pages may name any header
     return app
 
 
 def token_check(tokens: Sequence[str]) -> Callable[..., Awaitable[None]]:
     """The dependency that raises `Problem` 401 unless a request has one of the bearer tokens, if there are any."""
+
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         sent = "" if given is None else given.credentials
         # Every token is compared, each in constant time, so the duration reveals nothing about them.
         matches = [secrets.compare_digest(sent.encode(), token.encode()) for token in tokens]
         if tokens and not any(matches):
-            raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
-                          {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
+            raise Problem(
+                "unauthorized",
+                "send the header 'Authorization: Bearer TOKEN' with a valid token",
+                {"WWW-Authenticate": 'Bearer realm="edgegrain"'},
+            )
 
     return check
 
@@ -124,9 +137,19 @@ def http_server(app: FastAPI, port: int) -> Server:
     """The server of an application of `create_app`; it runs in the current event loop."""
     settings: Settings = app.state.service.settings
     return Server(
-        app, settings.host, port, interface=Interfaces.ASGI, http=HTTPModes.http1, websockets=False,
-        backlog=MAX_CONNECTIONS, backpressure=MAX_CONNECTIONS, log_enabled=False, http1_settings=HTTP1Settings(
-            header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES))
+        app,
+        settings.host,
+        port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=MAX_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
+        log_enabled=False,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES
+        ),
+    )
 
 
 async def _serve(app: FastAPI, port: int) -> None:
@@ -210,9 +233,17 @@ class Requests:
             metrics.requests.labels(route, method, str(status or 500)).inc()
             metrics.request_seconds.labels(route).observe(seconds)
             quiet = route.startswith(("/health", "/metrics"))
-            log(logger, logging.DEBUG if quiet else logging.INFO, "request", request_id=request_id, method=method,
-                route=route, status=status or 500, seconds=round(seconds, 6),
-                problem=getattr(request.state, "problem", None))
+            log(
+                logger,
+                logging.DEBUG if quiet else logging.INFO,
+                "request",
+                request_id=request_id,
+                method=method,
+                route=route,
+                status=status or 500,
+                seconds=round(seconds, 6),
+                problem=getattr(request.state, "problem", None),
+            )
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
@@ -221,8 +252,10 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
         problem = problem_of(error)
     elif isinstance(error, RequestValidationError):
         # Parameter and reason, without the value: it may hold anything.
-        errors = [{"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
-                  for item in error.errors()]
+        errors = [
+            {"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
+            for item in error.errors()
+        ]
         detail = "; ".join(f"{item['parameter']}: {item['reason']}" for item in errors)
         problem = Problem("invalid-parameter", detail, errors=errors)
     elif isinstance(error, HTTPException):

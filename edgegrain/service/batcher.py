@@ -78,7 +78,8 @@ class Job:
     pixels: int  # of its result, which bound the memory of a batch
     queued: float = 0.0
     answer: asyncio.Future[Answer] = field(  # cancelled when the request has ended
-        default_factory=lambda: asyncio.get_running_loop().create_future())
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
     def settle(self, answer: Answer) -> None:
         """Set the answer, unless the request has ended."""

@@ -29,9 +29,7 @@ class Bodies:
         self.limit, self.timeout, self.used = limit, timeout, 0
 
     @asynccontextmanager
-    async def read(
-        self, request: Request, limit: int, parse: Callable[[Chunks], Awaitable[T]]
-    ) -> AsyncIterator[T]:
+    async def read(self, request: Request, limit: int, parse: Callable[[Chunks], Awaitable[T]]) -> AsyncIterator[T]:
         """What ``parse`` makes of a body of at most ``limit`` bytes; its memory is in use until the block ends."""
         held = 0
 
@@ -48,8 +46,9 @@ class Bodies:
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    raise Problem("body-timeout", f"the body did not arrive within {self.timeout:g} s",
-                                  {"Connection": "close"}) from None
+                    raise Problem(
+                        "body-timeout", f"the body did not arrive within {self.timeout:g} s", {"Connection": "close"}
+                    ) from None
                 if held + len(chunk) > limit:
                     raise too_large
                 if self.used + len(chunk) > self.limit:
@@ -60,8 +59,9 @@ class Bodies:
                     yield chunk
 
         # The rest is not read, so the connection cannot serve another request.
-        too_large = Problem("too-large", f"the body has more than {limit} bytes, the most allowed here",
-                            {"Connection": "close"})
+        too_large = Problem(
+            "too-large", f"the body has more than {limit} bytes, the most allowed here", {"Connection": "close"}
+        )
         try:
             yield await parse(chunks())
         finally:
@@ -104,11 +104,14 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
             raise Problem("too-large", f"a request holds at most {most} payloads, each in a part") from error
         raise Problem("bad-request", f"the multipart body is malformed: {error.message}") from error
     except (KeyError, ValueError) as error:  # no boundary, or an unknown encoding
-        raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
-                      ) from error
+        raise Problem(
+            "bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
+        ) from error
     try:
-        found = [await value.read() if isinstance(value, UploadFile) else value.encode()  # a text, without a file name
-                 for _, value in form.multi_items()]
+        found = [
+            await value.read() if isinstance(value, UploadFile) else value.encode()  # a text, without a file name
+            for _, value in form.multi_items()
+        ]
     finally:
         await form.close()
     if not parser.ended:

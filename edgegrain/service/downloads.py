@@ -36,22 +36,34 @@ page_router = APIRouter(include_in_schema=False)
 
 COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
 """Name under which the folder of the Core ML encoder is served."""
-FileName = Annotated[str, PathParameter(
-    pattern=r"^(encoder\.(onnx|tflite|mlpackage\.zip)|coder(_\d{1,2})?\.json|golden\.json)$")]
+FileName = Annotated[
+    str, PathParameter(pattern=r"^(encoder\.(onnx|tflite|mlpackage\.zip)|coder(_\d{1,2})?\.json|golden\.json)$")
+]
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest date in ZIP, so that the same bundle always gives the same archive."""
 FOLDER = Path(__file__).with_name("web")
 MEDIA_TYPES = {
-    ".css": "text/css", ".html": "text/html", ".jpg": "image/jpeg", ".js": "text/javascript", ".mjs": "text/javascript",
-    ".onnx": "application/octet-stream", ".svg": "image/svg+xml", ".txt": "text/plain", ".wasm": "application/wasm",
-    ".json": "application/json", ".tflite": "application/octet-stream", ".zip": "application/zip"}
+    ".css": "text/css",
+    ".html": "text/html",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".onnx": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
+    ".json": "application/json",
+    ".tflite": "application/octet-stream",
+    ".zip": "application/zip",
+}
 PAGE_HEADERS = {
     # Isolation from other origins lets the page share memory between threads.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Content-Security-Policy": (
         "default-src 'none'; connect-src 'self'; img-src 'self' blob:; script-src 'self' 'wasm-unsafe-eval'; "
-        "style-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        "style-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Referrer-Policy": "no-referrer",
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -107,14 +119,15 @@ class BundleDescription(BaseModel):
     rates: list[RateDescription] = Field(description="Further rates, from most to fewest bytes.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
-        description="Numeric options of restoring that this bundle has: strength.")
+        description="Numeric options of restoring that this bundle has: strength."
+    )
     encoders: list[FileDescription]
     contract: list[FileDescription] = Field(
-        description="Further files that a client needs: the coder's tables and the golden vectors.")
+        description="Further files that a client needs: the coder's tables and the golden vectors."
+    )
 
 
-@router.get("/v1/bundles", summary="List the served bundles",
-            responses=problem_response(401, "A token is required"))
+@router.get("/v1/bundles", summary="List the served bundles", responses=problem_response(401, "A token is required"))
 async def bundles(request: Request) -> list[BundleDescription]:
     """All bundles with their encoder files."""
     service: ServiceState = request.app.state.service
@@ -122,13 +135,17 @@ async def bundles(request: Request) -> list[BundleDescription]:
 
 
 @router.get(
-    "/v1/bundles/{bundle}/{name}", summary="Download a file for clients", response_class=Response,
+    "/v1/bundles/{bundle}/{name}",
+    summary="Download a file for clients",
+    response_class=Response,
     responses={
         200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
         304: {"description": "The client has the current file"},
         **problem_response(401, "A token is required"),
         **problem_response(404, "Unknown bundle or file"),
-        **problem_response(422, "Invalid file name")})
+        **problem_response(422, "Invalid file name"),
+    },
+)
 async def encoder(request: Request, bundle: str, name: FileName) -> Response:
     """An encoder, its coder tables or golden vectors. A later export may change them: ask again with the ETag."""
     service: ServiceState = request.app.state.service
@@ -168,18 +185,33 @@ def page_files() -> Mapping[str, ServedFile]:
 
 def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescription:
     """The entry of ``/v1/bundles`` for a bundle and its `client_files`."""
-    described = [FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data),
-                                 sha256=file.sha256) for file in files.values()]
+    described = [
+        FileDescription(
+            name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data), sha256=file.sha256
+        )
+        for file in files.values()
+    ]
     return BundleDescription(
-        id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
-        lr=manifest.lr, step=coder_tables(manifest).step, sides=list(manifest.sides),
-        preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
-        lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
-        rates=[RateDescription(file=rate.coder, lr_contract_id=rate.lr_contract_id.hex(), quality=rate.quality)
-               for rate in manifest.further_rates],
+        id=manifest.id,
+        version=manifest.version,
+        codec=manifest.codec,
+        domain=manifest.domain,
+        hr=manifest.hr,
+        lr=manifest.lr,
+        step=coder_tables(manifest).step,
+        sides=list(manifest.sides),
+        preprocessing=dict(manifest.preprocessing),
+        quality=manifest.quality,
+        lr_contract_id=manifest.lr_contract_id.hex(),
+        licence=dict(manifest.licence),
+        rates=[
+            RateDescription(file=rate.coder, lr_contract_id=rate.lr_contract_id.hex(), quality=rate.quality)
+            for rate in manifest.further_rates
+        ],
         controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
         encoders=[file for file in described if file.name.startswith("encoder.")],
-        contract=[file for file in described if not file.name.startswith("encoder.")])
+        contract=[file for file in described if not file.name.startswith("encoder.")],
+    )
 
 
 def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
@@ -189,9 +221,14 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
         data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
     names = (*(rate.coder for rate in manifest.rates), GOLDEN)
     data |= {name: manifest.open_file(name) for name in names if name in manifest.files}
-    return {name: ServedFile(name, content, {
-        "Cache-Control": "public, no-cache",
-        "Content-Disposition": f'attachment; filename="{name}"'}) for name, content in data.items()}
+    return {
+        name: ServedFile(
+            name,
+            content,
+            {"Cache-Control": "public, no-cache", "Content-Disposition": f'attachment; filename="{name}"'},
+        )
+        for name, content in data.items()
+    }
 
 
 def respond(file: ServedFile, request: Request) -> Response:

@@ -87,9 +87,17 @@ class Engine:
     """A codec of every served bundle, opened on one device."""
 
     def __init__(
-        self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
-        batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
-        max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto", formats: Sequence[str] = FORMATS,
+        self,
+        folders: Sequence[str | Path],
+        *,
+        device: Device = "cpu",
+        threads: int | None = None,
+        batch_sizes: Sequence[int] = (1,),
+        max_pixels: int = 1 << 24,
+        max_photo_pixels: int = MAX_PHOTO_PIXELS,
+        max_scene_faces: int = MAX_FACES,
+        decoder_form: FormChoice = "auto",
+        formats: Sequence[str] = FORMATS,
         graphs: bool = True,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
@@ -138,7 +146,11 @@ class Engine:
         """Restore payloads, or one scene, to picture files; a failed item does not affect the others."""
         pictures = self._codecs[bundle]._restore_each(
             [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)],
-            max_pixels=self._max_pixels, mark=options[0].mark, batch_sizes=self._sizes, measure=measure)
+            max_pixels=self._max_pixels,
+            mark=options[0].mark,
+            batch_sizes=self._sizes,
+            measure=measure,
+        )
         return [_attempt(_file, picture, wanted, measure) for picture, wanted in zip(pictures, options, strict=True)]
 
     def compress(
@@ -146,27 +158,42 @@ class Engine:
     ) -> list[Outcome]:
         """Compress picture files to what their options ask for; a failed item does not affect the others."""
         # One at a time: decoded pictures are large, and the encoder takes a fraction of the time of reading.
-        return [_attempt(self._compress, bundle, data, wanted, measure)
-                for data, wanted in zip(pictures, options, strict=True)]
+        return [
+            _attempt(self._compress, bundle, data, wanted, measure)
+            for data, wanted in zip(pictures, options, strict=True)
+        ]
 
     def _compress(self, bundle: str, data: bytes, options: CompressOptions, measure: Measure) -> bytes:
         """The payload, the scene, or the JSON document with all faces of a picture file."""
         codecs = [self._codecs[name] for name in (bundle, *options.fallbacks)]
         with measure("read"):
             rgb = load_picture(
-                data, background=options.background, max_pixels=self._max_photo_pixels, formats=self._formats)
+                data, background=options.background, max_pixels=self._max_photo_pixels, formats=self._formats
+            )
         with measure("encode"):
             if options.faces == "all":  # docs/service.md
-                faces = [{"payload": base64.b64encode(payload).decode(), "bytes": len(payload),
-                          "square": payload.header.square and asdict(payload.header.square)}
-                         for payload in codecs[0].compress_faces(rgb)]
+                faces = [
+                    {
+                        "payload": base64.b64encode(payload).decode(),
+                        "bytes": len(payload),
+                        "square": payload.header.square and asdict(payload.header.square),
+                    }
+                    for payload in codecs[0].compress_faces(rgb)
+                ]
                 return json.dumps({"bundle": bundle, "original_size": rgb.shape[1::-1], "faces": faces}).encode()
             if options.faces == "scene":
                 return compress_scene_within(
-                    codecs, rgb, quality=options.quality, max_bytes=options.max_bytes,
-                    most_faces=self._max_scene_faces)
-            return compress_within(codecs, rgb, options.fit, quality=options.quality, max_bytes=options.max_bytes,
-                                   align=options.align, require_face=options.require_face)
+                    codecs, rgb, quality=options.quality, max_bytes=options.max_bytes, most_faces=self._max_scene_faces
+                )
+            return compress_within(
+                codecs,
+                rgb,
+                options.fit,
+                quality=options.quality,
+                max_bytes=options.max_bytes,
+                align=options.align,
+                require_face=options.require_face,
+            )
 
 
 def _attempt(work: Callable[..., bytes], *arguments: Any) -> Outcome:
@@ -215,16 +242,24 @@ def main() -> int:
         measure = partial(_measured, seconds)
         if batch["verb"] == "restore":
             outcomes = engine.restore(
-                batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], measure)
+                batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], measure
+            )
         else:
             outcomes = engine.compress(
-                batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], measure)
+                batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], measure
+            )
         ends = fields.get("device") == "cuda" and any(
-            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
-        described = [None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
-                     for outcome in outcomes]
-        _send(answers, {"outcomes": described, "seconds": seconds, "ends": ends},
-              [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
+            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes
+        )
+        described = [
+            None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
+            for outcome in outcomes
+        ]
+        _send(
+            answers,
+            {"outcomes": described, "seconds": seconds, "ends": ends},
+            [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes],
+        )
         if ends:
             return 1
     return 0

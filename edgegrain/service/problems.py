@@ -68,8 +68,14 @@ class Problem(Exception):
         """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
         kind = KINDS[self.kind]
         instance = {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
-        return {"type": PROBLEM_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail,
-                **instance, **self.extra}
+        return {
+            "type": PROBLEM_PREFIX + self.kind,
+            "title": kind.title,
+            "status": kind.status,
+            "detail": self.detail,
+            **instance,
+            **self.extra,
+        }
 
 
 def retry_later(kind: str, detail: str, seconds: float = 1) -> Problem:

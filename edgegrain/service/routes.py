@@ -36,8 +36,11 @@ async def _admit(request: Request, service: Service) -> None:
     """Refuse a request that cannot be served: under overload most are."""
     service.admit("compress" if request.scope["path"] == COMPRESS else "restore")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem("unsupported-media-type", "send the body as it is, without Content-Encoding",
-                      {"Accept-Encoding": "identity"})
+        raise Problem(
+            "unsupported-media-type",
+            "send the body as it is, without Content-Encoding",
+            {"Accept-Encoding": "identity"},
+        )
 
 
 router = APIRouter(dependencies=[Depends(_admit)])
@@ -51,15 +54,34 @@ JSON_TYPE = "application/json"
 RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
-_FACES = {"schema": {
-    "type": "object", "required": ["bundle", "original_size", "faces"],
-    "properties": {"original_size": {"type": "array"}, "faces": {"type": "array", "items": {
-        "type": "object", "required": ["payload", "bytes", "square"], "properties": {
-            "payload": {"type": "string", "contentEncoding": "base64"}, "bytes": {"type": "integer"},
-            "square": {"type": ["object", "null"]}}}}}}}
-_FORM = {"schema": {
-    "type": "object", "required": ["payload"],
-    "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}}
+_FACES = {
+    "schema": {
+        "type": "object",
+        "required": ["bundle", "original_size", "faces"],
+        "properties": {
+            "original_size": {"type": "array"},
+            "faces": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["payload", "bytes", "square"],
+                    "properties": {
+                        "payload": {"type": "string", "contentEncoding": "base64"},
+                        "bytes": {"type": "integer"},
+                        "square": {"type": ["object", "null"]},
+                    },
+                },
+            },
+        },
+    }
+}
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": ["payload"],
+        "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
 class TextPayload(BaseModel):
@@ -75,14 +97,25 @@ class RestoreParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    size: str = Field("original", json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"}, description=(
-        "original: the original's size; native: the decoder's own resolution; a number: the longest side in pixels, up "
-        "to the largest of the bundle's sides, which /v1/bundles lists."))
+    size: str = Field(
+        "original",
+        json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"},
+        description=(
+            "original: the original's size; native: the decoder's own resolution; a number: the longest side, up "
+            "to the largest of the bundle's sides, which /v1/bundles lists."
+        ),
+    )
     quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
-    strength: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
-        "For bundles with this control, whose range /v1/bundles lists: the factor by which the picture is assumed to "
-        "have been reduced."))
+    strength: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "For bundles with this control (range: /v1/bundles): the factor by which the picture is assumed to "
+            "have been reduced."
+        ),
+    )
 
 
 class CompressParameters(BaseModel):
@@ -90,20 +123,36 @@ class CompressParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    fit: Fit | None = Field(None, description=(
-        "Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."))
+    fit: Fit | None = Field(
+        None,
+        description=(
+            "Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."
+        ),
+    )
     align: bool = Field(True, description="false: encode the whole picture, as fit=pad does.")
     require_face: bool = Field(False, description="Refuse a face that is too small, turned away or cut off.")
-    faces: FacesChoice = Field("largest", description=(
-        "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."))
+    faces: FacesChoice = Field(
+        "largest",
+        description=(
+            "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."
+        ),
+    )
     background: str = Field(
-        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb.")
+        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb."
+    )
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
-    quality: Quality | None = Field(None, description=(
-        "A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the "
-        "first of bundle."))
-    max_bytes: int | None = Field(None, ge=1, description=(
-        "Largest payload or scene: the best quality that fits is taken, up to quality if that is given."))
+    quality: Quality | None = Field(
+        None,
+        description=(
+            "A rate of the served bundles for the same kind of pictures as bundle; listed by /v1/bundles. Default: the "
+            "first of bundle."
+        ),
+    )
+    max_bytes: int | None = Field(
+        None,
+        ge=1,
+        description=("Largest payload or scene: the best quality that fits is taken, up to quality if that is given."),
+    )
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -120,21 +169,35 @@ _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted 
 
 
 @router.post(
-    "/v1/restore", summary="Restore a payload or a scene", response_class=Response,
-    responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
-               **_RESTORE_PROBLEMS},
-    openapi_extra={"requestBody": {"required": True, "content": {
-        PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT,
-        JSON_TYPE: {"schema": TextPayload.model_json_schema()}}}})
-async def restore(
-    request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
-) -> Response:
+    "/v1/restore",
+    summary="Restore a payload or a scene",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
+        **_RESTORE_PROBLEMS,
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                PAYLOAD_TYPE: _BINARY,
+                BYTES_TYPE: _BINARY,
+                TEXT_TYPE: _TEXT,
+                JSON_TYPE: {"schema": TextPayload.model_json_schema()},
+            },
+        }
+    },
+)
+async def restore(request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]) -> Response:
     """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
     options = _restore_options(request, parameters, service.settings.mark)
     kind = media_type(request)
     if kind not in RESTORE_TYPES:
-        raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its "
-                      f"text as {TEXT_TYPE} or {JSON_TYPE}", {"Accept-Post": ", ".join(RESTORE_TYPES)})
+        raise Problem(
+            "unsupported-media-type",
+            f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its text as {TEXT_TYPE} or {JSON_TYPE}",
+            {"Accept-Post": ", ".join(RESTORE_TYPES)},
+        )
     limit = (2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES
     async with service.bodies.read(request, limit, whole) as body:
         job = service.restore_job(_payload_of(kind, body), options, parameters.bundle)
@@ -143,10 +206,18 @@ async def restore(
 
 
 @router.post(
-    "/v1/restore/batch", summary="Restore several payloads", response_class=Response,
-    responses={200: {"description": "One part per payload, in order: the picture, or a problem",
-                     "content": {BATCH_TYPE: _BINARY}}, **_RESTORE_PROBLEMS},
-    openapi_extra={"requestBody": {"required": True, "content": {MULTIPART: _FORM}}})
+    "/v1/restore/batch",
+    summary="Restore several payloads",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "One part per payload, in order: the picture, or a problem",
+            "content": {BATCH_TYPE: _BINARY},
+        },
+        **_RESTORE_PROBLEMS,
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {MULTIPART: _FORM}}},
+)
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
@@ -167,17 +238,26 @@ async def restore_batch(
 
 
 @router.post(
-    COMPRESS, summary="Compress a picture", response_class=Response,
-    responses={200: {"description": "The payload or scene, or with faces=all the payloads in JSON",
-                     "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: _FACES}}, **_PROBLEMS},
-    openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}})
-async def compress(
-    request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]
-) -> Response:
+    COMPRESS,
+    summary="Compress a picture",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The payload or scene, or with faces=all the payloads in JSON",
+            "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: _FACES},
+        },
+        **_PROBLEMS,
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}},
+)
+async def compress(request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]) -> Response:
     """Compress one picture: with a bundle of faces, its largest face. Any common format, orientation and colours."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
-        raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
-                      {"Accept-Post": f"image/*, {BYTES_TYPE}"})
+        raise Problem(
+            "unsupported-media-type",
+            f"send a picture as image/... or {BYTES_TYPE}",
+            {"Accept-Post": f"image/*, {BYTES_TYPE}"},
+        )
     manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
     options = _compress_options(parameters, manifests[1:])
     bundle, limit = manifests[0], min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
@@ -186,8 +266,11 @@ async def compress(
         done = await service.done(request, Job(key, picture, options, bundle.hr**2))
     if options.fallbacks:
         bundle = service.bundle_of(read_payload_or_scene(done.data))
-    return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
-                    headers=_answer_headers(done, bundle.id))
+    return Response(
+        done.data,
+        media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
+        headers=_answer_headers(done, bundle.id),
+    )
 
 
 @health_router.head("/health/live", include_in_schema=False)
@@ -199,7 +282,8 @@ async def live() -> dict[str, str]:
 
 @health_router.head("/health/ready", include_in_schema=False)
 @health_router.get(
-    "/health/ready", summary="Readiness", responses=problem_response(503, "Warming up, or shutting down"))
+    "/health/ready", summary="Readiness", responses=problem_response(503, "Warming up, or shutting down")
+)
 async def ready(service: Service) -> dict[str, str]:
     """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
     has begun."""
@@ -208,9 +292,15 @@ async def ready(service: Service) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={
-    200: {"description": "Text exposition format", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **problem_response(401, "A token is required")})
+@metrics_router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Text exposition format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problem_response(401, "A token is required"),
+    },
+)
 async def metrics(service: Service) -> Response:
     """Requests, latencies by stage, batch sizes, queue depth, errors by kind."""
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -232,8 +322,15 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
         raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
     red, green, blue = bytes.fromhex(parameters.background)
     return CompressOptions(
-        parameters.fit, (red, green, blue), parameters.align, parameters.require_face, parameters.faces,
-        parameters.quality, parameters.max_bytes, [manifest.id for manifest in fallbacks])
+        parameters.fit,
+        (red, green, blue),
+        parameters.align,
+        parameters.require_face,
+        parameters.faces,
+        parameters.quality,
+        parameters.max_bytes,
+        [manifest.id for manifest in fallbacks],
+    )
 
 
 def _payload_of(kind: str, body: bytes) -> Payload | Scene:
@@ -261,9 +358,7 @@ def _part_job(service: ServiceState, body: bytes, options: RestoreOptions, bundl
         return problem
 
 
-def _multipart(
-    results: Sequence[Answer], boundary: bytes, picture_type: str, service: ServiceState
-) -> Iterator[bytes]:
+def _multipart(results: Sequence[Answer], boundary: bytes, picture_type: str, service: ServiceState) -> Iterator[bytes]:
     """The pieces of the multipart answer; pictures are not copied."""
     for index, result in enumerate(results):
         if isinstance(result, Problem):

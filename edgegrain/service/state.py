@@ -43,7 +43,8 @@ class ServiceState:
             if manifest.tile_overlap is not None:
                 raise BundleError(
                     f"bundle {manifest.id} takes photographs of any size, in tiles; the service works with bundles of "
-                    "one square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one")
+                    "one square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one"
+                )
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
@@ -84,8 +85,10 @@ class ServiceState:
         if isinstance(payload, Scene):
             faces = len(payload.faces)
             if faces > self.settings.max_scene_faces:
-                raise ImageError(f"the scene has {faces} faces, more than the {self.settings.max_scene_faces} that are "
-                                 "restored here in one request; restore it with the SDK")
+                raise ImageError(
+                    f"the scene has {faces} faces, more than the {self.settings.max_scene_faces} that are "
+                    "restored here in one request; restore it with the SDK"
+                )
             for face in payload.faces:
                 check_claims(face.header, manifest)
             width, height = scene_size(payload, manifest.hr, options.size, most)
@@ -100,7 +103,8 @@ class ServiceState:
         if max(width, height) > longest:
             raise ImageError(
                 f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have "
-                f"at most {longest}; ask for image/png or size=native")
+                f"at most {longest}; ask for image/png or size=native"
+            )
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:

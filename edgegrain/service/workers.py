@@ -25,8 +25,17 @@ logger = logging.getLogger(__name__)
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "edgegrain.service.engine")
 """Program and arguments of a worker process, which imports nothing from the current directory; tests have others."""
-CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces", "decoder_form",
-              "formats", "log_level"}
+CONFIGURED = {
+    "device",
+    "threads",
+    "batch_sizes",
+    "max_pixels",
+    "max_photo_pixels",
+    "max_scene_faces",
+    "decoder_form",
+    "formats",
+    "log_level",
+}
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
 LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
@@ -81,8 +90,13 @@ class Workers:
                 async with self._process() as process:
                     await self._configure(process)
                     self._start_seconds = loop.time() - begin
-                    log(logger, logging.INFO, "worker ready", worker_pid=process.pid,
-                        seconds=round(self._start_seconds, 3))
+                    log(
+                        logger,
+                        logging.INFO,
+                        "worker ready",
+                        worker_pid=process.pid,
+                        seconds=round(self._start_seconds, 3),
+                    )
                     self._ready.add(process.pid)
                     try:
                         reason = await self._feed(process)
@@ -93,8 +107,14 @@ class Workers:
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
             else:
                 self._metrics.worker_losses.inc()
-                log(logger, logging.ERROR, "worker lost", worker_pid=process.pid, reason=reason,
-                    exit_status=process.returncode)
+                log(
+                    logger,
+                    logging.ERROR,
+                    "worker lost",
+                    worker_pid=process.pid,
+                    reason=reason,
+                    exit_status=process.returncode,
+                )
                 wait = pause = FIRST_PAUSE
             self._next_ready = loop.time() + wait + self._start_seconds
             await asyncio.sleep(wait)
@@ -103,8 +123,12 @@ class Workers:
     async def _process(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process that has ended when the block ends."""
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES,
-            env=environment())
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+            env=environment(),
+        )
         try:
             yield process
         finally:
@@ -139,19 +163,26 @@ class Workers:
                 batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
                 try:
                     fields, blobs = await _exchange(
-                        process, batch, [job.data for job in jobs], self._settings.worker_timeout)
+                        process, batch, [job.data for job in jobs], self._settings.worker_timeout
+                    )
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
-                    lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
-                                       FIRST_PAUSE + self._start_seconds)
+                    lost = retry_later(
+                        "worker-lost",
+                        "the process that worked on this request was lost; try again",
+                        FIRST_PAUSE + self._start_seconds,
+                    )
                     for job in jobs:
                         job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
                 self._metrics.note_batch(key.verb, [began - job.queued for job in jobs], fields["seconds"])
                 for job, failure, blob in zip(jobs, fields["outcomes"], blobs, strict=True):
-                    job.settle(Done(blob, fields["seconds"]) if failure is None else problem_of(
-                        getattr(errors, failure["error"], ServiceError)(failure["message"])))
+                    job.settle(
+                        Done(blob, fields["seconds"])
+                        if failure is None
+                        else problem_of(getattr(errors, failure["error"], ServiceError)(failure["message"]))
+                    )
                 if fields["ends"]:
                     self._configuration["graphs"] = False
                     return "its device failed; the next worker runs without CUDA graphs"
@@ -164,8 +195,9 @@ class Workers:
 def environment() -> dict[str, str]:
     """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
     and with this package on its path, in a checkout too."""
-    kept = {name: value for name, value in os.environ.items()
-            if not name.upper().startswith(ENVIRONMENT_PREFIX)}  # settings may be in lower case
+    kept = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
+    }  # settings may be in lower case
     root = str(Path(__file__).resolve().parents[2])
     return {**kept, "PYTHONPATH": os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])}
 
@@ -184,4 +216,3 @@ async def _exchange(
         raise WorkerLost(f"it did not answer within {timeout:g} s") from None
     except Exception as error:
         raise WorkerLost(f"it died or broke its pipe ({error or type(error).__name__})") from error
-

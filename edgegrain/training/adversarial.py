@@ -45,8 +45,10 @@ class DiscriminatorConfig:
     widest: int = 192
 
     def __post_init__(self) -> None:
-        check((self.size >= 4 and self.size.bit_count() == 1, f"size must be a power of two from 4, got {self.size}"),
-              (min(self.width, self.widest) >= 1, f"width and widest are at least 1, got {self.width}, {self.widest}"))
+        check(
+            (self.size >= 4 and self.size.bit_count() == 1, f"size must be a power of two from 4, got {self.size}"),
+            (min(self.width, self.widest) >= 1, f"width and widest are at least 1, got {self.width}, {self.widest}"),
+        )
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -81,8 +83,7 @@ class SmallDiscriminator(nn.Module):
         self.config = config
         channels = config.channels
         self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
-        self.blocks = nn.Sequential(
-            *(ResidualDown(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(ResidualDown(a, b) for a, b in zip(channels, channels[1:], strict=False)))
         self.conv = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
         self.dense = nn.Linear(channels[-1] * 16, channels[-1])
         self.logit = nn.Linear(channels[-1], 1)
@@ -127,18 +128,26 @@ class ProjectedDiscriminator(nn.Module):
         super().__init__()
         self.config, self.features = config, None
         width = config.head_width
-        self.heads = nn.ModuleList(nn.Sequential(
-            nn.Conv2d(channels, width, 1), nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Conv2d(width, 1, 1)) for channels in LAYERS)
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels, width, 1),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Conv2d(width, 1, 1),
+            )
+            for channels in LAYERS
+        )
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         if self.features is None:
             raise ModelError("a projected discriminator needs the AlexNet of LPIPS; pass --weights with its weights")
         layers = self.features(cropped(picture, torch.randint(PERIOD, (2,)).tolist()))
         # Vectors of length 1 have components of about 1 / sqrt(channels); convolutions learn faster from larger ones.
-        return [head(0.5 * math.sqrt(layer.shape[1]) * layer).float()
-                for head, layer in zip(self.heads, layers[:len(LAYERS)], strict=True)]
+        return [
+            head(0.5 * math.sqrt(layer.shape[1]) * layer).float()
+            for head, layer in zip(self.heads, layers[: len(LAYERS)], strict=True)
+        ]
 
 
 # Karras et al. 2018 (ProGAN), A.1: a drift term keeps a Wasserstein critic's outputs near zero.
@@ -179,10 +188,11 @@ class AdversarialConfig:
     r1: float = 10.0
 
     def __post_init__(self) -> None:
-        check((self.loss in LOSSES, f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}"),
-              (self.every >= 1, f"every is at least 1, got {self.every}"),
-              (not (self.r1 and self.projected),
-               "a projected discriminator has no R1 penalty; set r1 to 0"))
+        check(
+            (self.loss in LOSSES, f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}"),
+            (self.every >= 1, f"every is at least 1, got {self.every}"),
+            (not (self.r1 and self.projected), "a projected discriminator has no R1 penalty; set r1 to 0"),
+        )
 
     @property
     def projected(self) -> ProjectedConfig | None:
@@ -191,8 +201,11 @@ class AdversarialConfig:
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
-        kinds: dict[type, type[nn.Module]] = {DiscriminatorConfig: SmallDiscriminator, StyleGAN2Config: Discriminator,
-                                              ProjectedConfig: ProjectedDiscriminator}
+        kinds: dict[type, type[nn.Module]] = {
+            DiscriminatorConfig: SmallDiscriminator,
+            StyleGAN2Config: Discriminator,
+            ProjectedConfig: ProjectedDiscriminator,
+        }
         return kinds[type(self.discriminator)](self.discriminator)
 
 
@@ -223,11 +236,16 @@ def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "non-saturating": non_saturating, "relativistic": relativistic, "wgan": wgan, "hinge": hinge}
+    "non-saturating": non_saturating,
+    "relativistic": relativistic,
+    "wgan": wgan,
+    "hinge": hinge,
+}
 
 
-PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
-                              r1=0.0)
+PROJECTED = AdversarialConfig(
+    "hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4, r1=0.0
+)
 """The adversarial loss of our recipes. With a ratio of 0.5 LPIPS of GRAIN's decoder stopped falling, and went on
 falling with 0.25 (experiments/2026-11.md)."""
 
@@ -239,8 +257,8 @@ def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, r
     Esser et al. 2021 (VQGAN, equation 7) do the same with the gradients at the decoder's last layer. Both losses are
     computed from ``seen``, which is ``picture`` detached and requires a gradient of its own.
     """
-    base, = torch.autograd.grad(loss, seen)
-    other, = torch.autograd.grad(adversarial, seen)
+    (base,) = torch.autograd.grad(loss, seen)
+    (other,) = torch.autograd.grad(adversarial, seen)
     product = (picture * (base + ratio * base.norm() / (other.norm() + 1e-8) * other)).sum()
     return loss.detach() + product - product.detach()
 
@@ -309,8 +327,9 @@ class AdversarialLoss:
         return of_discriminator, of_generator
 
 
-def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
-            ) -> AdversarialLoss | None:
+def resumed(
+    stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
+) -> AdversarialLoss | None:
     """The adversarial loss of a run that is resumed: its own discriminator, if it had one, else the trained one given;
     everything else as the recipe has it, of which None ends the loss."""
     if wanted is None:
@@ -321,9 +340,14 @@ def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, di
     return stored
 
 
-def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
-               adversarial: AdversarialLoss | None, progress: float, originals: Tensor, shown: slice = slice(None)
-               ) -> tuple[Tensor, dict[str, Tensor]]:
+def joint_loss(
+    picture: Tensor,
+    compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+    adversarial: AdversarialLoss | None,
+    progress: float,
+    originals: Tensor,
+    shown: slice = slice(None),
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of pictures ``[B, 3, S, S]``, with their adversarial loss once that has begun, and the terms.
 
     ``compare`` gives the other losses, a scalar and its terms; the discriminator sees the pictures of ``shown`` next to
@@ -338,8 +362,10 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
     terms = terms | {"adversarial": part.detach()}
     if config.ratio:
         if not loss.requires_grad:
-            raise EdgegrainError("adversarial.ratio relates the adversarial loss to the other losses, and none of them "
-                                 "is active in this step; set adversarial.ratio=0, or give one a weight above 0")
+            raise EdgegrainError(
+                "adversarial.ratio relates the adversarial loss to the other losses, and none of them "
+                "is active in this step; set adversarial.ratio=0, or give one a weight above 0"
+            )
         return balanced(picture, seen, loss, part, config.ratio), terms
     return loss + config.weight * part, terms
 
@@ -403,7 +429,10 @@ def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Dis
     """A discriminator from a weight file; ``config`` has the expected size and channels."""
     stored, state = load_state(path, "discriminator")
     if config is not None and (config.size, config.channel_base, config.channel_max) != (
-            stored.size, stored.channel_base, stored.channel_max):
+        stored.size,
+        stored.channel_base,
+        stored.channel_max,
+    ):
         raise ModelError(f"{path} holds a discriminator of {stored}, expected {config}")
     discriminator = described_network(path, lambda: Discriminator(stored))
     fill(discriminator, state, path)

@@ -39,8 +39,11 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The state dict of a network; empty if the checkpoint does not have it."""
-        return {name.removeprefix(f"{prefix}."): tensor for name, tensor in self.tensors.items()
-                if name.startswith(f"{prefix}.")}
+        return {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
 
 
 @dataclass
@@ -74,8 +77,12 @@ class Run:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything to store, by ``PREFIX.NAME``."""
-        return {f"{prefix}.{name}": tensor for prefix, network in self.networks().items()
-                for name, tensor in network.state_dict().items() if not name.startswith(self.frozen)}
+        return {
+            f"{prefix}.{name}": tensor
+            for prefix, network in self.networks().items()
+            for name, tensor in network.state_dict().items()
+            if not name.startswith(self.frozen)
+        }
 
     def state(self) -> dict[str, Any]:
         """Further values to store, plain JSON."""
@@ -119,8 +126,13 @@ def checkpoint_path(run: Path) -> Path:
 def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
     """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule. An interrupted write leaves
     the previous one whole."""
-    header = {"family": run.family, "config": json.dumps(run.recipe.as_dict()), "pictures": str(run.pictures),
-              "progress": str(progress), "state": json.dumps(run.state())}
+    header = {
+        "family": run.family,
+        "config": json.dumps(run.recipe.as_dict()),
+        "pictures": str(run.pictures),
+        "progress": str(progress),
+        "state": json.dumps(run.state()),
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.tensors().items()}
     write_atomically(folder / CHECKPOINT, save(tensors, header), force=True)
 
@@ -136,8 +148,9 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         for name in json.loads(metadata.get("files", "[]")):  # of a release that wrote files of 16 MB
             tensors |= load_file(path.with_name(name))
-        yield Checkpoint(json.loads(metadata["config"]), int(metadata["pictures"]), json.loads(metadata["state"]),
-                         tensors)
+        yield Checkpoint(
+            json.loads(metadata["config"]), int(metadata["pictures"]), json.loads(metadata["state"]), tensors
+        )
 
 
 @contextlib.contextmanager

@@ -39,10 +39,10 @@ def training_pictures(recipe: Any, options: RunOptions, run: Path, size: int) ->
     return packed_pictures(run, options.data, options.exclude, size, options.report)
 
 
-def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
-                    ) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
-    """
+def packed_pictures(
+    run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
+) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of a folder's pictures, but those that match ``exclude``, stored next to the run."""
     return pack(list_pictures(data, exclude), size, packed_folder(run), report)
 
 
@@ -50,8 +50,9 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     """The first pictures of ``--validation``, else of the training pictures, which are read already."""
     if options.validation is None:
         return pictures[:HELD_OUT]
-    return np.stack([read_square(picture, pictures.shape[1])
-                     for picture in list_pictures(options.validation)[:HELD_OUT]])
+    return np.stack(
+        [read_square(picture, pictures.shape[1]) for picture in list_pictures(options.validation)[:HELD_OUT]]
+    )
 
 
 def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:
@@ -91,8 +92,10 @@ def mean_figures(rows: Sequence[Mapping[str, float]], **digits: int) -> dict[str
 
 def write_samples(rows: Sequence[Tensor], path: Path) -> None:
     """Write a sheet with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]. Small rows are enlarged."""
-    tiles = [[Tile(picture) for picture in rounded_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)]
-             for row in rows]
+    tiles = [
+        [Tile(picture) for picture in rounded_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)]
+        for row in rows
+    ]
     write_sheet(draw_sheet(tiles), path, force=True)
 
 
@@ -123,8 +126,9 @@ def shifted(pictures: Tensor) -> Tensor:
     most = int(SHIFT * side)
     padded = F.pad(pictures, (most, most, most, most), mode="reflect")
     corners = torch.randint(2 * most + 1, (batch, 2)).tolist()
-    return torch.stack([picture[:, y : y + side, x : x + side]
-                        for picture, (y, x) in zip(padded, corners, strict=True)])
+    return torch.stack(
+        [picture[:, y : y + side, x : x + side] for picture, (y, x) in zip(padded, corners, strict=True)]
+    )
 
 
 def recoloured(pictures: Tensor) -> Tensor:
@@ -148,8 +152,14 @@ class SyntheticBatch(NamedTuple):
     codes: Tensor
 
 
-def synthetic_faces(prior: GenerativePrior, batch: int, seed: int, *, psi_range: tuple[float, float] = (0.5, 0.95),
-                    dtype: torch.dtype = torch.float32) -> Iterator[SyntheticBatch]:
+def synthetic_faces(
+    prior: GenerativePrior,
+    batch: int,
+    seed: int,
+    *,
+    psi_range: tuple[float, float] = (0.5, 0.95),
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[SyntheticBatch]:
     """Endless batches of ``batch`` pictures, on the prior's device.
 
     The codes depend on ``seed`` and ``batch`` only, on every device. The truncation of every picture is uniform in

@@ -23,9 +23,19 @@ from export import papers
 NONE = MetricNetworks()
 
 _SHIPPED = (
-    "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-rates", "stage1-faces-256-lr32-fine",
-    "stage1-faces-256-lr32-rates", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16-fine",
-    "stage3-faces-256-lr16-fine", "enlarge-faces-256-x2", "enlarge-faces-256-x4", "smoke-stage1", "smoke-enlarge")
+    "stage1-faces-256-lr16",
+    "stage1-faces-256-lr16-deep",
+    "stage1-faces-256-lr16-rates",
+    "stage1-faces-256-lr32-fine",
+    "stage1-faces-256-lr32-rates",
+    "stage1-faces-256-lr64-fine",
+    "stage2-faces-256-lr16-fine",
+    "stage3-faces-256-lr16-fine",
+    "enlarge-faces-256-x2",
+    "enlarge-faces-256-x4",
+    "smoke-stage1",
+    "smoke-enlarge",
+)
 """Recipes that made the bundles, and trial runs: `list_recipes` begins with them."""
 
 
@@ -44,8 +54,9 @@ class Trainer:
     convolutional = True
     """True to store the networks in the layout that suits convolutions."""
 
-    def __init__(self, run: Run, distributed: Distributed, pictures_in_set: int, networks: MetricNetworks = NONE
-                 ) -> None:
+    def __init__(
+        self, run: Run, distributed: Distributed, pictures_in_set: int, networks: MetricNetworks = NONE
+    ) -> None:
         """Moves the run's networks to the device; ``networks`` of the losses are on it."""
         self.run, self.distributed, self.pictures_in_set, self.networks = run, distributed, pictures_in_set, networks
         if run.adversarial is not None:
@@ -87,8 +98,14 @@ class Trainer:
 
     def descend(self, loss: Tensor, progress: float) -> bool:
         """Step on a loss; False, and counted, if its gradients are not finite."""
-        done = descend(loss, self.parameters, self.optimizers, self.learning_rate(progress), self.distributed,
-                       clip=self.run.recipe.clip_gradient)
+        done = descend(
+            loss,
+            self.parameters,
+            self.optimizers,
+            self.learning_rate(progress),
+            self.distributed,
+            clip=self.run.recipe.clip_gradient,
+        )
         self.skipped += not done
         return done
 
@@ -101,10 +118,10 @@ class Trainer:
             terms: dict[str, Tensor] = adversarial.update_discriminator(picture, originals, self.distributed)
             return terms
 
-    def finish_step(self, loss: Tensor, terms: dict[str, Tensor], progress: float, picture: Tensor, originals: Tensor
-                    ) -> dict[str, Tensor]:
-        """Step on a loss, then let the discriminator, if there is one, learn from the pictures; returns values to log.
-        """
+    def finish_step(
+        self, loss: Tensor, terms: dict[str, Tensor], progress: float, picture: Tensor, originals: Tensor
+    ) -> dict[str, Tensor]:
+        """Step on a loss, then let the discriminator, if any, learn from the pictures; returns values to log."""
         if not self.descend(loss, progress):
             terms["skipped"] = torch.tensor(float(self.skipped))
         terms |= self.train_discriminator(picture, originals, progress)
@@ -208,16 +225,23 @@ def find_recipe(name: str) -> Any:
     return recipes()[name]
 
 
-def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, budget_seconds: float = 0
-             ) -> dict[str, Any]:
+def describe(
+    recipe: Any, pictures: int | None = None, evaluate_every: int = 0, budget_seconds: float = 0
+) -> dict[str, Any]:
     """The whole configuration of a recipe, plain JSON values; a ``pictures`` of None in it is no limit."""
     family = family_of(recipe)
-    return {"family": family.name, "pictures": family.last_picture(recipe, pictures, budget_seconds),
-            "evaluate_every": evaluate_every or family.evaluate_every, "config": recipe.as_dict()}
+    return {
+        "family": family.name,
+        "pictures": family.last_picture(recipe, pictures, budget_seconds),
+        "evaluate_every": evaluate_every or family.evaluate_every,
+        "config": recipe.as_dict(),
+    }
 
 
 def list_recipes() -> str:
     """A line per recipe: those of the bundles first, then the papers' and variants by family."""
-    groups = {"Of the bundles, and trial runs": _SHIPPED, **{
-        family.title: [name for name in family.recipes if name not in _SHIPPED] for family in families()}}
+    groups = {
+        "Of the bundles, and trial runs": _SHIPPED,
+        **{family.title: [name for name in family.recipes if name not in _SHIPPED] for family in families()},
+    }
     return "\n\n".join("\n  ".join([title, *names]) for title, names in groups.items())

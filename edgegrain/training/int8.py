@@ -42,8 +42,9 @@ class RoundedDecoder(nn.Module):
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
-        self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
-                          for item in model.graph.initializer}
+        self.constants = {
+            item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer
+        }
         self.trained: dict[str, nn.Parameter] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.integers: dict[str, tuple[str, str]] = {}  # weight or bias -> its levels and their step
@@ -91,7 +92,8 @@ class RoundedDecoder(nn.Module):
                     if step.requires_grad:
                         factor = 1 / math.sqrt(255 * x[0].numel())
                         made = torch._fake_quantize_learnable_per_tensor_affine(
-                            x, step, zero.reshape(1).float(), 0, 255, factor)
+                            x, step, zero.reshape(1).float(), 0, 255, factor
+                        )
                     else:
                         made = torch.fake_quantize_per_tensor_affine(x, float(step), int(zero), 0, 255)
                 case "Conv":
@@ -162,8 +164,13 @@ def detail(picture: Tensor) -> Tensor:
     return picture[..., 1:-1, 1:-1] - F.conv2d(picture, kernel, groups=3)
 
 
-def tune_int8(decoder: Int8Decoder, lrs: Rgb, seconds: float, lpips: Callable[[Tensor, Tensor], Tensor],
-              show: Callable[[float, str], None]) -> Int8Decoder:
+def tune_int8(
+    decoder: Int8Decoder,
+    lrs: Rgb,
+    seconds: float,
+    lpips: Callable[[Tensor, Tensor], Tensor],
+    show: Callable[[float, str], None],
+) -> Int8Decoder:
     """Both forms after training for ``seconds`` on ``lrs``, uint8 ``[N, lr, lr, 3]``; ``show`` gets the part that is
     done, and a line of text."""
     model = RoundedDecoder(onnx.load_model_from_string(decoder.int8))

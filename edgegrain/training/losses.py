@@ -24,8 +24,9 @@ class MetricNetworks(NamedTuple):
     vgg: LPIPS | None = None
 
     @classmethod
-    def load(cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False, vgg: bool = False
-             ) -> MetricNetworks:
+    def load(
+        cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False, vgg: bool = False
+    ) -> MetricNetworks:
         """Load them from a folder, or from the fetched weights if losses need them; else none. The identity network is
         for faces only, LPIPS with VGG16 for losses on its features."""
         if needed:
@@ -83,8 +84,9 @@ def repeated(windows: Tensor, period: int) -> Tensor:
     """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels, ``[3, period, period]``, of mean 0;
     sides that are no multiple of the period lose their last rows and columns."""
     count = windows.shape[-1] // period
-    cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
-        -3, (count, period))
+    cells = (
+        windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(-3, (count, period))
+    )
     mean = cells.mean((0, 2, 4))
     return mean - mean.mean((1, 2), keepdim=True)
 
@@ -125,9 +127,16 @@ class LossWeights:
     codes: float = 0.0
 
 
-def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: LPIPS | None,
-                 identity: FaceIdentity | None, *, offset: tuple[int, int] | None = None, grid: GridLoss | None = None
-                 ) -> tuple[Tensor, dict[str, Tensor]]:
+def picture_loss(
+    weights: LossWeights,
+    picture: Tensor,
+    target: Tensor,
+    lpips: LPIPS | None,
+    identity: FaceIdentity | None,
+    *,
+    offset: tuple[int, int] | None = None,
+    grid: GridLoss | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """L_base ([GRAIN] equation 4) of restored pictures: the weighted sum and every unweighted term, detached.
 
     Args:

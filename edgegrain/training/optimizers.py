@@ -75,9 +75,15 @@ ADAM_BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
 
 
-def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: float,
-               weight_decay: float = WEIGHT_DECAY, *, betas: tuple[float, float] = ADAM_BETAS,
-               adam: type[torch.optim.Adam] = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
+def optimizers(
+    parameters: Iterable[nn.Parameter],
+    learning_rate: float,
+    muon: float,
+    weight_decay: float = WEIGHT_DECAY,
+    *,
+    betas: tuple[float, float] = ADAM_BETAS,
+    adam: type[torch.optim.Adam] = torch.optim.AdamW,
+) -> list[torch.optim.Optimizer]:
     """AdamW alone, or Muon for the matrices and AdamW for the rest, with the factors by which `descend` multiplies the
     learning rate.
 
@@ -93,15 +99,23 @@ def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: f
         (matrices if muon and dense else others).append(parameter)
     result: list[torch.optim.Optimizer] = []
     if others:
-        result.append(adam([{"params": others, "factor": 1.0}], lr=learning_rate, betas=betas,
-                           weight_decay=weight_decay))
+        result.append(
+            adam([{"params": others, "factor": 1.0}], lr=learning_rate, betas=betas, weight_decay=weight_decay)
+        )
     if matrices:
         result.append(ConvolutionMuon([{"params": matrices, "factor": muon}], lr=learning_rate * muon))
     return result
 
 
-def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer],
-            learning_rate: float, distributed: Distributed, *, clip: float = 0.0) -> bool:
+def descend(
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    optimizers: Iterable[torch.optim.Optimizer],
+    learning_rate: float,
+    distributed: Distributed,
+    *,
+    clip: float = 0.0,
+) -> bool:
     """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step:
     it would destroy the weights.
 
@@ -112,8 +126,10 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
         clip: largest norm of the gradients; 0: any.
     """
     if not loss.requires_grad:
-        raise EdgegrainError("no loss is active in this step: give one a weight above 0, or let the adversarial loss "
-                             "alone begin at once (adversarial.begins=0, adversarial.ratio=0)")
+        raise EdgegrainError(
+            "no loss is active in this step: give one a weight above 0, or let the adversarial loss "
+            "alone begin at once (adversarial.begins=0, adversarial.ratio=0)"
+        )
     for parameter in parameters:
         parameter.grad = None
     loss.backward()

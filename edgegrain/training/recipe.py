@@ -42,8 +42,13 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        check(*((getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
-                for name, least in _LEAST.items() if hasattr(self, name)))
+        check(
+            *(
+                (getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
+                for name, least in _LEAST.items()
+                if hasattr(self, name)
+            )
+        )
 
     @property
     def prior(self) -> PriorConfig | None:

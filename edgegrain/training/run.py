@@ -31,9 +31,18 @@ LOG_EVERY = 20  # steps
 REPORT_EVERY = 5  # steps
 
 
-def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
-          budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
-          report: Progress | None = None) -> dict[str, float]:
+def train(
+    recipe: Any,
+    folder: Path,
+    options: RunOptions | None = None,
+    *,
+    pictures: int | None = None,
+    budget_seconds: float = 0,
+    resume: bool = False,
+    evaluate_every: int = 0,
+    device: str = "auto",
+    report: Progress | None = None,
+) -> dict[str, float]:
     """Train a recipe; returns the last evaluation with ``pictures`` and ``skipped``, {} in all but the first process.
 
     Args:
@@ -55,8 +64,9 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
     if isinstance(getattr(getattr(recipe, "adversarial", None), "discriminator", None), StyleGAN2Config):
         known.add("discriminator")
     if unused := sorted(name for name, value in vars(options).items() if value and name not in known):
-        raise EdgegrainError("this recipe has no use for "
-                             + ", ".join(f"--{name.replace('_', '-')}" for name in unused))
+        raise EdgegrainError(
+            "this recipe has no use for " + ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        )
     if "data" in known and options.data is None and not recipe.random_pictures:
         raise EdgegrainError("no training pictures; pass --data with their folder")
     with start_distributed(device) as distributed, contextlib.ExitStack() as lock:
@@ -69,10 +79,16 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
         # sessions.
         torch.manual_seed(distributed.seed(run.recipe.seed, run.pictures))
         log = folder / LOG if distributed.first else None
-        write_row(log, {"config": run.recipe.as_dict(), "pictures_in_set": trainer.pictures_in_set,
-                        "seen": run.pictures})
-        budget = TimeBudget(distributed, run.pictures, family.last_picture(recipe, pictures, budget_seconds),
-                            budget_seconds, begins_at=begins_at)
+        write_row(
+            log, {"config": run.recipe.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures}
+        )
+        budget = TimeBudget(
+            distributed,
+            run.pictures,
+            family.last_picture(recipe, pictures, budget_seconds),
+            budget_seconds,
+            begins_at=begins_at,
+        )
 
         def evaluate_and_save(end: bool) -> dict[str, float]:
             figures: dict[str, float] = {}
@@ -85,14 +101,26 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
             distributed.wait()
             return figures
 
-        figures = run_loop(trainer, budget, log, evaluate_and_save=evaluate_and_save,
-                           evaluate_every=evaluate_every or family.evaluate_every, report=report)
+        figures = run_loop(
+            trainer,
+            budget,
+            log,
+            evaluate_and_save=evaluate_and_save,
+            evaluate_every=evaluate_every or family.evaluate_every,
+            report=report,
+        )
         return figures | {"pictures": run.pictures, "skipped": trainer.skipped} if distributed.first else {}
 
 
-def run_loop(trainer: Trainer, budget: TimeBudget, log: Path | None, *,
-             evaluate_and_save: Callable[[bool], dict[str, float]], evaluate_every: int, report: Progress | None
-             ) -> dict[str, float]:
+def run_loop(
+    trainer: Trainer,
+    budget: TimeBudget,
+    log: Path | None,
+    *,
+    evaluate_and_save: Callable[[bool], dict[str, float]],
+    evaluate_every: int,
+    report: Progress | None,
+) -> dict[str, float]:
     """Step until the budget is spent; returns the result of the last ``evaluate_and_save``, which gets True only where
     the run ended by itself."""
     run = trainer.run
@@ -101,8 +129,14 @@ def run_loop(trainer: Trainer, budget: TimeBudget, log: Path | None, *,
         while (progress := budget.progress(run.pictures)) is not None:
             terms = trainer.step(progress)
             if trainer.steps % LOG_EVERY == 0:
-                write_row(log, {"pictures": run.pictures, "per_second": budget.rate(run.pictures),
-                                **{name: float(value) for name, value in terms.items()}})
+                write_row(
+                    log,
+                    {
+                        "pictures": run.pictures,
+                        "per_second": budget.rate(run.pictures),
+                        **{name: float(value) for name, value in terms.items()},
+                    },
+                )
             if report and trainer.distributed.first and trainer.steps % REPORT_EVERY == 0:
                 name, value = next(iter(terms.items()))
                 report(progress, f"{run.pictures:,} pictures, {name} {float(value):.3f}")
@@ -120,8 +154,9 @@ class TimeBudget:
         reached: the last progress, 0...1.
     """
 
-    def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *,
-                 begins_at: float = 0.0) -> None:
+    def __init__(
+        self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *, begins_at: float = 0.0
+    ) -> None:
         """Start the clock of a session that ends after ``seconds`` (0: no limit), of a run that has ``seen`` pictures
         and ends with ``pictures`` (None: no limit); ``begins_at``: progress that an interrupted session reached."""
         self._distributed, self._first, self._pictures, self._seconds = distributed, seen, pictures, seconds

@@ -58,8 +58,14 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     return target
 
 
-def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any], licence: str | None = None,
-                   *, version: str | None = None) -> list[Path]:
+def write_enlarger(
+    models: Sequence[bytes],
+    target: Manifest,
+    training: dict[str, Any],
+    licence: str | None = None,
+    *,
+    version: str | None = None,
+) -> list[Path]:
     """Write an enlarger, one ONNX file for each doubling, into a bundle in place of an earlier one; returns its files.
 
     The LR contract stays. ``licence`` is that of another bundle's enlarger, which manifest and model card state;
@@ -103,8 +109,10 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
     found = find_enlarger(source)
     bundle, held = found.bundle, found.bundle.licence
     if side != bundle.hr:
-        raise ExportError(f"the enlarger of bundle {bundle.id} takes pictures of {bundle.hr}x{bundle.hr}, the bundle "
-                          f"restores {side}x{side}")
+        raise ExportError(
+            f"the enlarger of bundle {bundle.id} takes pictures of {bundle.hr}x{bundle.hr}, the bundle "
+            f"restores {side}x{side}"
+        )
     EnlargerSession(found.models, side)  # it loads
     weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
     origin = f"{bundle.id} {bundle.version}"
@@ -127,13 +135,18 @@ class BundledEnlarger:
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {self.bundle.id} does not describe its enlarger's network ({error})") from error
         assert self.bundle.enlarger is not None  # see `find_enlarger`
-        network = described_network(self.bundle.path(self.bundle.enlarger.files[0]),
-                                    lambda: SuperResolution(config.cut(len(self.models))))
+        network = described_network(
+            self.bundle.path(self.bundle.enlarger.files[0]), lambda: SuperResolution(config.cut(len(self.models)))
+        )
         held = onnx.ModelProto()
-        held.graph.initializer.extend({
-            tensor.name: tensor for model in self.models
-            for tensor in onnx.load_model_from_string(model).graph.initializer if tensor.name.startswith("network.")
-        }.values())  # other constants belong to the ends
+        held.graph.initializer.extend(
+            {
+                tensor.name: tensor
+                for model in self.models
+                for tensor in onnx.load_model_from_string(model).graph.initializer
+                if tensor.name.startswith("network.")
+            }.values()
+        )  # other constants belong to the ends
         load_parameters(Doublings(network), held)
         return network.eval()
 
@@ -155,15 +168,17 @@ def export_enlarger(source: Path, side: int) -> EnlargerFiles:
     network, training = load_super_resolution(source), read_training(source)
     config = training.get("config", {})
     if config.get("size", side) != side:
-        raise ExportError(f"{source} was trained on pictures of {config['size']}x{config['size']}, the bundle "
-                          f"restores {side}x{side}")
+        raise ExportError(
+            f"{source} was trained on pictures of {config['size']}x{config['size']}, the bundle restores {side}x{side}"
+        )
     part = up_to_factor(network, config.get("factor", network.config.factors[-1]))
     round_weights(part, compact=True)
     models = enlarger_graphs(part, side)
     differing = compare_enlarger(models, part, compared_pictures(side))
     sizes = " and ".join(f"{len(model):,}" for model in models)
-    return EnlargerFiles(models, training, f"{sizes} bytes; {1e6 * differing:.0f} of a million bytes differ from "
-                                           "torch, by 1")
+    return EnlargerFiles(
+        models, training, f"{sizes} bytes; {1e6 * differing:.0f} of a million bytes differ from torch, by 1"
+    )
 
 
 class Doublings(nn.Module):
@@ -196,8 +211,9 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     whole = store_compact(decoder_graph(Doublings(network), side, outputs, levels=True))
     files = []
     for step in steps:
-        inputs = {decoder_session.INPUT: PICTURE} if step == 0 else {
-            values[step - 1]: VALUES, features[step - 1]: FEATURES}
+        inputs = (
+            {decoder_session.INPUT: PICTURE} if step == 0 else {values[step - 1]: VALUES, features[step - 1]: FEATURES}
+        )
         results = {pictures[step]: ENLARGED}
         if step < steps[-1]:
             results |= {values[step]: VALUES, features[step]: FEATURES}

@@ -42,8 +42,14 @@ from server_decoder.weight_file import is_compact
 
 
 def write_trained_bundle(
-    weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, version: str = FIRST_VERSION,
-    domain: str = "", licence: Mapping[str, str] | None = None, formats: Sequence[str] | None = None,
+    weights: Path,
+    folder: Path,
+    *,
+    prior: str | Path = DEFAULT_PRIOR,
+    version: str = FIRST_VERSION,
+    domain: str = "",
+    licence: Mapping[str, str] | None = None,
+    formats: Sequence[str] | None = None,
     force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
@@ -58,18 +64,21 @@ def write_trained_bundle(
         raise ModelError(f"{weights} holds no {TRAINED}; 'edgegrain publish run --trained-only' writes such a folder")
     kept = kept_bundle(weights)
     if kept is not None and formats is not None:
-        raise ExportError(f"{weights} takes the encoder of bundle {kept.id}, file by file; leave the formats "
-                          "(--formats) out")
+        raise ExportError(
+            f"{weights} takes the encoder of bundle {kept.id}, file by file; leave the formats (--formats) out"
+        )
     formats = tuple(FORMATS) if formats is None else formats
     require_bundle_formats(formats)
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
     compact = whole or is_compact(weights / TRAINED)
-    model = export_decoder(decoder, network.lr,
-                           DecoderOptions(WeightStorage.compact if compact else WeightStorage.float16))
+    model = export_decoder(
+        decoder, network.lr, DecoderOptions(WeightStorage.compact if compact else WeightStorage.float16)
+    )
     comparison = compare_decoder(
-        model, decoder, run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr))))
+        model, decoder, run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
+    )
     domain = domain or ("faces" if kept is None else kept.domain)
     licence = dict(licence or usual_licence(domain))
     if kept is not None:
@@ -78,14 +87,17 @@ def write_trained_bundle(
         licence["prior"] = prior_licence(prior)
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
-    fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
-                             domain=domain, version=version)
+    fields = manifest_fields(
+        folder.name, KIND, architecture=architecture, training=training, licence=licence, domain=domain, version=version
+    )
     side, lr = network.hr, network.lr
     card = bundle_card(fields, f"GRAIN, {side} x {side} as a viewable LR of {lr} x {lr} and back.")
     if kept is not None:
         return WrittenBundle(replace_decoder(kept, folder, model, fields, card, force=force), comparison)
-    return WrittenBundle(write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats,
-                                      force=force), comparison)
+    return WrittenBundle(
+        write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats, force=force),
+        comparison,
+    )
 
 
 def write_zoo_bundle(weights: Path, folder: Path, *, force: bool = False, **options: Any) -> WrittenBundle:

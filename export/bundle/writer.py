@@ -56,8 +56,15 @@ LICENCE, ENLARGER = "**Licence.** ", "Enlarger inside: "
 CAVEAT = "Detail that a restored picture shows beyond its LR is plausible, not evidence."
 
 
-def bundle_card(fields: Mapping[str, Any], summary: str, remarks: Sequence[str] = (), *, record: str = "",
-                caveat: str = CAVEAT, evaluation: Sequence[str] = ()) -> str:
+def bundle_card(
+    fields: Mapping[str, Any],
+    summary: str,
+    remarks: Sequence[str] = (),
+    *,
+    record: str = "",
+    caveat: str = CAVEAT,
+    evaluation: Sequence[str] = (),
+) -> str:
     """The card of the manifest's ``fields``, Markdown.
 
     ``summary`` names the network, its sizes and its controls; ``record`` takes the place of the training's counts,
@@ -66,14 +73,23 @@ def bundle_card(fields: Mapping[str, Any], summary: str, remarks: Sequence[str] 
     training, licence = fields["training"], fields["licence"]
     paragraphs = [f"# {fields['id']}", summary]
     if converted := training.get("converted_from"):
-        paragraphs.append("\n".join([
-            "Converted from the files of its authors:", "",
-            *(f"- `{source['file']}`, SHA-256 {source['sha256']}" for source in converted)]))
+        paragraphs.append(
+            "\n".join(
+                [
+                    "Converted from the files of its authors:",
+                    "",
+                    *(f"- `{source['file']}`, SHA-256 {source['sha256']}" for source in converted),
+                ]
+            )
+        )
     paragraphs.append(f"{LICENCE}{licence.get('weights', 'Unknown.')}")
     if "enlarger" in licence:
         paragraphs.append(f"{ENLARGER}{licence['enlarger']}")
-    seen = record or " ".join(f"{training[key]:,} {what}." for key, what in (
-        ("pictures_seen", "pictures seen"), ("crops_seen", "crops")) if isinstance(training.get(key), int))
+    seen = record or " ".join(
+        f"{training[key]:,} {what}."
+        for key, what in (("pictures_seen", "pictures seen"), ("crops_seen", "crops"))
+        if isinstance(training.get(key), int)
+    )
     paragraphs += ["## Training", *filter(None, [seen]), f"Data: {licence.get('data', 'unknown')}"]
     if "prior" in licence:
         paragraphs.append(f"Generator inside: {licence['prior']}.")
@@ -90,17 +106,19 @@ def state_enlarger(card: str, licence: str | None) -> str:
     if licence is not None:
         place = next((index for index, text in enumerate(paragraphs, 1) if text.startswith(LICENCE)), len(paragraphs))
         paragraphs.insert(place, ENLARGER + licence)
-    return "\n\n".join(paragraphs) + card[len(body):]
+    return "\n\n".join(paragraphs) + card[len(body) :]
 
 
-UNSTATED = {"weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
-            "data": "Not stated."}
+UNSTATED = {
+    "weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
+    "data": "Not stated.",
+}
 BY_DOMAIN = {
     "faces": {
         "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
         "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
-                "Portraits of members of the United States Congress: mostly public domain.",
-    },
+        "Portraits of members of the United States Congress: mostly public domain.",
+    }
 }
 """Domain -> licences of edgegrain's own bundles with an encoder for one size of pictures."""
 
@@ -164,19 +182,39 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
 
 
-def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],
-                    licence: Mapping[str, str], domain: str = "faces", version: str = FIRST_VERSION,
-                    controls: Sequence[str] = (), inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def manifest_fields(
+    bundle_id: str,
+    codec: str,
+    *,
+    architecture: Mapping[str, Any],
+    training: Mapping[str, Any],
+    licence: Mapping[str, str],
+    domain: str = "faces",
+    version: str = FIRST_VERSION,
+    controls: Sequence[str] = (),
+    inputs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The manifest's fields that do not follow from the encoder, plain JSON values.
 
     ``controls`` can be chosen when restoring (``strength``, ``seed``); ``inputs`` describes the decoder's inputs other
     than the LR.
     """
     return {
-        "id": bundle_id, "version": version, "codec": codec, "domain": domain,
-        "decoder": {"file": DECODER_ONNX, "input": INPUT, "output": OUTPUT, "controls": list(controls),
-                    **(inputs or {}), "architecture": dict(architecture)},
-        "training": dict(training), "evaluation": {}, "licence": dict(licence),
+        "id": bundle_id,
+        "version": version,
+        "codec": codec,
+        "domain": domain,
+        "decoder": {
+            "file": DECODER_ONNX,
+            "input": INPUT,
+            "output": OUTPUT,
+            "controls": list(controls),
+            **(inputs or {}),
+            "architecture": dict(architecture),
+        },
+        "training": dict(training),
+        "evaluation": {},
+        "licence": dict(licence),
     }
 
 
@@ -186,8 +224,17 @@ def tables_in(folder: Path) -> CoderTables:
     return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()
 
 
-def write_bundle(folder: Path, encoder: EncoderPart, decoder: bytes, tables: CoderTables, fields: Mapping[str, Any],
-                 card: str, formats: Sequence[str] = tuple(FORMATS), *, force: bool = False) -> Manifest:
+def write_bundle(
+    folder: Path,
+    encoder: EncoderPart,
+    decoder: bytes,
+    tables: CoderTables,
+    fields: Mapping[str, Any],
+    card: str,
+    formats: Sequence[str] = tuple(FORMATS),
+    *,
+    force: bool = False,
+) -> Manifest:
     """Write a bundle, complete or not at all.
 
     ``fields`` are those of `manifest_fields`, ``decoder`` is an ONNX file; ``onnx`` must be one of the encoder's
@@ -212,8 +259,9 @@ def write_bundle(folder: Path, encoder: EncoderPart, decoder: bytes, tables: Cod
     return _write_folder(folder, write, decoder, record, card, force)
 
 
-def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *,
-                    force: bool = False) -> Manifest:
+def replace_decoder(
+    source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *, force: bool = False
+) -> Manifest:
     """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
     payloads of the one can be restored by the other.
 
@@ -235,8 +283,9 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
     return _write_folder(folder, write, decoder, record, card, force)
 
 
-def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
-                  force: bool) -> Manifest:
+def _write_folder(
+    folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str, force: bool
+) -> Manifest:
     """Write the folder, complete or not at all; ``write`` adds the encoder's and the coder's files to it."""
     refuse_to_replace(folder, force, record["id"])
     folder = folder.resolve()  # a link stays, and the folder next to it is on its file system
@@ -246,8 +295,11 @@ def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, r
         write(staging)
         write_atomically(staging / DECODER_ONNX, decoder)
         write_atomically(staging / MODEL_CARD, card.encode())
-        files = {path.relative_to(staging).as_posix(): _entry(path.read_bytes())
-                 for path in sorted(staging.rglob("*")) if path.is_file()}
+        files = {
+            path.relative_to(staging).as_posix(): _entry(path.read_bytes())
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        }
         write_atomically(staging / MANIFEST, _text({**record, "files": files}))
         verify_bundle(staging)
         os.chmod(staging, 0o755)
@@ -283,8 +335,9 @@ def writable_bundle(bundle: str) -> Manifest:
     return target
 
 
-def change_bundle(folder: Path, record: dict[str, Any], files: Mapping[str, bytes], removed: Collection[str] = ()
-                  ) -> Manifest:
+def change_bundle(
+    folder: Path, record: dict[str, Any], files: Mapping[str, bytes], removed: Collection[str] = ()
+) -> Manifest:
     """Write files into a bundle, then its manifest, whose entries are brought up to date here, then delete others.
 
     Everything is written beside the bundle's files first and then renamed, the manifest last: on a full disk the
@@ -315,12 +368,16 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
     current."""
     target = writable_bundle(bundle)
     if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
-        raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
-                          "decoder into the bundle itself")
+        raise ExportError(
+            f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
+            "decoder into the bundle itself"
+        )
     fused = decoder_forms(target).get(FUSED_FORM)
     if form_of(options) == INT8_FORM and fused is not None and fused.current and not force:
-        raise ExportError(f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
-                          "then export that form again")
+        raise ExportError(
+            f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
+            "then export that form again"
+        )
     existing = decoder_forms(target).get(form_of(options))
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))
@@ -347,8 +404,13 @@ def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     name = f"decoder_{form}-{hashlib.sha256(model).hexdigest()[:8]}.onnx"
     forms, key = record["decoder"].setdefault("forms", {}), FORMS[form]
     earlier = [forms[key]["file"]] if key in forms else []
-    forms[key] = {"file": name, "precision": options.precision.value, "ops": options.ops.value, "source": source,
-                  "psnr": exported.comparison.psnr}
+    forms[key] = {
+        "file": name,
+        "precision": options.precision.value,
+        "ops": options.ops.value,
+        "source": source,
+        "psnr": exported.comparison.psnr,
+    }
     return decoder_forms(change_bundle(target.folder, record, {**files, name: model}, earlier))[form]
 
 
@@ -362,18 +424,23 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
     has; called before work that takes minutes."""
     bundle_id = folder.name if bundle_id is None else bundle_id
     if not BUNDLE_ID.fullmatch(bundle_id):
-        raise BundleError(f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
-                          "lower-case letters and digits, with single -, _ or . between them, such as my-faces")
+        raise BundleError(
+            f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
+            "lower-case letters and digits, with single -, _ or . between them, such as my-faces"
+        )
     if not VERSION.fullmatch(version):
-        raise BundleError(f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
-                          "with single -, +, . or _ between them, such as 1.0.0")
+        raise BundleError(
+            f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
+            "with single -, +, . or _ between them, such as 1.0.0"
+        )
     if not folder.exists():
         return
     if not force:
         raise ExistsError(folder)
     if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
-                          "another name")
+        raise BundleError(
+            f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose another name"
+        )
 
 
 def require_bundle_formats(formats: Sequence[str]) -> None:

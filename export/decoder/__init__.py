@@ -52,15 +52,20 @@ class DecoderOptions:
         if self.precision is Precision.float16 and self.ops is Ops.plain:
             raise ExportError("a decoder that computes in float16 has fused operators; export it with --ops fused")
         if self.precision is Precision.int8 and (
-                self.ops is Ops.fused or self.pixel_type is Pixels.uint8 or self.stored is not WeightStorage.compact):
-            raise ExportError("a decoder in int8 has ONNX's own operators, takes and gives float32, and holds its "
-                              "weights as int8; leave --ops, --pixels and --storage out")
+            self.ops is Ops.fused or self.pixel_type is Pixels.uint8 or self.stored is not WeightStorage.compact
+        ):
+            raise ExportError(
+                "a decoder in int8 has ONNX's own operators, takes and gives float32, and holds its "
+                "weights as int8; leave --ops, --pixels and --storage out"
+            )
         if self.ops is Ops.fused and self.pixels is Pixels.float32:
-            raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels "
-                              "float32")
+            raise ExportError(
+                "a decoder with fused operators takes and gives uint8; export it without --pixels float32"
+            )
         if self.ops is Ops.fused and self.stored.value != self.precision.value:
-            raise ExportError("fused operators hold their filters in the type that they compute in; leave --storage "
-                              "out")
+            raise ExportError(
+                "fused operators hold their filters in the type that they compute in; leave --storage out"
+            )
 
     @property
     def pixel_type(self) -> Pixels:
@@ -71,4 +76,5 @@ class DecoderOptions:
     def stored(self) -> WeightStorage:
         """Storage of the weights."""
         return self.storage or (
-            WeightStorage.compact if self.precision is Precision.int8 else WeightStorage(self.precision.value))
+            WeightStorage.compact if self.precision is Precision.int8 else WeightStorage(self.precision.value)
+        )

@@ -89,8 +89,9 @@ class DecoderSource:
         return rounded(integer.run_reference(self.network, squares), self.step)
 
 
-def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
-                 ) -> DecoderSource:
+def find_decoder(
+    name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
+) -> DecoderSource:
     """The decoder of a bundle, as `find_bundle` takes it, or of a folder of the zoo with its generator.
 
     The latter is given as a folder that holds ``grain.safetensors``, or as the name of one in ``zoo`` (by default the
@@ -106,12 +107,17 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         if (folder / TRAINED).is_file():
             return zoo_decoder(folder, prior)
         if kind := next((family.name for file, family in papers.WEIGHTS.items() if (folder / file).is_file()), None):
-            raise BundleError(f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes "
-                              "its bundle, decoder included")
+            raise BundleError(
+                f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes "
+                "its bundle, decoder included"
+            )
     manifest = load_manifest(find_bundle(name_or_path))
     # A float encoder is in another file; the exact box mean makes LRs to compare on.
-    network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
-               else box_network(manifest.hr, manifest.lr))
+    network = (
+        integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
+        if ENCODER_WEIGHTS in manifest.files
+        else box_network(manifest.hr, manifest.lr)
+    )
     step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
     return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
@@ -154,8 +160,9 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     config = read_config(folder / TRAINED)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
     encoder = zoo_encoder(folder) or box_network(config.decoder.hr, config.decoder.lr)
-    return DecoderSource(folder.resolve().name, model if model.prior is not None else model.decoder, encoder,
-                         step=zoo_step(folder))
+    return DecoderSource(
+        folder.resolve().name, model if model.prior is not None else model.decoder, encoder, step=zoo_step(folder)
+    )
 
 
 def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
@@ -190,8 +197,10 @@ def kept_bundle(folder: Path) -> Manifest | None:
         return None
     manifest = load_manifest(find_bundle(kept.bundle))
     if decoder_hash(manifest) != kept.sha256:
-        raise BundleError(f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
-                          f"installed version {manifest.version} has another one")
+        raise BundleError(
+            f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
+            f"installed version {manifest.version} has another one"
+        )
     return manifest
 
 
@@ -267,19 +276,28 @@ class Comparison:
     differing_bytes: float
 
 
-def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
-                    ) -> Comparison:
+def compare_decoder(
+    model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
+) -> Comparison:
     """Compare an exported graph of this precision with torch in float32 on ``lrs``, uint8 ``[N, h, w, 3]``; the graph
     decodes several at once. Every other one has a coarser step, if the decoder is told it."""
     session = DecoderSession(model)  # also refuses what is no decoder
     own = next((buffer for name, buffer in decoder.named_buffers() if name.rpartition(".")[2] == STEP), None)
     steps = None if own is None else [int(own) * (1 + 7 * (index % 2)) for index in range(len(lrs))]
     with torch.no_grad():
-        expected = torch.cat([decoder(one[None], *(() if steps is None else (torch.tensor(steps[index : index + 1]),)))
-                              for index, one in enumerate(torch.from_numpy(network_input(lrs)))]).numpy()
+        expected = torch.cat(
+            [
+                decoder(one[None], *(() if steps is None else (torch.tensor(steps[index : index + 1]),)))
+                for index, one in enumerate(torch.from_numpy(network_input(lrs)))
+            ]
+        ).numpy()
     batch = max(1, 8 * 256**2 // expected.shape[-1] ** 2)  # fewer large pictures at once
-    found = np.concatenate([session.run(lrs[first : first + batch], step=steps and steps[first : first + batch])
-                            for first in range(0, len(lrs), batch)])
+    found = np.concatenate(
+        [
+            session.run(lrs[first : first + batch], step=steps and steps[first : first + batch])
+            for first in range(0, len(lrs), batch)
+        ]
+    )
     pictures = found if session.quantizes else pictures_of(found)
     apart = np.abs(pictures.astype(np.int16) - pictures_of(expected))
     if session.quantizes:
@@ -294,8 +312,9 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     if exact and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
     if not psnr >= LEAST_PSNR[precision]:
-        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than "
-                          f"{LEAST_PSNR[precision]:g}")
+        raise ExportError(
+            f"the exported decoder reaches {psnr:.1f} dB against torch, less than {LEAST_PSNR[precision]:g}"
+        )
     levels = int(apart.max())
     if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
@@ -323,17 +342,24 @@ class ExportedDecoder:
         """One line for the terminal."""
         comparison = self.comparison
         step = " (by one level)" if self.options.precision is Precision.float32 else ""
-        return (f"largest difference from torch on {comparison.lrs} LRs "
-                f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
-                f"{comparison.differing_bytes:.2%} of bytes differ{step}")
+        return (
+            f"largest difference from torch on {comparison.lrs} LRs "
+            f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
+            f"{comparison.differing_bytes:.2%} of bytes differ{step}"
+        )
 
 
 Tune = Callable[[Int8Decoder, Rgb], Int8Decoder]
 """Training of an int8 form on LRs, uint8 ``[N, lr, lr, 3]``."""
 
 
-def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8,
-                    tune: Tune | None = None) -> ExportedDecoder:
+def export_compared(
+    source: DecoderSource,
+    options: DecoderOptions,
+    pictures: Path | None = None,
+    count: int = 8,
+    tune: Tune | None = None,
+) -> ExportedDecoder:
     """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship.
 
     One in int8 is calibrated on LRs of these pictures, and tuned if ``tune`` is given.

@@ -51,8 +51,13 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
     invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
     side = invertible.config.lr
     levels = graph.input(INPUT, TensorProto.UINT8, side, side, 3)
-    lr = graph.nodes("DequantizeLR", [levels], [levels.shape], half=graph.half,
-                   to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT)[0]
+    lr = graph.nodes(
+        "DequantizeLR",
+        [levels],
+        [levels.shape],
+        half=graph.half,
+        to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT,
+    )[0]
     picture, f_inv = _invertible(graph, invertible, lr, "decoder" if grain else "invertible")
     if grain is not None and grain.prior is not None and grain.codes is not None:
         generator = _Generator(graph, _codes(graph, grain.codes, grain.prior.mean_code, f_inv), grain.codes, f_inv)
@@ -62,8 +67,9 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
             case MobileStyleGAN():
                 style, f_gen = generator.mobile_stylegan(grain.prior)
             case _:
-                raise ExportError(f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops "
-                                  "plain")
+                raise ExportError(
+                    f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops plain"
+                )
         picture = _fused_picture(graph, grain.fusion, picture, f_inv, style, f_gen)
     model = graph.model(levels, picture)
     if invertible.config.step:
@@ -71,8 +77,15 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
     return model
 
 
-def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: Sequence[nn.Module] | nn.Sequential, *,
-              factor: Value | None = None, residual: Value | None = None) -> Value:
+def _sequence(
+    graph: FusedGraph,
+    x: Value | Sequence[Value],
+    name: str,
+    layers: Sequence[nn.Module] | nn.Sequential,
+    *,
+    factor: Value | None = None,
+    residual: Value | None = None,
+) -> Value:
     """Convolutions, each with the leaky ReLU after it; the last one adds ``residual``."""
     modules = list(layers)
     for index, layer in enumerate(modules):
@@ -80,8 +93,14 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
             x = _sequence(graph, x, f"{name}.{index}", layer)
         elif isinstance(layer, nn.Conv2d):
             leaky = index + 1 < len(modules) and isinstance(modules[index + 1], nn.LeakyReLU)
-            x = graph.layer(x, f"{name}.{index}", layer, factor=factor, **(_LEAKY if leaky else {}),
-                            residual=residual if index == len(modules) - 1 else None)
+            x = graph.layer(
+                x,
+                f"{name}.{index}",
+                layer,
+                factor=factor,
+                **(_LEAKY if leaky else {}),
+                residual=residual if index == len(modules) - 1 else None,
+            )
             factor = None
     assert isinstance(x, Value)
     return x
@@ -128,8 +147,9 @@ def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, 
 
 def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:
     if isinstance(block, ResidualBlock):
-        return graph.layer(graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY), f"{name}.conv2", block.conv2,
-                           residual=x)
+        return graph.layer(
+            graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY), f"{name}.conv2", block.conv2, residual=x
+        )
     y = x
     for index, dense in enumerate(block.dense_blocks(), 1):
         y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == block.count else None)
@@ -148,7 +168,7 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
     base: dict[int, Value] = {}
     finer: Value | None = None
     parts: Any = predictor
-    for x in reversed(f_inv[:len(predictor.scales)]):
+    for x in reversed(f_inv[: len(predictor.scales)]):
         side = x.shape[0]
         part, name = parts.scales[str(side)], f"codes.scales.{side}"
         if part.adapt is not None:
@@ -161,7 +181,8 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
     branches: dict[int, Value] = {}
     codes = []
     for index, (side, branch, linear) in enumerate(
-            zip(predictor.scale_of_code, predictor.branch_of_code, parts.codes, strict=True)):
+        zip(predictor.scale_of_code, predictor.branch_of_code, parts.codes, strict=True)
+    ):
         if branch not in branches:
             x = _sequence(graph, base[side], f"codes.branches.{branch}", parts.branches[branch])
             branches[branch] = graph.cast(graph.reshape(x, x.shape[-1]), False)
@@ -176,8 +197,9 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
 class _Generator:
     """Writes a generator, whose features get the offsets that the predictor computes from ``f_inv``, coarse to fine."""
 
-    def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value]
-                 ) -> None:
+    def __init__(
+        self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value]
+    ) -> None:
         self.graph, self.codes, self.predictor, self.f_inv = graph, codes, predictor, f_inv
         self.tail: dict[str, Any] = {**_LEAKY, **({"clamp": CLAMP} if graph.half else {})}
 
@@ -194,8 +216,11 @@ class _Generator:
             side = prior.config.layer_resolutions[index]
             following = factors[index + 1][0] if index + 1 < len(layers) else None
             offset = last and str(side) in self.predictor.offsets
-            steps: dict[str, Any] = {"demodulation": factors[index][1], "noise": self._noise(layer, name),
-                                     "style": None if offset else following}
+            steps: dict[str, Any] = {
+                "demodulation": factors[index][1],
+                "noise": self._noise(layer, name),
+                "style": None if offset else following,
+            }
             weight, _ = self._normalized(layer.conv.weight)
             tail = {**self.tail, "gain": math.sqrt(2)}
             if layer.conv.filter is None:
@@ -217,8 +242,9 @@ class _Generator:
     def mobile_stylegan(self, prior: MobileStyleGAN) -> tuple[Value, dict[int, Value]]:
         """The picture, float32, and features by resolution. Modulation is part of the op before a convolution."""
         graph, blocks = self.graph, [block for block in prior.blocks if isinstance(block, Block)]
-        style, gain = self._normalized_style(self._affine(0, prior.conv.affine, "prior.conv.affine"), prior.conv.conv,
-                                             "prior.conv")
+        style, gain = self._normalized_style(
+            self._affine(0, prior.conv.affine, "prior.conv.affine"), prior.conv.conv, "prior.conv"
+        )
         x = self._modulated_constant(prior.input, style, "prior.input")
         x = self._styled_conv(prior.conv, x, gain, "prior.conv")[0]
         features = {x.shape[0]: x}
@@ -227,12 +253,15 @@ class _Generator:
             inner = block.conv1.affine
             style = graph.multiply(
                 self._affine(first, block.affine, f"{name}.affine"),
-                self._style(first, np.tile(_wide(inner.weight), (4, 1)), np.tile(_wide(inner.bias), 4),
-                            f"{name}.conv1.affine"))
+                self._style(
+                    first, np.tile(_wide(inner.weight), (4, 1)), np.tile(_wide(inner.bias), 4), f"{name}.conv1.affine"
+                ),
+            )
             style, gain = self._normalized_style(style, block.conv1.conv, f"{name}.conv1")
             x = graph.inverse_haar(x, style)
             style, following = self._normalized_style(
-                self._affine(first + 1, block.conv2.affine, f"{name}.conv2.affine"), block.conv2.conv, f"{name}.conv2")
+                self._affine(first + 1, block.conv2.affine, f"{name}.conv2.affine"), block.conv2.conv, f"{name}.conv2"
+            )
             _, x = self._styled_conv(block.conv1, x, gain, f"{name}.conv1", style)
             x = self._styled_conv(block.conv2, x, following, f"{name}.conv2")[0]
             if str(x.shape[0]) in self.predictor.offsets:
@@ -256,8 +285,12 @@ class _Generator:
     def _modulation(self, conv: ModulatedConv, code: int, name: str) -> tuple[Value, Value | None]:
         """The factors of a convolution's input and output, ``[B, in]`` and ``[B, out]``."""
         linear = conv.modulation
-        style = self._style(code, _wide(linear.weight) * linear.scale * conv.scale,
-                            _wide(linear.bias) * linear.rate * conv.scale, f"{name}.modulation")
+        style = self._style(
+            code,
+            _wide(linear.weight) * linear.scale * conv.scale,
+            _wide(linear.bias) * linear.rate * conv.scale,
+            f"{name}.modulation",
+        )
         squares = np.square(_wide(conv.weight)).sum((2, 3)) if conv.demodulate else None
         return self.graph.factors(style, name, squares=squares, norm=self._normalized(conv.weight)[1], epsilon=EPSILON)
 
@@ -276,8 +309,7 @@ class _Generator:
         scale = 1 if norm is None else torch.from_numpy(norm)[:, None, None]
         return depthwise, *self._normalized(conv.pointwise.weight.detach() * scale)
 
-    def _normalized_style(self, style: Value, conv: nn.Conv2d | SeparableConv, name: str
-                          ) -> tuple[Value, Value | None]:
+    def _normalized_style(self, style: Value, conv: nn.Conv2d | SeparableConv, name: str) -> tuple[Value, Value | None]:
         return self.graph.factors(style, name, norm=self._separated(conv)[2])
 
     def _modulated_constant(self, constant: Tensor, style: Value, name: str) -> Value:
@@ -288,15 +320,17 @@ class _Generator:
         maps = (array(layer.noise_strength) * array(layer.noise)).transpose(0, 2, 3, 1)
         return self.graph.constant(f"{name}.noise", maps.astype(np.float16 if self.graph.half else np.float32))
 
-    def _styled_conv(self, layer: StyledConv, x: Value, gain: Value | None, name: str, style: Value | None = None
-                     ) -> tuple[Value, Value]:
+    def _styled_conv(
+        self, layer: StyledConv, x: Value, gain: Value | None, name: str, style: Value | None = None
+    ) -> tuple[Value, Value]:
         """MobileStyleGAN's layer after the modulation; its result, and that times the next style."""
         depthwise, weight, _ = self._separated(layer.conv)
         if depthwise is not None:
             x = self.graph.conv(x, f"{name}.depthwise", depthwise, depthwise=1)
         bias = layer.conv.bias if isinstance(layer.conv, nn.Conv2d) else layer.conv.pointwise.bias
-        return self.graph.styled_conv(x, name, weight, bias, demodulation=gain, style=style,
-                                      noise=self._noise(layer, name), **self.tail)
+        return self.graph.styled_conv(
+            x, name, weight, bias, demodulation=gain, style=style, noise=self._noise(layer, name), **self.tail
+        )
 
     def _with_offset(self, x: Value, style: Value | None) -> tuple[Value, Value]:
         """Features with the offset of their resolution, and those times the next style."""
@@ -317,8 +351,16 @@ class _Generator:
             gain = self.graph.constant(f"{name}.norm", norm[None, None, None])
         return self._picture(x, conv.weight, conv.bias, style, gain, name)
 
-    def _picture(self, x: Value, weight: Tensor, bias: Tensor | None, style: Value | None, gain: Value | None,
-                 name: str, below: Value | None = None) -> Value:
+    def _picture(
+        self,
+        x: Value,
+        weight: Tensor,
+        bias: Tensor | None,
+        style: Value | None,
+        gain: Value | None,
+        name: str,
+        below: Value | None = None,
+    ) -> Value:
         """Three channels in float32, added to ``below``; ``gain`` is what normalized filters and style lack."""
         graph = self.graph
         if gain is None:
@@ -330,8 +372,14 @@ class _Generator:
         return rgb if below is None else graph.add(below, rgb)
 
 
-def _fused_picture(graph: FusedGraph, fusion: FeatureFusion | PictureFusion | None, invertible: Value,
-                   f_inv: Sequence[Value], style: Value, f_gen: dict[int, Value]) -> Value:
+def _fused_picture(
+    graph: FusedGraph,
+    fusion: FeatureFusion | PictureFusion | None,
+    invertible: Value,
+    f_inv: Sequence[Value],
+    style: Value,
+    f_gen: dict[int, Value],
+) -> Value:
     if fusion is None:
         return style
     base = {"invertible": graph.cast(invertible, False), "style": style, "none": None}[fusion.config.base]
@@ -339,13 +387,19 @@ def _fused_picture(graph: FusedGraph, fusion: FeatureFusion | PictureFusion | No
     if isinstance(fusion, FeatureFusion):
         picture = _fused_features(graph, fusion, f_inv, f_gen, residual)
     else:
-        picture = _sequence(graph, [invertible, graph.cast(style, graph.half)], "fusion.head",
-                            [*fusion.head, fusion.to_rgb], residual=residual)
+        picture = _sequence(
+            graph,
+            [invertible, graph.cast(style, graph.half)],
+            "fusion.head",
+            [*fusion.head, fusion.to_rgb],
+            residual=residual,
+        )
     return picture if base is None or residual is not None else graph.add(base, graph.cast(picture, False))
 
 
-def _fused_features(graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Value], f_gen: dict[int, Value],
-                    residual: Value | None) -> Value:
+def _fused_features(
+    graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Value], f_gen: dict[int, Value], residual: Value | None
+) -> Value:
     """The fusion of features at every size, then at full size."""
     by_size = {maps.shape[0]: maps for maps in f_inv}
     scales: Any = fusion.scales
@@ -353,12 +407,14 @@ def _fused_features(graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Va
     for index, (size, scale) in enumerate(zip(fusion.config.sizes, scales, strict=True)):
         name, joined = f"fusion.scales.{index}", [by_size[size]]
         if size in f_gen:
-            joined.append(f_gen[size] if scale.project is None else graph.layer(
-                f_gen[size], f"{name}.project", scale.project))
+            joined.append(
+                f_gen[size] if scale.project is None else graph.layer(f_gen[size], f"{name}.project", scale.project)
+            )
         factor = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
         parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=factor))
-    *weights, own = graph.split(_channel_weights(graph, fusion.attention, parts, "fusion.attention"),
-                                fusion.config.widths)
+    *weights, own = graph.split(
+        _channel_weights(graph, fusion.attention, parts, "fusion.attention"), fusion.config.widths
+    )
     layers: list[Any] = [*fusion.head, fusion.to_rgb]
     first, *rest = layers
     below = sum(fusion.config.widths[:-1])

@@ -49,23 +49,42 @@ class FusedGraph:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array, name)
         return Value(name, array.shape[1:], array.dtype == np.float16)
 
-    def nodes(self, kind: str, inputs: Sequence[Value | None], shapes: Sequence[tuple[int, ...]], *, half: bool,
-              domain: str = DOMAIN, **attributes: Any) -> list[Value]:
+    def nodes(
+        self,
+        kind: str,
+        inputs: Sequence[Value | None],
+        shapes: Sequence[tuple[int, ...]],
+        *,
+        half: bool,
+        domain: str = DOMAIN,
+        **attributes: Any,
+    ) -> list[Value]:
         """A node of ``com.edgegrain``, or of ONNX (domain ""), with results of these shapes."""
         number = len(self._nodes)
         names = ["" if value is None else value.name for value in inputs]
         while not names[-1]:
             names.pop()
         results = [Value(f"{kind}.{number}.{place}", shape, half) for place, shape in enumerate(shapes)]
-        self._nodes.append(helper.make_node(kind, names, [value.name for value in results], f"{kind}.{number}",
-                                            domain=domain, **attributes))
+        self._nodes.append(
+            helper.make_node(
+                kind, names, [value.name for value in results], f"{kind}.{number}", domain=domain, **attributes
+            )
+        )
         for value in results:
             self._infos[value.name] = helper.make_tensor_value_info(
-                value.name, TensorProto.FLOAT16 if half else TensorProto.FLOAT, ["batch", *value.shape])
+                value.name, TensorProto.FLOAT16 if half else TensorProto.FLOAT, ["batch", *value.shape]
+            )
         return results
 
-    def node(self, kind: str, inputs: Sequence[Value | None], shape: tuple[int, ...], *, half: bool = False,
-             **attributes: Any) -> Value:
+    def node(
+        self,
+        kind: str,
+        inputs: Sequence[Value | None],
+        shape: tuple[int, ...],
+        *,
+        half: bool = False,
+        **attributes: Any,
+    ) -> Value:
         """A node of ONNX with one result."""
         return self.nodes(kind, inputs, [shape], half=half, domain="", **attributes)[0]
 
@@ -107,22 +126,41 @@ class FusedGraph:
             inputs.append(self.constant(f"{name}.offset", offset.astype(np.float32)))
         return self.node("Gemm", inputs, (len(matrix),), transB=1)
 
-    def layer(self, x: Value | Sequence[Value], name: str, layer: nn.Conv2d | nn.ConvTranspose2d, **steps: Any
-              ) -> Value:
+    def layer(
+        self, x: Value | Sequence[Value], name: str, layer: nn.Conv2d | nn.ConvTranspose2d, **steps: Any
+    ) -> Value:
         """A layer that keeps the size of a map, halves or doubles it, and the steps after it."""
         if isinstance(layer, nn.ConvTranspose2d):
             return self.conv(x, name, layer.weight, layer.bias, transposed=True, **steps)
         return self.conv(x, name, layer.weight, layer.bias, stride=layer.stride[0], **steps)
 
-    def conv(self, x: Value | Sequence[Value], name: str, weight: Tensor | Array, bias: Tensor | Array | None = None,
-             **steps: Any) -> Value:
+    def conv(
+        self,
+        x: Value | Sequence[Value],
+        name: str,
+        weight: Tensor | Array,
+        bias: Tensor | Array | None = None,
+        **steps: Any,
+    ) -> Value:
         """`styled_conv` without the next layer's style."""
         return self.styled_conv(x, name, weight, bias, **steps)[0]
 
-    def styled_conv(self, x: Value | Sequence[Value], name: str, weight: Tensor | Array,
-                    bias: Tensor | Array | None = None, *, transposed: bool = False, factor: Value | None = None,
-                    demodulation: Value | None = None, noise: Value | None = None, style: Value | None = None,
-                    residual: Value | None = None, stride: int = 1, **attributes: Any) -> tuple[Value, Value]:
+    def styled_conv(
+        self,
+        x: Value | Sequence[Value],
+        name: str,
+        weight: Tensor | Array,
+        bias: Tensor | Array | None = None,
+        *,
+        transposed: bool = False,
+        factor: Value | None = None,
+        demodulation: Value | None = None,
+        noise: Value | None = None,
+        style: Value | None = None,
+        residual: Value | None = None,
+        stride: int = 1,
+        **attributes: Any,
+    ) -> tuple[Value, Value]:
         """``FusedConv`` with zeros around the map (or its parts) that keep its size; its result, and that times
         ``style``. ``factor`` is of the channels of ``x``.
 
@@ -148,45 +186,67 @@ class FusedGraph:
             parts = [parts[0], self.concat(parts[1:])]
         offset = None if bias is None else self.constant(f"{name}.bias", array(bias))
         inputs = [parts[0], held, demodulation, noise, offset, style, residual, None, *parts[1:]]
-        results = self.nodes("FusedConv", inputs, [shape] * (1 if style is None else 2), half=self.half,
-                           **layout, **attributes)
+        results = self.nodes(
+            "FusedConv", inputs, [shape] * (1 if style is None else 2), half=self.half, **layout, **attributes
+        )
         return results[0], results[-1]
 
     def dense_block(self, x: Value, name: str, block: ResidualDenseBlock, outer: Value | None) -> Value:
         """``DenseBlock``, with the input of the residual connection around it."""
         kind, convs = np.float16 if self.half else np.float32, [*enumerate(block.convs(), 1)]
-        weights = [self.constant(f"{name}.conv{index}.weight", array(conv.weight).transpose(0, 2, 3, 1).astype(kind))
-                   for index, conv in convs]
+        weights = [
+            self.constant(f"{name}.conv{index}.weight", array(conv.weight).transpose(0, 2, 3, 1).astype(kind))
+            for index, conv in convs
+        ]
         biases = [self.constant(f"{name}.conv{index}.bias", array(cast(Tensor, conv.bias))) for index, conv in convs]
         scales: dict[str, Any] = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
-        return self.nodes("DenseBlock", [x, outer, *weights, *biases], [x.shape], half=self.half, slope=NEGATIVE_SLOPE,
-                          **scales)[0]
+        return self.nodes(
+            "DenseBlock", [x, outer, *weights, *biases], [x.shape], half=self.half, slope=NEGATIVE_SLOPE, **scales
+        )[0]
 
     def upsample(self, x: Value, mode: str) -> Value:
         """A map at twice its size; ``mode`` is nearest or bilinear."""
         height, width, channels = x.shape
         return self.nodes("Upsample", [x], [(2 * height, 2 * width, channels)], half=x.half, mode=mode)[0]
 
-    def filtered_bias_act(self, x: Value, name: str, bias: Tensor, *, demodulation: Value | None, noise: Value,
-                          style: Value | None, **attributes: Any) -> tuple[Value, Value]:
+    def filtered_bias_act(
+        self,
+        x: Value,
+        name: str,
+        bias: Tensor,
+        *,
+        demodulation: Value | None,
+        noise: Value,
+        style: Value | None,
+        **attributes: Any,
+    ) -> tuple[Value, Value]:
         """``FilteredBiasAct`` after a transposed convolution; its result, and that times ``style``."""
         shape = (x.shape[0] - 1, x.shape[1] - 1, x.shape[2])
         inputs = [x, demodulation, noise, self.constant(f"{name}.bias", array(bias)), style]
-        results = self.nodes("FilteredBiasAct", inputs, [shape] * (1 if style is None else 2), half=x.half,
-                           pad=[1] * 4, **_FILTER, **attributes)
+        results = self.nodes(
+            "FilteredBiasAct",
+            inputs,
+            [shape] * (1 if style is None else 2),
+            half=x.half,
+            pad=[1] * 4,
+            **_FILTER,
+            **attributes,
+        )
         return results[0], results[-1]
 
     def upsampled_picture(self, x: Value) -> Value:
         """``UpFirDn2d``: zeros between the pixels, then the filter."""
         height, width, channels = x.shape
-        return self.nodes("UpFirDn2d", [x], [(2 * height, 2 * width, channels)], half=x.half, up=2, pad=[2, 1, 2, 1],
-                        **_FILTER)[0]
+        return self.nodes(
+            "UpFirDn2d", [x], [(2 * height, 2 * width, channels)], half=x.half, up=2, pad=[2, 1, 2, 1], **_FILTER
+        )[0]
 
     def inverse_haar(self, x: Value, style: Value | None = None) -> Value:
         """The inverse Haar transform of bands times ``style``."""
         height, width, channels = x.shape
-        return self.nodes("InverseHaar", [x, style], [(2 * height, 2 * width, channels // 4)], half=x.half, scale=0.5,
-                        channels_last=1)[0]
+        return self.nodes(
+            "InverseHaar", [x, style], [(2 * height, 2 * width, channels // 4)], half=x.half, scale=0.5, channels_last=1
+        )[0]
 
     def means(self, x: Value) -> Value:
         """The means of a map's channels, float32."""
@@ -201,8 +261,9 @@ class FusedGraph:
         wide = self.cast(self.reshape(rows, height, channels), False)
         return self.node("ReduceMean", [wide, self.constant("rows", np.array([1]))], (channels,), keepdims=0)
 
-    def factors(self, style: Value, name: str, *, squares: Array | None = None, norm: Array | None = None,
-                epsilon: float = 0.0) -> tuple[Value, Value | None]:
+    def factors(
+        self, style: Value, name: str, *, squares: Array | None = None, norm: Array | None = None, epsilon: float = 0.0
+    ) -> tuple[Value, Value | None]:
         """``ModulationFactors``: the style ``[B, C]``, and the gain of the convolution's results, if ``squares``
         ``[O, C]`` for demodulation or ``norm`` ``[O]``, by which the style is normalized, are given."""
         if squares is None and norm is None:
@@ -229,14 +290,19 @@ class FusedGraph:
 
     def model(self, lr: Value, picture: Value) -> onnx.ModelProto:
         """The model, which rounds the picture; without nodes, results and constants that it does not depend on."""
-        self._nodes.append(helper.make_node("QuantizePicture", [picture.name], [OUTPUT], "QuantizePicture",
-                                            domain=DOMAIN))
+        self._nodes.append(
+            helper.make_node("QuantizePicture", [picture.name], [OUTPUT], "QuantizePicture", domain=DOMAIN)
+        )
         needed, nodes = {OUTPUT}, []
         for node in reversed(self._nodes):
             if not needed & set(node.output):
                 continue
-            if node.domain == DOMAIN and len(node.output) == 2 and node.op_type != "ModulationFactors" and (
-                    node.output[0] not in needed):
+            if (
+                node.domain == DOMAIN
+                and len(node.output) == 2
+                and node.op_type != "ModulationFactors"
+                and (node.output[0] not in needed)
+            ):
                 del node.output[0]  # the activation before it is multiplied with the next layer's style
             nodes.append(node)
             needed.update(node.input)
@@ -244,8 +310,12 @@ class FusedGraph:
         result = helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, ["batch", *picture.shape])
         graph = helper.make_graph(nodes[::-1], "decoder", [self._infos.pop(lr.name)], [result], held)
         graph.value_info.extend(info for name, info in self._infos.items() if name in needed)
-        model = helper.make_model(graph, ir_version=10, producer_name="edgegrain", opset_imports=[
-            helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])
+        model = helper.make_model(
+            graph,
+            ir_version=10,
+            producer_name="edgegrain",
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+        )
         onnx.checker.check_model(model)
         return model
 

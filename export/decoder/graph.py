@@ -28,8 +28,9 @@ _HALF, INT8, SCALE, GAIN = ".float16", ".int8", ".scale", ".gain"
 _LARGE = 4096
 
 
-def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,), *, levels: bool = False
-                  ) -> onnx.ModelProto:
+def decoder_graph(
+    decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,), *, levels: bool = False
+) -> onnx.ModelProto:
     """The graph of ``decoder``, any B: ``lr`` float32 ``[B, 3, lr, lr]``, or uint8 ``[B, lr, lr, 3]`` if it takes
     ``levels`` -> what the module returns, by the names in ``outputs``.
 
@@ -41,9 +42,17 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(decoder.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-                                        optimize=False, input_names=[INPUT], output_names=list(outputs),
-                                        dynamic_shapes=({0: batch},))
+            program = torch.onnx.export(
+                decoder.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                verbose=False,
+                optimize=False,
+                input_names=[INPUT],
+                output_names=list(outputs),
+                dynamic_shapes=({0: batch},),
+            )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     assert program is not None
@@ -52,14 +61,18 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
     model = program.model_proto
     _forget_machine(model)
     held = {tensor.name for tensor in model.graph.initializer}
-    model.graph.initializer.extend(numpy_helper.from_array(tensor.detach().cpu().numpy(), name)
-                                   for name, tensor in state.items() if name not in held and _always_kept(name, tensor))
+    model.graph.initializer.extend(
+        numpy_helper.from_array(tensor.detach().cpu().numpy(), name)
+        for name, tensor in state.items()
+        if name not in held and _always_kept(name, tensor)
+    )
     onnx.checker.check_model(model)
     return model
 
 
-def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
-                       ) -> None:
+def add_optional_input(
+    model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
+) -> None:
     """Make an initializer of the graph, a module's buffer, an input that callers may leave out, in place.
 
     ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
@@ -106,15 +119,20 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return _store(model, _as_half)
 
 
-def store_compact(model: onnx.ModelProto, gains: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None
-                  ) -> onnx.ModelProto:
+def store_compact(
+    model: onnx.ModelProto, gains: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None
+) -> onnx.ModelProto:
     """As `store_half`, but the large weights as int8 with a scale per output channel.
 
     With ``gains``, of the channels that a weight makes and of those that it takes, its levels are those of the weight
     between values with these gains.
     """
-    return _store(model, lambda name, values: (
-        _as_int8(name, values, *(gains or {}).get(name, ())) if is_int8(values.shape) else _as_half(name, values)))
+    return _store(
+        model,
+        lambda name, values: (
+            _as_int8(name, values, *(gains or {}).get(name, ())) if is_int8(values.shape) else _as_half(name, values)
+        ),
+    )
 
 
 def is_int8(shape: Sequence[int]) -> bool:
@@ -124,8 +142,7 @@ def is_int8(shape: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def round_weights(module: nn.Module, *, compact: bool) -> None:
-    """Round a module's weights and constants in place to the values that `store_compact`, or else `store_half`, stores.
-    """
+    """Round a module's weights and constants in place to the values that `store_compact` or `store_half` stores."""
     constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
     for name, tensor in {**constants, **module.state_dict()}.items():
         values = tensor.detach().cpu().numpy()
@@ -151,12 +168,17 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
         raise BundleError(f"the graph's weight {outside} lies in another file; a bundle's graphs hold their weights")
     wanted: Mapping[str, Tensor] = decoder.state_dict()
     constants = {name for name, _ in decoder.named_buffers()} - set(wanted)  # filters, which no state dict holds
-    state = {name: torch.full_like(tensor, torch.nan) for name, tensor in wanted.items()
-             if not _always_kept(name, tensor)}
+    state = {
+        name: torch.full_like(tensor, torch.nan) for name, tensor in wanted.items() if not _always_kept(name, tensor)
+    }
     for stored, tensor in tensors.items():
         name = stored.removesuffix(INT8).removesuffix(_HALF)
-        if stored.endswith((SCALE, GAIN)) or not _is_parameter(name) or name in constants or tensor.data_type not in (
-                TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8):
+        if (
+            stored.endswith((SCALE, GAIN))
+            or not _is_parameter(name)
+            or name in constants
+            or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
+        ):
             continue
         values = numpy_helper.to_array(tensor).astype(np.float32)
         if stored.endswith(INT8):
@@ -205,8 +227,9 @@ def _keep_batch_open(model: ir.Model) -> None:
         sizes = node.outputs[0].shape
         open_sizes = [] if sizes is None else [size for size in sizes if not isinstance(size, int)]
         if sizes is None or len(open_sizes) != 1:
-            raise ExportError(f"the view {node.outputs[0].name} has {len(open_sizes)} open dimensions, expected the "
-                              "batch alone")
+            raise ExportError(
+                f"the view {node.outputs[0].name} has {len(open_sizes)} open dimensions, expected the batch alone"
+            )
         shape = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
         tensor = ir.tensor(shape, name=f"{node.outputs[0].name}.shape")
         held = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
@@ -275,8 +298,9 @@ def _as_int8(name: str, values: np.ndarray, made: np.ndarray | None = None, take
     tensors = [numpy_helper.from_array(levels, name + INT8)]
     for suffix, factor in factors.items():
         result = name if suffix == SCALE else f"{name}.gained"
-        nodes.append(helper.make_node("Mul", [nodes[-1].output[0], name + suffix], [result],
-                                      name=f"{suffix[1:]}.{name}"))
+        nodes.append(
+            helper.make_node("Mul", [nodes[-1].output[0], name + suffix], [result], name=f"{suffix[1:]}.{name}")
+        )
         tensors.append(numpy_helper.from_array(factor, name + suffix))
     return tensors, nodes
 
@@ -285,7 +309,13 @@ def _forget_machine(model: onnx.ModelProto) -> None:
     # The exporter writes stack traces with local paths into every node; they would also make builds irreproducible.
     model.doc_string = ""
     del model.metadata_props[:]
-    for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output,
-                 *model.graph.value_info):
+    for part in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.initializer,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ):
         part.doc_string = ""
         del part.metadata_props[:]

@@ -57,8 +57,9 @@ class _Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
-                          for item in model.graph.initializer}
+        self.constants = {
+            item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer
+        }
         self.nodes: list[onnx.NodeProto] = []
         for node in model.graph.node:
             if node.op_type == "Constant":
@@ -157,8 +158,9 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
     stored = store_compact(scaled)
-    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()),
-                       bytes(_int8_graph(stored, lrs).SerializeToString()))
+    return Int8Decoder(
+        bytes(store_compact(plain, of_weights).SerializeToString()), bytes(_int8_graph(stored, lrs).SerializeToString())
+    )
 
 
 def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
@@ -266,8 +268,10 @@ class _Writer:
         levels = f"{name}.levels"
         self.nodes.append(helper.make_node("QuantizeLinear", [x, *constants], [levels], f"quantize.{name}"))
         if channels:
-            bounds = [self.constant(f"{name}.{part}", np.array([value], np.int64))
-                      for part, value in (("first", 0), ("channels", channels), ("axis", 1))]
+            bounds = [
+                self.constant(f"{name}.{part}", np.array([value], np.int64))
+                for part, value in (("first", 0), ("channels", channels), ("axis", 1))
+            ]
             self.nodes.append(helper.make_node("Slice", [levels, *bounds], [f"{levels}.cut"], f"cut.{name}"))
             levels = f"{levels}.cut"
         self.nodes.append(helper.make_node("DequantizeLinear", [levels, *constants], [f"{name}.near"], f"widen.{name}"))
@@ -313,16 +317,27 @@ class _Writer:
         integers = {f"{weight}.near": (stored, scale), f"{bias}.near": (added, np.float32(x.scale) * scale)}
         for made, (kept, step) in integers.items():
             zero = np.zeros(len(step), numpy_helper.to_array(self.held[kept]).dtype)
-            self.nodes.append(helper.make_node(
-                "DequantizeLinear", [kept, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
-                [made], f"widen.{made}", axis=0))
+            self.nodes.append(
+                helper.make_node(
+                    "DequantizeLinear",
+                    [kept, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
+                    [made],
+                    f"widen.{made}",
+                    axis=0,
+                )
+            )
         self.add(node, [x.name, *integers])
         if last:
             self.nodes[-1].output[0] = "picture"
             cut = channels if len(scale) > channels else 0
-            self.nodes.append(helper.make_node(
-                "Sub", [self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut),
-                        self.constant("one", np.float32(1))], [OUTPUT], "centre"))
+            self.nodes.append(
+                helper.make_node(
+                    "Sub",
+                    [self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut), self.constant("one", np.float32(1))],
+                    [OUTPUT],
+                    "centre",
+                )
+            )
         return _Pair(name, exact, near)
 
     def model(self) -> onnx.ModelProto:

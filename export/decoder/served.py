@@ -49,12 +49,14 @@ class ServedFusion(FeatureFusion):
 
     def forward(self, f_inv: Sequence[Tensor], f_gen: Mapping[int, Tensor]) -> Tensor:
         by_size = {feature.shape[-1]: feature for feature in f_inv}
-        parts = [scale(by_size[size], f_gen.get(size))
-                 for size, scale in zip(self.config.sizes, self.scales, strict=True)]  # [B, width, size, size]
+        parts = [
+            scale(by_size[size], f_gen.get(size)) for size, scale in zip(self.config.sizes, self.scales, strict=True)
+        ]  # [B, width, size, size]
         # A channel's mean is that of its upsampled form, and its weight can be applied before upsampling.
         weights = self.attention.weights(torch.cat([channel_means(part) for part in parts], 1))
-        *coarse, fine = (part * weight
-                         for part, weight in zip(parts, weights.split(self.config.widths, 1), strict=True))
+        *coarse, fine = (
+            part * weight for part, weight in zip(parts, weights.split(self.config.widths, 1), strict=True)
+        )
         first, *rest = [*self.head, self.to_rgb]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         below = sum(self.config.widths[:-1])

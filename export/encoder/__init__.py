@@ -11,9 +11,14 @@ from edge_encoder.integer_network import IntegerNetwork, prove_bound
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
 
 
-def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
-                   formats: Sequence[str] = tuple(FORMATS), *, progress: Callable[[str], None] = lambda name: None,
-                   tflite_converter: TfliteConverter = TfliteConverter.direct) -> dict[str, Path]:
+def export_encoder(
+    encoder: IntegerNetwork | EncoderGraph,
+    out_dir: str | Path,
+    formats: Sequence[str] = tuple(FORMATS),
+    *,
+    progress: Callable[[str], None] = lambda name: None,
+    tflite_converter: TfliteConverter = TfliteConverter.direct,
+) -> dict[str, Path]:
     """Write an integer network, whose bounds are proven first, or a graph in several formats; returns format -> path.
 
     ``progress`` is called with every file's name before it is written. Existing files are refused.

@@ -49,8 +49,9 @@ def _make_reproducible(package: Path) -> None:
     """Name the package's parts by their path instead of at random, and make them readable for all."""
     manifest = package / "Manifest.json"
     document = json.loads(manifest.read_text())
-    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
-             for old, entry in document["itemInfoEntries"].items()}
+    names = {
+        old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])) for old, entry in document["itemInfoEntries"].items()
+    }
     document["itemInfoEntries"] = {names[old]: entry for old, entry in document["itemInfoEntries"].items()}
     document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
     manifest.write_text(json.dumps(document, indent=4, sort_keys=True) + "\n")
@@ -67,10 +68,15 @@ def _convert(ct: Any, graph: EncoderGraph) -> Any:
         return mb.cast(x=graph.run(image, partial(_operation, mb)), dtype="int32", name=OUTPUT)
 
     converted = ct.convert(
-        program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16,
-        compute_precision=ct.precision.FLOAT32, compute_units=ct.ComputeUnit.CPU_ONLY, skip_model_load=True,
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=ct.precision.FLOAT32,
+        compute_units=ct.ComputeUnit.CPU_ONLY,
+        skip_model_load=True,
         inputs=[ct.ImageType(name=INPUT, shape=shape, color_layout=ct.colorlayout.RGB)],
-        outputs=[ct.TensorType(name=OUTPUT, dtype=np.int32)])
+        outputs=[ct.TensorType(name=OUTPUT, dtype=np.int32)],
+    )
     converted.short_description = f"edgegrain encoder {graph.name}: RGB {graph.hr} x {graph.hr} to LR levels 0...255"
     converted.input_description[INPUT] = f"RGB picture, {graph.hr} x {graph.hr}"
     converted.output_description[OUTPUT] = f"LR levels 0...255, [1, RGB, {graph.lr}, {graph.lr}]"
@@ -86,10 +92,22 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
             if parts := int8_parts(weight):
                 integers, scale = parts
                 weight = mb.constexpr_affine_dequantize(
-                    quantized_data=integers, zero_point=np.zeros(len(integers), np.int8), scale=scale.ravel(),
-                    axis=np.int32(0), name=f"{name}_weight")
-            return mb.conv(x=x, weight=weight, bias=node.bias, strides=list(node.strides),
-                           pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
+                    quantized_data=integers,
+                    zero_point=np.zeros(len(integers), np.int8),
+                    scale=scale.ravel(),
+                    axis=np.int32(0),
+                    name=f"{name}_weight",
+                )
+            return mb.conv(
+                x=x,
+                weight=weight,
+                bias=node.bias,
+                strides=list(node.strides),
+                pad_type="custom",
+                pad=[top, bottom, left, right],
+                groups=node.groups,
+                name=name,
+            )
         case g.Add() | g.Multiply():
             return (mb.add if isinstance(node, g.Add) else mb.mul)(x=x, y=inputs[1], name=name)
         case g.Floor() | g.Sigmoid() | g.Exp():  # mb has the same names
@@ -113,6 +131,8 @@ def _coremltools() -> Any:
         try:
             import coremltools
         except ImportError as error:
-            raise ExportError(f"Core ML export needs coremltools ({error}); pip install 'edgegrain[export]' (up to "
-                              "Python 3.13), or leave it out with --formats tflite,onnx") from error
+            raise ExportError(
+                f"Core ML export needs coremltools ({error}); pip install 'edgegrain[export]' (up to "
+                "Python 3.13), or leave it out with --formats tflite,onnx"
+            ) from error
     return coremltools

@@ -159,8 +159,9 @@ class EncoderGraph:
             channels, height, width = shapes[node.inputs[0]]
             if isinstance(node, Conv):
                 channels = node.weight.shape[0]
-                height, width = convolved((height, width), (node.weight.shape[2], node.weight.shape[3]),
-                                          node.strides, node.padding)
+                height, width = convolved(
+                    (height, width), (node.weight.shape[2], node.weight.shape[3]), node.strides, node.padding
+                )
             elif isinstance(node, Concat):
                 channels = sum(shapes[part][0] for part in node.inputs)
             shapes[node.name] = channels, height, width
@@ -169,8 +170,11 @@ class EncoderGraph:
     def flops(self) -> int:
         """Floating-point operations of the convolutions for one picture: two per multiply-add."""
         shapes = self.shapes()
-        return sum(2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
-                   for node in self.nodes if isinstance(node, Conv))
+        return sum(
+            2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
+            for node in self.nodes
+            if isinstance(node, Conv)
+        )
 
     def parameters(self) -> int:
         """Number of weights and biases."""
@@ -181,8 +185,17 @@ def exact_graph(network: IntegerNetwork) -> EncoderGraph:
     """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip."""
     nodes: list[Node] = []
     for layer in network.layers:
-        nodes.append(Conv(f"{layer.name}.conv", layer.input, layer.exported_weight(), layer.exported_bias(),
-                          layer.stride, layer.padding, layer.groups))
+        nodes.append(
+            Conv(
+                f"{layer.name}.conv",
+                layer.input,
+                layer.exported_weight(),
+                layer.exported_bias(),
+                layer.stride,
+                layer.padding,
+                layer.groups,
+            )
+        )
         if layer.skip:
             nodes.append(Add(f"{layer.name}.add", nodes[-1].name, layer.skip))
         nodes.append(Floor(f"{layer.name}.floor", nodes[-1].name))

@@ -34,11 +34,16 @@ def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True
     writer.op("Transpose", [last], OUTPUT, perm=[0, 2, 3, 1])
     model = helper.make_model(
         helper.make_graph(
-            writer.nodes, graph.name,
+            writer.nodes,
+            graph.name,
             [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch, graph.hr, graph.hr, 3])],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, [batch, graph.lr, graph.lr, 3])],
-            writer.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgegrain")
+            writer.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="edgegrain",
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -79,8 +84,15 @@ class _Writer:
             case g.Conv():
                 weight = self.weight(f"{node.name}.weight", node.weight)
                 bias = self.constant(f"{node.name}.bias", node.bias)
-                return self.op("Conv", [*sources, weight, bias], node.name, kernel_shape=list(node.weight.shape[2:]),
-                               strides=list(node.strides), pads=list(node.padding), group=node.groups)
+                return self.op(
+                    "Conv",
+                    [*sources, weight, bias],
+                    node.name,
+                    kernel_shape=list(node.weight.shape[2:]),
+                    strides=list(node.strides),
+                    pads=list(node.padding),
+                    group=node.groups,
+                )
             case g.Add() | g.Floor() | g.Sigmoid() | g.Exp():  # ONNX has the same names
                 return self.op(type(node).__name__, sources, node.name)
             case g.Multiply():

@@ -36,14 +36,27 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
         results[node.name] = writer.node(node, [results[source] for source in node.inputs])
     lr = writer.tensor(OUTPUT, (1, graph.lr, graph.lr, 3), schema.TensorType.UINT8)
     writer.operator("CAST", [results[graph.nodes[-1].name]], lr)
-    return pack(schema.ModelT(
-        version=3, description=f"edgegrain encoder {graph.name}".encode(), buffers=writer.buffers,
-        operatorCodes=list(writer.codes.values()),
-        subgraphs=[schema.SubGraphT(tensors=writer.tensors, operators=writer.operators, inputs=_indices([image]),
-                                    outputs=_indices([lr]), name=graph.name.encode())],
-        signatureDefs=[schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)],
-                                            SIGNATURE)],
-        metadata=[schema.MetadataT("min_runtime_version", writer.buffer(MIN_RUNTIME))]))
+    return pack(
+        schema.ModelT(
+            version=3,
+            description=f"edgegrain encoder {graph.name}".encode(),
+            buffers=writer.buffers,
+            operatorCodes=list(writer.codes.values()),
+            subgraphs=[
+                schema.SubGraphT(
+                    tensors=writer.tensors,
+                    operators=writer.operators,
+                    inputs=_indices([image]),
+                    outputs=_indices([lr]),
+                    name=graph.name.encode(),
+                )
+            ],
+            signatureDefs=[
+                schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)], SIGNATURE)
+            ],
+            metadata=[schema.MetadataT("min_runtime_version", writer.buffer(MIN_RUNTIME))],
+        )
+    )
 
 
 class _Writer:
@@ -74,12 +87,18 @@ class _Writer:
             case g.Exp():
                 return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
             case g.Clip():
-                below = self.op("MINIMUM", [*inputs, self.scalar(node.high)], f"{name}.below", shape,
-                                self.schema.MaximumMinimumOptionsT())
+                below = self.op(
+                    "MINIMUM",
+                    [*inputs, self.scalar(node.high)],
+                    f"{name}.below",
+                    shape,
+                    self.schema.MaximumMinimumOptionsT(),
+                )
                 return self.op("RELU", [below], name, shape)  # MAXIMUM after MINIMUM fails in XNNPACK
             case g.Scale():
-                y = self.op("MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape,
-                            self.schema.MulOptionsT())
+                y = self.op(
+                    "MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape, self.schema.MulOptionsT()
+                )
                 if not node.offset:
                     return y
                 return self.op("ADD", [y, self.scalar(node.offset)], name, shape, self.schema.AddOptionsT())
@@ -94,8 +113,13 @@ class _Writer:
         fitting = node.padding == same_padding((height, width), node.weight.shape[2:], node.strides)
         if not fitting and any(node.padding):
             zeros = self.constant(f"{node.name}.zeros", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], "i4"))
-            x = self.op("PAD", [x, zeros], f"{node.name}.padded",
-                        (height + top + bottom, width + left + right, channels), self.schema.PadOptionsT())
+            x = self.op(
+                "PAD",
+                [x, zeros],
+                f"{node.name}.padded",
+                (height + top + bottom, width + left + right, channels),
+                self.schema.PadOptionsT(),
+            )
         kinds = self.schema.Padding
         down, across = node.strides
         shared = {"padding": kinds.SAME if fitting else kinds.VALID, "strideH": down, "strideW": across}
@@ -127,12 +151,19 @@ class _Writer:
 
     def operator(self, kind: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
         code = getattr(self.schema.BuiltinOperator, kind)
-        self.codes.setdefault(kind, self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code,
-                                                              version=version))
+        self.codes.setdefault(
+            kind, self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=version)
+        )
         named = type(options).__name__.removesuffix("T") if options else "NONE"
-        self.operators.append(self.schema.OperatorT(
-            opcodeIndex=list(self.codes).index(kind), inputs=_indices(inputs), outputs=_indices([output]),
-            builtinOptionsType=getattr(self.schema.BuiltinOptions, named), builtinOptions=options))
+        self.operators.append(
+            self.schema.OperatorT(
+                opcodeIndex=list(self.codes).index(kind),
+                inputs=_indices(inputs),
+                outputs=_indices([output]),
+                builtinOptionsType=getattr(self.schema.BuiltinOptions, named),
+                builtinOptions=options,
+            )
+        )
 
     def scalar(self, value: float) -> int:
         if value not in self._scalars:
@@ -143,8 +174,13 @@ class _Writer:
         """A constant; int8 comes with the scale of every channel along ``axis``."""
         kinds = self.schema.TensorType
         kind = {np.dtype(np.float32): kinds.FLOAT32, np.dtype(np.int32): kinds.INT32, np.dtype(np.int8): kinds.INT8}
-        quantization = None if scale is None else self.schema.QuantizationParametersT(
-            scale=scale, zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)
+        quantization = (
+            None
+            if scale is None
+            else self.schema.QuantizationParametersT(
+                scale=scale, zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis
+            )
+        )
         return self.tensor(name, data.shape, kind[data.dtype], self.buffer(data.tobytes()), quantization)
 
     def buffer(self, data: bytes) -> int:
@@ -152,8 +188,11 @@ class _Writer:
         return len(self.buffers) - 1
 
     def tensor(self, name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, quantization: Any = None) -> int:
-        self.tensors.append(self.schema.TensorT(name=name, shape=_indices(shape), type=kind, buffer=buffer,
-                                                quantization=quantization, hasRank=True))
+        self.tensors.append(
+            self.schema.TensorT(
+                name=name, shape=_indices(shape), type=kind, buffer=buffer, quantization=quantization, hasRank=True
+            )
+        )
         return len(self.tensors) - 1
 
 
@@ -181,6 +220,8 @@ def pack(model: Any) -> bytes:
 
 def same_padding(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int, int]:
     """Zeros at (top, left, bottom, right): as many as the strides need, the odd one at bottom and right."""
-    down, across = (max((-(-side // stride) - 1) * stride + width - side, 0)
-                    for side, stride, width in zip(size, strides, kernel, strict=True))
+    down, across = (
+        max((-(-side // stride) - 1) * stride + width - side, 0)
+        for side, stride, width in zip(size, strides, kernel, strict=True)
+    )
     return down // 2, across // 2, down - down // 2, across - across // 2

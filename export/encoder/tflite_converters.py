@@ -50,11 +50,19 @@ def _by_onnx2tf(graph: EncoderGraph) -> bytes:
         source, out = Path(folder) / "encoder.onnx", Path(folder) / "out"
         source.write_bytes(onnx_model(graph, batch=1, int8=False).SerializeToString())
         # Pictures that onnx2tf otherwise downloads, to compare its layers with ONNX Runtime.
-        np.save(Path(folder) / "calibration_image_sample_data_20x128x128x3_float32.npy",
-                np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
+        np.save(
+            Path(folder) / "calibration_image_sample_data_20x128x128x3_float32.npy",
+            np.random.default_rng(0).random((20, 128, 128, 3), np.float32),
+        )
         process = subprocess.run(
-            [*command, "-i", str(source), "-o", str(out), "-kat", INPUT, "-coion", "-n"], cwd=folder,
-            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            [*command, "-i", str(source), "-o", str(out), "-kat", INPUT, "-coion", "-n"],
+            cwd=folder,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         written = out / "encoder_float32.tflite"
         if process.returncode or not written.is_file():
             raise ExportError(f"onnx2tf failed with status {process.returncode}: {process.stdout[-2000:]}")
@@ -67,8 +75,10 @@ def _onnx2tf() -> list[str]:
         return [sys.executable, "-m", "onnx2tf"]
     if found := shutil.which("onnx2tf"):
         return [found]
-    raise ExportError("this converter needs onnx2tf, which is not installed; pip install 'edgegrain[onnx2tf]' "
-                      "(Python 3.11 or 3.12), or in an environment of its own: pipx install onnx2tf==1.29.24")
+    raise ExportError(
+        "this converter needs onnx2tf, which is not installed; pip install 'edgegrain[onnx2tf]' "
+        "(Python 3.11 or 3.12), or in an environment of its own: pipx install onnx2tf==1.29.24"
+    )
 
 
 def _by_tensorflow(graph: EncoderGraph) -> bytes:
@@ -122,6 +132,7 @@ def _finished(flatbuffer: bytes) -> bytes:
     (part,) = model.subgraphs
     (image,), (lr,) = part.inputs.tolist(), part.outputs.tolist()
     part.tensors[image].name, part.tensors[lr].name = INPUT, OUTPUT
-    model.signatureDefs = [schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)],
-                                                SIGNATURE)]
+    model.signatureDefs = [
+        schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)], SIGNATURE)
+    ]
     return pack(model)

@@ -19,8 +19,11 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray]
 
     Without oneDNN torch uses its own kernels and NNPACK (Winograd, from batch 16 on).
     """
-    weights = {node.name: [torch.from_numpy(np.ascontiguousarray(part)).float() for part in (node.weight, node.bias)]
-               for node in graph.nodes if isinstance(node, g.Conv)}
+    weights = {
+        node.name: [torch.from_numpy(np.ascontiguousarray(part)).float() for part in (node.weight, node.bias)]
+        for node in graph.nodes
+        if isinstance(node, g.Conv)
+    }
 
     def compute(node: g.Node, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]

@@ -49,8 +49,9 @@ def smooth_pictures(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
     import torch
 
     rng = np.random.default_rng(seed)
-    waves = torch.nn.functional.interpolate(torch.from_numpy(rng.uniform(-1, 1, (count, 3, 9, 9))), (side, side),
-                                            mode="bicubic", align_corners=True)
+    waves = torch.nn.functional.interpolate(
+        torch.from_numpy(rng.uniform(-1, 1, (count, 3, 9, 9))), (side, side), mode="bicubic", align_corners=True
+    )
     levels = unit_to_levels(waves.permute(0, 2, 3, 1).numpy()) + rng.normal(0, 6, (count, side, side, 1))
     return list(np.clip(levels, 0, 255).astype(np.uint8))
 
@@ -62,8 +63,15 @@ def input_counts(count: int, *, adversarial: bool = True) -> dict[str, int]:
     return counts
 
 
-def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, pictures: Sequence[Path] = (),
-                seed: int = 0, span: slice = slice(None)) -> Iterator[CheckInput]:
+def make_inputs(
+    hr: int,
+    count: int,
+    *,
+    network: IntegerNetwork | None = None,
+    pictures: Sequence[Path] = (),
+    seed: int = 0,
+    span: slice = slice(None),
+) -> Iterator[CheckInput]:
     """Generate those of ``count`` inputs that are in ``span``, one by one: large pictures are not in memory together.
 
     Adversarial inputs are searched on the rounding boundaries of ``network``; without it noise replaces them. Each real
@@ -71,8 +79,12 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
     """
     counts = input_counts(count, adversarial=network is not None)
     makers: dict[str, Callable[[np.random.Generator, int, int], tuple[str, np.ndarray]]] = {
-        "picture": partial(_picture, pictures), "noise": _noise, "gradient": _gradient, "checkerboard": _checkerboard,
-        "constant": _constant}
+        "picture": partial(_picture, pictures),
+        "noise": _noise,
+        "gradient": _gradient,
+        "checkerboard": _checkerboard,
+        "constant": _constant,
+    }
     if network is not None:
         makers["adversarial"] = partial(_adversarial, network)
     plan = [(kind_index, kind, index) for kind_index, kind in enumerate(SHARES) for index in range(counts.get(kind, 0))]
@@ -154,8 +166,17 @@ def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | N
 
 
 def _constant(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
-    special = [(0, 0, 0), (255, 255, 255), (127, 127, 127), (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255),
-               (1, 1, 1), (254, 254, 254)]
+    special = [
+        (0, 0, 0),
+        (255, 255, 255),
+        (127, 127, 127),
+        (128, 128, 128),
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+        (1, 1, 1),
+        (254, 254, 254),
+    ]
     colour = special[index] if index < len(special) else tuple(int(value) for value in rng.integers(0, 256, 3))
     return f"colour {colour}", np.broadcast_to(np.array(colour, np.uint8), (hr, hr, 3))
 

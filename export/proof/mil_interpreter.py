@@ -77,14 +77,17 @@ class MilProgram:
                 yield weight, bias
 
     def _argument(self, argument: Any, tensors: Mapping[str, Any]) -> Any:
-        values = [tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
-                  for binding in argument.arguments]
+        values = [
+            tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
+            for binding in argument.arguments
+        ]
         return values[0] if len(values) == 1 else values
 
     def _dequantized(self, operation: Any) -> np.ndarray:
         """Weights ``[O, I / groups, kh, kw]`` that are stored as int8 with a scale per channel."""
         integers, scale, zero_point, axis = (
-            self._value(operation.attributes[key]) for key in ("quantized_data", "scale", "zero_point", "axis"))
+            self._value(operation.attributes[key]) for key in ("quantized_data", "scale", "zero_point", "axis")
+        )
         sides = np.where(np.arange(integers.ndim) == axis, -1, 1)
         values = integers.astype(np.float32) - zero_point.astype(np.float32).reshape(sides)
         return values * scale.reshape(sides)
@@ -119,8 +122,11 @@ def _conv(arguments: dict[str, Any]) -> np.ndarray:
         for j in range(kw):
             tap = x[:, i : i + height * down : down, j : j + width * across : across]
             # numpy hands only contiguous matrices to BLAS
-            y += (np.ascontiguousarray(tap) @ np.ascontiguousarray(weight[:, :, i, j].T) if groups == 1
-                  else tap * weight[:, 0, i, j])
+            y += (
+                np.ascontiguousarray(tap) @ np.ascontiguousarray(weight[:, :, i, j].T)
+                if groups == 1
+                else tap * weight[:, 0, i, j]
+            )
     return (y + bias).transpose(0, 3, 1, 2)
 
 

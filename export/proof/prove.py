@@ -40,9 +40,16 @@ LINE_EVERY = 15.0
 
 
 def export_proven(
-    encoder: IntegerNetwork | EncoderGraph, out_dir: Path, *, source: str, inputs: int,
-    formats: Sequence[str] = tuple(FORMATS), tflite_converter: TfliteConverter = TfliteConverter.direct,
-    pictures: Sequence[Path] = (), force: bool = False, say: Callable[[str], None] = lambda line: None,
+    encoder: IntegerNetwork | EncoderGraph,
+    out_dir: Path,
+    *,
+    source: str,
+    inputs: int,
+    formats: Sequence[str] = tuple(FORMATS),
+    tflite_converter: TfliteConverter = TfliteConverter.direct,
+    pictures: Sequence[Path] = (),
+    force: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ProofReport:
     """Write an exact (integer) or a float encoder's files with their report; all appear together, at the end.
 
@@ -52,8 +59,9 @@ def export_proven(
     """
     network, graph = (encoder, exact_graph(encoder)) if isinstance(encoder, IntegerNetwork) else (None, encoder)
     with _staged(out_dir, formats, force) as staging:
-        artefacts = export_encoder(encoder, staging, formats, tflite_converter=tflite_converter,
-                                   progress=lambda name: say(f"writing {name}"))
+        artefacts = export_encoder(
+            encoder, staging, formats, tflite_converter=tflite_converter, progress=lambda name: say(f"writing {name}")
+        )
         report = new_report(graph, artefacts, source=source)
         job = ProofJob(graph, artefacts, inputs, network, pictures)
         report["inputs"] = input_counts(inputs, adversarial=network is not None)
@@ -61,8 +69,11 @@ def export_proven(
         report["runtimes"] = compare(_with_progress(job, f"comparing with {report['reference']}", say))
         if network is not None:
             bounds = {name: round(bound, 3) for name, bound in prove_bound(network).items()}
-            report["bound"] = {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": max(bounds.values()),
-                               "layers": bounds}
+            report["bound"] = {
+                "limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1,
+                "worst_log2": max(bounds.values()),
+                "layers": bounds,
+            }
             report["encoder"]["digest"] = integer_digest(network).hex()
         if tflite := report["files"].get(FORMATS["tflite"]):
             tflite["converter"] = str(tflite_converter)
@@ -139,8 +150,9 @@ class ProofJob:
                 for chunks in pool.map(_run_span, spans):
                     yield from chunks
             except BrokenProcessPool as error:
-                raise ExportError(f"a process of the comparison ended early ({error}); it may have needed more memory "
-                                  "than there was") from error
+                raise ExportError(
+                    f"a process of the comparison ended early ({error}); it may have needed more memory than there was"
+                ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -166,8 +178,9 @@ def compare(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
     for chunk in chunks:
         (_, expected), *others = chunk.lrs.items()
         for name, lr in others:
-            row = rows.setdefault(name, {"name": name, "inputs": 0, "bytes_compared": 0, "differing_bytes": 0,
-                                         "largest_step": 0})
+            row = rows.setdefault(
+                name, {"name": name, "inputs": 0, "bytes_compared": 0, "differing_bytes": 0, "largest_step": 0}
+            )
             steps = np.abs(lr.astype(np.int16) - expected)
             row["inputs"] += len(chunk.names)
             row["bytes_compared"] += expected.size
@@ -202,5 +215,6 @@ def _with_progress(job: ProofJob, text: str, say: Callable[[str], None]) -> Iter
 def _run(runtime: Runtime, rgb: np.ndarray) -> np.ndarray:
     if runtime.fixed_batch and len(rgb) < runtime.batch:  # repeat pictures, drop their LRs
         return runtime.encode(rgb[np.arange(runtime.batch) % len(rgb)])[: len(rgb)]
-    return np.concatenate([runtime.encode(rgb[start : start + runtime.batch])
-                           for start in range(0, len(rgb), runtime.batch)])
+    return np.concatenate(
+        [runtime.encode(rgb[start : start + runtime.batch]) for start in range(0, len(rgb), runtime.batch)]
+    )

@@ -44,16 +44,23 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         held = Counter(_key(*layer) for layer in _READERS[kind](path))
         held.subtract(_key(node.weight, node.bias) for node in convolutions)
         if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
-            raise ExportError(f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
-                              "ship it, export it again")
+            raise ExportError(
+                f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
+                "ship it, export it again"
+            )
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": clone_commit(),
         "source": source,
         "encoder": {
-            "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
-            "parameters": graph.parameters(), "flops": graph.flops()},
+            "architecture": graph.name,
+            "hr": graph.hr,
+            "lr": graph.lr,
+            "exact": graph.exact,
+            "parameters": graph.parameters(),
+            "flops": graph.flops(),
+        },
         "files": {path.name: {"format": kind, **_fingerprint(path)} for kind, path in artefacts.items()},
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
@@ -64,10 +71,15 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise unless every runtime computed the reference's bytes; ``rows`` are those of `prove.compare`."""
     wrong = [row for row in rows if row["differing_bytes"] or not row["bytes_compared"]]
     if wrong or not rows:
-        found = [f"{row['name']}: {row['differing_bytes']} of {row['bytes_compared']} LR bytes differ"
-                 + (f", first on {row['first_difference']}" if "first_difference" in row else "") for row in wrong]
-        raise ExportError("the exported encoder does not compute the integer network's bytes; do not ship it: "
-                          + ("; ".join(found) or "nothing was compared"))
+        found = [
+            f"{row['name']}: {row['differing_bytes']} of {row['bytes_compared']} LR bytes differ"
+            + (f", first on {row['first_difference']}" if "first_difference" in row else "")
+            for row in wrong
+        ]
+        raise ExportError(
+            "the exported encoder does not compute the integer network's bytes; do not ship it: "
+            + ("; ".join(found) or "nothing was compared")
+        )
 
 
 Layer = tuple[np.ndarray, np.ndarray]
@@ -110,12 +122,18 @@ def _read_tflite(path: Path) -> Iterator[Layer]:
         return data * tensor.quantization.scale.reshape(sides)
 
     axes = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
-    return ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
-            if kind in axes)
+    return (
+        (value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2]))
+        for kind, operator in found
+        if kind in axes
+    )
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Layer]]] = {
-    "onnx": _read_onnx, "tflite": _read_tflite, "coreml": lambda path: MilProgram(path).layers()}
+    "onnx": _read_onnx,
+    "tflite": _read_tflite,
+    "coreml": lambda path: MilProgram(path).layers(),
+}
 """Format -> the convolutions of a file."""
 
 
@@ -137,8 +155,11 @@ def clone_commit(file: str = __file__) -> str | None:
     """
     path, answers = Path(file), []
     try:
-        for command in (["ls-files", "--error-unmatch", path.name], ["rev-parse", "HEAD"],
-                        ["status", "--porcelain", "--untracked-files=no"]):
+        for command in (
+            ["ls-files", "--error-unmatch", path.name],
+            ["rev-parse", "HEAD"],
+            ["status", "--porcelain", "--untracked-files=no"],
+        ):
             result = subprocess.run(["git", *command], cwd=path.parent, capture_output=True, text=True, check=True)
             answers.append(result.stdout.strip())
     except (OSError, subprocess.CalledProcessError):
@@ -148,8 +169,17 @@ def clone_commit(file: str = __file__) -> str | None:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "onnx2tf",
-                    "tensorflow"):
+    for package in (
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "ai-edge-litert",
+        "coremltools",
+        "torch",
+        "Pillow",
+        "onnx2tf",
+        "tensorflow",
+    ):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
@@ -186,14 +216,23 @@ def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> dic
     times = [1e3 * seconds for seconds in timeit.repeat(partial(runtime.encode, picture), number=1, repeat=runs)]
     threads = re.search(r"(\d+) thread", runtime.name)
     return {
-        "schema": 1, "date": datetime.now(UTC).date().isoformat(),
+        "schema": 1,
+        "date": datetime.now(UTC).date().isoformat(),
         "platform": {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux"),
-        "device": device, "runtime": re.sub(r", (\d+ threads?|batch 1)\b", "", runtime.name),
+        "device": device,
+        "runtime": re.sub(r", (\d+ threads?|batch 1)\b", "", runtime.name),
         "threads": int(threads[1]) if threads else 0,
-        "bundle": manifest.id, "lr_contract_id": manifest.lr_contract_id.hex(),
-        "checked": len(golden), "failed": [name for name, same in golden.items() if not same],
-        "encode_ms": {"runs": runs, "median": round(statistics.median(times), 2), "least": round(min(times), 2),
-                      "most": round(max(times), 2)}}
+        "bundle": manifest.id,
+        "lr_contract_id": manifest.lr_contract_id.hex(),
+        "checked": len(golden),
+        "failed": [name for name, same in golden.items() if not same],
+        "encode_ms": {
+            "runs": runs,
+            "median": round(statistics.median(times), 2),
+            "least": round(min(times), 2),
+            "most": round(max(times), 2),
+        },
+    }
 
 
 def this_device() -> str:

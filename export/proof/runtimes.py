@@ -48,7 +48,9 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
         "tflite": lambda path: tflite_runtimes(path) + compiled_model_runtimes(path),
-        "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
+        "coreml": coreml_runtimes,
+        "onnx": lambda path: onnx_runtimes(path, batch),
+    }
     return [runtime for kind, path in artefacts.items() for runtime in loaders[kind](path)]
 
 
@@ -75,9 +77,8 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
             except Exception as error:  # the exception types are not public
                 raise ExportError(f"ONNX Runtime cannot load {path}: {error}") from error
             batch = 1 if threads == 1 else large_batch
-            runtimes.append(Runtime(
-                f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
-                partial(_run_session, session), batch))
+            name = f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}"
+            runtimes.append(Runtime(name, partial(_run_session, session), batch))
     return runtimes
 
 
@@ -85,8 +86,14 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
     """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
     with needs_extra("export", "checking TFLite needs", ExportError):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    kernels = [(label, resolver, threads) for threads in THREADS for label, resolver in (
-        ("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))]
+    kernels = [
+        (label, resolver, threads)
+        for threads in THREADS
+        for label, resolver in (
+            ("XNNPACK", OpResolverType.AUTO),
+            ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
+        )
+    ]
     kernels.append(("reference kernels", OpResolverType.BUILTIN_REF, 1))  # these know no threads
     runtimes = []
     for label, resolver, threads in kernels:
@@ -97,8 +104,13 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
                 run = interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
-        runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                partial(_run_signature, interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+        runtimes.append(
+            Runtime(
+                f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
+                partial(_run_signature, interpreter, run),
+                slow=resolver == OpResolverType.BUILTIN_REF,
+            )
+        )
     return runtimes
 
 
@@ -112,8 +124,10 @@ def compiled_model_runtimes(path: Path) -> list[Runtime]:
     with suppress(ImportError):
         from ai_edge_litert.options import CpuOptions, Options
 
-        variants = [(f"{name}, {_threads(threads)}", {"options": Options(cpu_options=CpuOptions(num_threads=threads))})
-                    for threads in THREADS]
+        variants = [
+            (f"{name}, {_threads(threads)}", {"options": Options(cpu_options=CpuOptions(num_threads=threads))})
+            for threads in THREADS
+        ]
     runtimes = []
     for label, options in variants:
         try:
@@ -142,8 +156,12 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
     release, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [
         Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True)),
-        Runtime(f"torch {release} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
-                fixed_batch=True),
+        Runtime(
+            f"torch {release} eager, oneDNN off, batch {batch}",
+            torch_encoder(graph, onednn=False),
+            batch,
+            fixed_batch=True,
+        ),
     ]
 
 
@@ -186,7 +204,7 @@ class _CompiledEncoder:
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         self._inputs[0].write(rgb.view(np.int8))  # LiteRT's name for bytes of either kind, as in Kotlin
         self._model.run_by_index(0, self._inputs, self._outputs)
-        coded: np.ndarray = self._outputs[0].read(self._size, np.int8)[:3 * self._lr**2]  # a buffer may end in padding
+        coded: np.ndarray = self._outputs[0].read(self._size, np.int8)[: 3 * self._lr**2]  # a buffer may end in padding
         return coded.view(np.uint8).reshape(1, self._lr, self._lr, 3)
 
     def __del__(self) -> None:

@@ -23,13 +23,14 @@ BUILT = Path(__file__).parent / "lib"
 OLDEST_RUNTIME = (1, 30)
 """The oldest release of ONNX Runtime that the library is used with."""
 _PATTERN = "*edgegrain_ops.*"  # libedgegrain_ops.so, edgegrain_ops.dll
-_HINT = ("build it with 'make ops' in a checkout, or install it from there with "
-         "'pip install ./server_decoder/cuda_ops' (docs/cuda_ops.md); or use a decoder exported with --ops plain")
+_HINT = (
+    "build it with 'make ops' in a checkout, or install it from there with "
+    "'pip install ./server_decoder/cuda_ops' (docs/cuda_ops.md); or use a decoder exported with --ops plain"
+)
 
 
 def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
-    """True if an ONNX file, given as bytes or path, declares the domain ``com.edgegrain``; False if it cannot be read.
-    """
+    """True if an ONNX file, given as bytes or path, declares the domain ``com.edgegrain``, False if unreadable."""
     return contains(model, DOMAIN.encode())
 
 
@@ -75,19 +76,27 @@ def cuda_version(path: str | os.PathLike[str]) -> int:
 def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
     """Check that a library has CUDA kernels and that the driver and the GPU, if there are any, run them."""
     if not has_cuda_kernels(library):
-        raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
-                          "'make ops' where CUDA's compiler is installed")
+        raise DeviceError(
+            f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
+            "'make ops' where CUDA's compiler is installed"
+        )
     # Without these checks the first launch would fail, after minutes of loading.
     if beyond_driver(built := cuda_version(library), driver := driver_version()):
-        raise DeviceError(f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
-                          f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA")
+        raise DeviceError(
+            f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
+            f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA"
+        )
     if (capability := compute_capability(device_id)) is not None and capability < (8, 0):
-        raise DeviceError(f"fused ops need a GPU of compute capability 8.0 or higher, GPU {device_id} has "
-                          f"{capability[0]}.{capability[1]}; use a decoder exported with --ops plain")
+        raise DeviceError(
+            f"fused ops need a GPU of compute capability 8.0 or higher, GPU {device_id} has "
+            f"{capability[0]}.{capability[1]}; use a decoder exported with --ops plain"
+        )
 
 
 def register_library(
-    options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None,
+    options: onnxruntime.SessionOptions,
+    device: str = "cpu",
+    path: str | os.PathLike[str] | None = None,
     device_id: int = 0,
 ) -> Path:
     """Let sessions with these options, changed in place, run graphs with ops of ``com.edgegrain``; returns the path.
@@ -100,8 +109,10 @@ def register_library(
     # Its older releases (1.23 does) crash on a node without an optional input whose output shape is inferred.
     if release(onnxruntime.__version__) < OLDEST_RUNTIME:
         oldest = ".".join(map(str, OLDEST_RUNTIME))
-        raise DeviceError(f"fused ops need ONNX Runtime {oldest} or newer, this is {onnxruntime.__version__}; update "
-                          "it, or use a decoder exported with --ops plain")
+        raise DeviceError(
+            f"fused ops need ONNX Runtime {oldest} or newer, this is {onnxruntime.__version__}; update "
+            "it, or use a decoder exported with --ops plain"
+        )
     library = find_library(path)
     if device == "cuda":
         require_cuda_kernels(library, device_id)

@@ -81,8 +81,10 @@ def halving(channels: int, out_channels: int) -> nn.Sequential:
 def offset_convolution(inv_channels: Mapping[int, int], gen_channels: Mapping[int, int], side: int) -> nn.Conv2d:
     """From f_inv at ``side``, or averaged down to it, to the generator's channels there."""
     if side not in gen_channels or side > max(inv_channels):
-        raise ValueError(f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
-                         f"generator's features at {sorted(gen_channels)}")
+        raise ValueError(
+            f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
+            f"generator's features at {sorted(gen_channels)}"
+        )
     return nn.Conv2d(inv_channels.get(side, inv_channels[min(inv_channels)]), gen_channels[side], 3, padding=1)
 
 
@@ -114,8 +116,14 @@ class CodePredictor(nn.Module):
         branch_of_code: for every code the index of its branch.
     """
 
-    def __init__(self, config: CodesConfig, features: Mapping[int, int], code_resolutions: Sequence[int],
-                 code_width: int = 512, gen_channels: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        config: CodesConfig,
+        features: Mapping[int, int],
+        code_resolutions: Sequence[int],
+        code_width: int = 512,
+        gen_channels: Mapping[int, int] | None = None,
+    ) -> None:
         """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions`` and ``gen_channels`` (only for
         offsets): codes' resolutions and features' channels of the `GenerativePrior`.
         """
@@ -123,8 +131,10 @@ class CodePredictor(nn.Module):
         self.config = config
         sides = list(features)
         if sides[0] < config.base:
-            raise ValueError(f"{len(config.branch)} branch convolutions start at {config.base}x{config.base}, but the "
-                             f"coarsest features are {sides[0]}x{sides[0]}; give fewer")
+            raise ValueError(
+                f"{len(config.branch)} branch convolutions start at {config.base}x{config.base}, but the "
+                f"coarsest features are {sides[0]}x{sides[0]}; give fewer"
+            )
         widths = [config.widths] * len(sides) if isinstance(config.widths, int) else list(config.widths)
         if len(widths) != len(sides):
             raise ValueError(f"the decoder has {len(sides)} scales, the code predictor's widths are {widths}")
@@ -133,19 +143,25 @@ class CodePredictor(nn.Module):
         used = sides[:1] if config.source == "coarsest" else sides
         resolutions = resolution_of_codes(code_resolutions)
         self.scale_of_code = tuple(min(max(resolution, used[0]), used[-1]) for resolution in resolutions)
-        self.scales = nn.ModuleDict({
-            str(side): ScaleFeatures(features[side], [*widths[index::-1], *widths[:1] * extra],
-                                     predicts=side in self.scale_of_code)
-            for index, side in enumerate(used)})
+        self.scales = nn.ModuleDict(
+            {
+                str(side): ScaleFeatures(
+                    features[side], [*widths[index::-1], *widths[:1] * extra], predicts=side in self.scale_of_code
+                )
+                for index, side in enumerate(used)
+            }
+        )
         keys = list(range(len(resolutions))) if config.branch_per == "code" else list(resolutions)
         names = list(dict.fromkeys(keys))
         self.branch_of_code = [names.index(key) for key in keys]
         channels = (widths[0], *config.branch)
         self.branches = nn.ModuleList(
-            nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names)
+            nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names
+        )
         self.codes = nn.ModuleList(nn.Linear(channels[-1], code_width) for _ in resolutions)
-        self.offsets = nn.ModuleDict({str(side): offset_convolution(features, gen_channels or {}, side)
-                                      for side in config.offsets})
+        self.offsets = nn.ModuleDict(
+            {str(side): offset_convolution(features, gen_channels or {}, side) for side in config.offsets}
+        )
         self._initialize()
 
     @torch.no_grad()
@@ -163,7 +179,7 @@ class CodePredictor(nn.Module):
         """``features``: f_inv ``[B, C, s, s]`` of every scale, coarse to fine."""
         base: dict[int, Tensor | None] = {}
         finer: Tensor | None = None
-        for f_inv in reversed(features[:len(self.scales)]):
+        for f_inv in reversed(features[: len(self.scales)]):
             side = f_inv.shape[-1]
             finer, base[side] = self.scales[str(side)](f_inv, finer)  # [B, widths[0], base, base]
         branches: dict[int, Tensor] = {}

@@ -86,8 +86,10 @@ class FusionConfig:
         if any(b != 2 * a for a, b in itertools.pairwise(self.sizes)):
             raise ValueError(f"fusion sizes must double, got {list(self.sizes)}")
         if len(self.widths) != len(self.sizes) or len(self.project) not in (0, len(self.sizes)):
-            raise ValueError(f"fusion at {len(self.sizes)} sizes needs as many widths (and projections, if any), got "
-                             f"{list(self.widths)} and {list(self.project)}")
+            raise ValueError(
+                f"fusion at {len(self.sizes)} sizes needs as many widths (and projections, if any), got "
+                f"{list(self.widths)} and {list(self.project)}"
+            )
 
 
 class SqueezeExcitation(nn.Module):
@@ -146,7 +148,8 @@ class FeatureFusion(nn.Module):
         project = config.project or (None,) * len(config.sizes)
         self.scales = nn.ModuleList(
             FusionScale(inv_channels[size], gen_channels.get(size, 0), width, narrow, config.reduction)
-            for size, width, narrow in zip(config.sizes, config.widths, project, strict=True))
+            for size, width, narrow in zip(config.sizes, config.widths, project, strict=True)
+        )
         channels = sum(config.widths)
         self.attention = SqueezeExcitation(channels, config.reduction)
         self.head = convolutions((channels, *config.head))

@@ -39,7 +39,9 @@ from server_decoder.stylegan2.networks import CONFIG_F_1024, TINY_64, StyleGAN2,
 from server_decoder.weight_file import WeightKind, described_network, fill, read_record, read_weights, save_network
 
 NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
-    "stylegan2": StyleGAN2Config, "mobile-stylegan": MobileStyleGANConfig}
+    "stylegan2": StyleGAN2Config,
+    "mobile-stylegan": MobileStyleGANConfig,
+}
 """Kind of generator -> its configuration."""
 
 
@@ -108,8 +110,10 @@ class GrainConfig:
         if self.prior is None and self.fusion is not None:
             raise ValueError("there is nothing to fuse without a prior")
         if self.prior is not None and self.prior.size != self.decoder.hr:
-            raise ValueError(f"the decoder makes pictures of {self.decoder.hr}x{self.decoder.hr}, the prior of "
-                             f"{self.prior.size}x{self.prior.size}; cut the prior or choose another")
+            raise ValueError(
+                f"the decoder makes pictures of {self.decoder.hr}x{self.decoder.hr}, the prior of "
+                f"{self.prior.size}x{self.prior.size}; cut the prior or choose another"
+            )
         if self.fusion is not None and self.fusion.kind == "features" and self.fusion.sizes[-1] != self.decoder.hr:
             raise ValueError(f"the finest fusion must be at {self.decoder.hr}, it is at {self.fusion.sizes[-1]}")
 
@@ -125,7 +129,8 @@ class GrainConfig:
             decoder=DecoderConfig.from_dict(fields["decoder"]),
             prior=PriorConfig.from_dict(prior) if prior else None,
             codes=CodesConfig(**tuples(codes)) if codes else None,
-            fusion=FusionConfig(**tuples(fusion)) if fusion else None)
+            fusion=FusionConfig(**tuples(fusion)) if fusion else None,
+        )
 
     @property
     def variant(self) -> str:
@@ -172,8 +177,9 @@ class Grain(nn.Module):
             return
         self.prior.requires_grad_(False).eval()
         channels = {scale.size: scale.channels for scale in config.decoder.scales}
-        self.codes = CodePredictor(config.codes, channels, self.prior.code_resolutions, self.prior.code_width,
-                                   self.prior.feature_channels)
+        self.codes = CodePredictor(
+            config.codes, channels, self.prior.code_resolutions, self.prior.code_width, self.prior.feature_channels
+        )
         if config.fusion is not None and config.fusion.kind == "features":
             self.fusion = FeatureFusion(config.fusion, channels, self.prior.feature_channels)
         elif config.fusion is not None:
@@ -242,9 +248,11 @@ def _checked(prior: GenerativePrior | None, config: PriorConfig | None) -> Gener
     if prior is None:
         return config.build()
     if prior.size != config.size or prior.code_resolutions != config.code_resolutions:
-        raise ModelError(f"the configuration describes a prior of {config.size}x{config.size} with "
-                         f"{len(config.code_resolutions)} codes, the one given has {prior.size}x{prior.size} and "
-                         f"{prior.code_count} codes")
+        raise ModelError(
+            f"the configuration describes a prior of {config.size}x{config.size} with "
+            f"{len(config.code_resolutions)} codes, the one given has {prior.size}x{prior.size} and "
+            f"{prior.code_count} codes"
+        )
     return prior
 
 
@@ -270,8 +278,16 @@ class KeptDecoder:
     sha256: str
 
 
-def save_trained(model: Grain, path: str | Path, *, history: History = (), kept: KeptDecoder | None = None,
-                 dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
+def save_trained(
+    model: Grain,
+    path: str | Path,
+    *,
+    history: History = (),
+    kept: KeptDecoder | None = None,
+    dtype: torch.dtype = torch.float16,
+    compact: bool = False,
+    force: bool = False,
+) -> Path:
     """Write everything that was trained; the prior, which readers have or can download, is left out, but named by its
     digest. The weights of a ``kept`` decoder are left out too."""
     records: dict[str, Any] = {_HISTORY: list(history)}
@@ -281,8 +297,9 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), kept:
     if kept is not None:
         records[_KEPT] = asdict(kept)
         state = {name: tensor for name, tensor in state.items() if not name.startswith(_DECODER)}
-    return save_network(path, _KIND, model.config.as_dict(), state, records=records, dtype=dtype, compact=compact,
-                        force=force)
+    return save_network(
+        path, _KIND, model.config.as_dict(), state, records=records, dtype=dtype, compact=compact, force=force
+    )
 
 
 def read_config(path: str | Path) -> GrainConfig:
@@ -314,8 +331,9 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
         raise ModelError(f"{path} needs the invertible decoder of bundle {kept.bundle} {kept.version}")
     wanted = read_record(path, _KIND, _PRIOR_DIGEST, None)  # files of edgegrain 0.6 and earlier do not name it
     if wanted is not None and prior is not None and prior_digest(prior) != wanted:
-        raise ModelError(f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one "
-                         "(--prior)")
+        raise ModelError(
+            f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one (--prior)"
+        )
     with _KIND.reading(path):
         state = read_weights(path)
     if kept is not None and decoder is not None:
@@ -336,7 +354,7 @@ def paper_model(lr: int) -> GrainConfig:
     sizes = [scale.size for scale in scales]
     if lr not in sizes[:4]:
         raise ValueError(f"the paper's LRs are {sizes[:4]}, got {lr}")
-    decoder = replace(PAPER_1024_LR16, scales=scales[sizes.index(lr):])
+    decoder = replace(PAPER_1024_LR16, scales=scales[sizes.index(lr) :])
     return GrainConfig(decoder, STYLEGAN2_1024, CodesConfig(), FusionConfig())
 
 
@@ -345,15 +363,15 @@ _PAPER = paper_model(16)
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
 # branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection balances that and
 # keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
-_CODES = CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution",
-                     offsets=(8, 16, 32, 64))
-_FUSION_256 = FusionConfig(
-    base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
+_CODES = CodesConfig(
+    widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution", offsets=(8, 16, 32, 64)
+)
+_FUSION_256 = FusionConfig(base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
 
 
 def _faces(decoder: DecoderConfig) -> GrainConfig:
     """A bundle of faces: the light generator, cut to 256 x 256, around a decoder."""
-    codes = replace(_CODES, widths=(48, 40, 32, 24, 16)[:len(decoder.scales)])
+    codes = replace(_CODES, widths=(48, 40, 32, 24, 16)[: len(decoder.scales)])
     return GrainConfig(decoder, PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), codes, _FUSION_256)
 
 
@@ -374,13 +392,16 @@ PRESETS: dict[str, GrainConfig] = {
     "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024)),
     "grain-256-lr16": _FACES_256_LR16,
     "grain-256-lr16-codes-only-single-scale": replace(
-        _FACES_256_LR16, codes=replace(_CODES, source="coarsest", offsets=()), fusion=None),
+        _FACES_256_LR16, codes=replace(_CODES, source="coarsest", offsets=()), fusion=None
+    ),
     "grain-256-lr16-image-fusion": replace(_FACES_256_LR16, fusion=replace(_FUSION_256, kind="pictures")),
     "grain-256-lr32": _faces(FACES_256_LR32),
     "grain-smoke": GrainConfig(_SMOKE_DECODER, PriorConfig("stylegan2", TINY_64), _SMOKE_CODES, _SMOKE_FUSION),
     "grain-smoke-mobile": GrainConfig(
         _SMOKE_DECODER,
         PriorConfig("mobile-stylegan", MobileStyleGANConfig(64, "rgb", 512, 32, code_width=32, mapping_layers=2)),
-        replace(_SMOKE_CODES, offsets=(8, 16)), replace(_SMOKE_FUSION, project=(12, 8, 8))),
+        replace(_SMOKE_CODES, offsets=(8, 16)),
+        replace(_SMOKE_FUSION, project=(12, 8, 8)),
+    ),
 }
 """Name -> configuration."""

@@ -104,6 +104,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.leaky_relu(self.conv1(x), NEGATIVE_SLOPE))
 
+
 UPSAMPLING = ("nearest", "subpixel", "bilinear")
 
 
@@ -177,42 +178,69 @@ class DecoderConfig:
 # everywhere ([GRAIN] 3.2: f_inv of 16x16x64 ... 1024x1024x64).
 PAPER_1024_LR16 = DecoderConfig(
     tuple(Scale(size, 64, rrdb=count) for size, count in ((16, 3), (32, 3), (64, 3), (128, 2), (256, 1)))
-    + (Scale(512, 64, dense=1), Scale(1024, 64, dense=1)))
+    + (Scale(512, 64, dense=1), Scale(1024, 64, dense=1))
+)
 
 # The bundle faces-256-lr16 up to 0.5.0: the width is at the coarse scales and the finest features are few.
 FACES_256_LR16 = DecoderConfig(
-    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), Scale(64, 72, residual=2), Scale(128, 40, residual=1),
-     Scale(256, 12)),
-    upsampling="subpixel", head=())
+    (
+        Scale(16, 160, rrdb=2),
+        Scale(32, 128, residual=2),
+        Scale(64, 72, residual=2),
+        Scale(128, 40, residual=1),
+        Scale(256, 12),
+    ),
+    upsampling="subpixel",
+    head=(),
+)
 
 # The bundle faces-256-lr16 1.0.0: more capacity at the fine scales, where eyes and skin are made, 14.0 GMAC instead of
 # 3.6.
 FACES_256_LR16_FINE = DecoderConfig(
-    (Scale(16, 160, rrdb=4), Scale(32, 128, residual=4), Scale(64, 96, residual=2), Scale(128, 64, residual=2),
-     Scale(256, 32, residual=2)),
-    upsampling="bilinear", head=())
+    (
+        Scale(16, 160, rrdb=4),
+        Scale(32, 128, residual=4),
+        Scale(64, 96, residual=2),
+        Scale(128, 64, residual=2),
+        Scale(256, 32, residual=2),
+    ),
+    upsampling="bilinear",
+    head=(),
+)
 
 # The bundle faces-256-lr16-tiny: without the last blocks at 16x16 and 32x32, which do little.
 FACES_256_LR16_SLIM = DecoderConfig(
-    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear",
-    head=())
+    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:]),
+    upsampling="bilinear",
+    head=(),
+)
 
 # The bundle faces-256-lr16-small, the default one: more blocks at 32x32 to 128x128, 18 GMAC. Trained on a GPU.
 FACES_256_LR16_DEEP = DecoderConfig(
-    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=4), Scale(64, 96, residual=6), Scale(128, 64, residual=3),
-     Scale(256, 32, residual=2)),
-    upsampling="bilinear", head=())
+    (
+        Scale(16, 160, rrdb=2),
+        Scale(32, 128, residual=4),
+        Scale(64, 96, residual=6),
+        Scale(128, 64, residual=3),
+        Scale(256, 32, residual=2),
+    ),
+    upsampling="bilinear",
+    head=(),
+)
 
 # For larger LRs: the same fine scales, and coarse blocks only at the LR's size.
 FACES_256_LR32_FINE = DecoderConfig(
-    (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=())
+    (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=()
+)
 FACES_256_LR64_FINE = DecoderConfig(
-    (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), upsampling="bilinear",
-    head=())
+    (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), upsampling="bilinear", head=()
+)
 
 FACES_256_LR32 = DecoderConfig(
     (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)),
-    upsampling="subpixel", head=())
+    upsampling="subpixel",
+    head=(),
+)
 
 
 class DecoderScale(nn.Module):
@@ -293,10 +321,13 @@ class RRDBDecoder(nn.Module):
             self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
             self.step_branches = nn.ModuleList(
                 StepBranch(scale.channels, *next(inner for side, inner in STEP_BRANCHES.items() if scale.size <= side))
-                for scale in config.scales if scale.size <= max(STEP_BRANCHES))
+                for scale in config.scales
+                if scale.size <= max(STEP_BRANCHES)
+            )
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
-            Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
+            Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False)
+        )
         head = (widths[-1], *config.head)
         self.head = nn.Sequential(*convolutions(head), nn.Conv2d(head[-1], 3, 3, padding=1))
         self._initialize()

@@ -129,8 +129,16 @@ class ModulatedConv(nn.Module):
         up: double the resolution: a transposed convolution of stride 2, then the low-pass filter.
     """
 
-    def __init__(self, channels: int, out_channels: int, kernel: int, code_width: int, *, demodulate: bool = True,
-                 up: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: int,
+        code_width: int,
+        *,
+        demodulate: bool = True,
+        up: bool = False,
+    ) -> None:
         super().__init__()
         self.kernel = kernel
         self.scale = 1 / math.sqrt(channels * kernel**2)
@@ -201,8 +209,10 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, width: int = 512, layers: int = 8, *, plain: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, width) if plain else EqualizedLinear(
-            width, width, rate=MAPPING_RATE) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            nn.Linear(width, width) if plain else EqualizedLinear(width, width, rate=MAPPING_RATE)
+            for _ in range(layers)
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``[B, width]`` -> codes in W, ``[B, width]``."""

@@ -63,8 +63,10 @@ class StyleGAN2Config:
     def cut(self, size: int) -> StyleGAN2Config:
         """The part of this generator up to ``size``."""
         if size not in self.resolutions[1:]:
-            raise ModelError(f"cannot cut this generator to {size}x{size}; it makes pictures at "
-                             f"{', '.join(map(str, self.resolutions[1:]))}")
+            raise ModelError(
+                f"cannot cut this generator to {size}x{size}; it makes pictures at "
+                f"{', '.join(map(str, self.resolutions[1:]))}"
+            )
         return replace(self, size=size)
 
 
@@ -80,8 +82,10 @@ def mix_styles(coarse: Tensor, fine: Tensor, crossover: int | Tensor) -> Tensor:
     All codes are ``[B, L, code_width]``; ``crossover`` is one integer, or one for every picture, int64 ``[B]``.
     """
     if coarse.ndim != 3 or coarse.shape != fine.shape:
-        raise ModelError(f"style mixing takes two tensors of codes [batch, codes, width], got {list(coarse.shape)} and "
-                         f"{list(fine.shape)}")
+        raise ModelError(
+            f"style mixing takes two tensors of codes [batch, codes, width], got {list(coarse.shape)} and "
+            f"{list(fine.shape)}"
+        )
     index = torch.arange(coarse.shape[1], device=coarse.device)
     limit = torch.as_tensor(crossover, device=coarse.device).reshape(-1, 1)
     return torch.where((index < limit)[:, :, None], coarse, fine)
@@ -111,8 +115,11 @@ class StyleGAN2(GenerativePrior):
         channels = [config.channels(resolution) for resolution in config.layer_resolutions]
         self.constant = nn.Parameter(torch.randn(1, channels[0], BASE, BASE))  # N(0, 1): [StyleGAN2] Appendix B
         self.layers = nn.ModuleList(
-            StyledLayer(a, b, resolution, width, up=index % 2 == 1) for index, (a, b, resolution)
-            in enumerate(zip(channels[:1] + channels, channels, config.layer_resolutions, strict=False)))
+            StyledLayer(a, b, resolution, width, up=index % 2 == 1)
+            for index, (a, b, resolution) in enumerate(
+                zip(channels[:1] + channels, channels, config.layer_resolutions, strict=False)
+            )
+        )
         self.to_rgb = nn.ModuleList(ToRGB(count, width) for count in self.feature_channels.values())
         self.filter = BilinearFilter()
 
@@ -122,11 +129,12 @@ class StyleGAN2(GenerativePrior):
         self.mean_code.copy_(mean_code(self.mapping, self.code_width, count, seed))
 
     def random_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Fresh noise from N(0, 1) for every layer, ``[batch, 1, r, r]``, in the parameters' type and on their device.
-        """
+        """Fresh noise from N(0, 1) for every layer, ``[batch, 1, r, r]``, of the parameters' type and device."""
         device = self.mean_code.device if generator is None else generator.device
-        return [torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)
-                for resolution in self.config.layer_resolutions]
+        return [
+            torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)
+            for resolution in self.config.layer_resolutions
+        ]
 
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
         x = with_offset(self.layers[0](self.constant, codes[:, 0], noise[0]), offsets.get(BASE))
@@ -143,12 +151,23 @@ class StyleGAN2(GenerativePrior):
 
 # Weight files: tensors ``generator.*``, ``discriminator.*`` or both, float32.
 FORMAT = "edgegrain-stylegan2-1"
-_KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
-                   "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint")
+_KIND = WeightKind(
+    "StyleGAN2",
+    "config",
+    lambda fields: StyleGAN2Config(**fields),
+    {"format": FORMAT},
+    "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint",
+)
 
 
-def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: nn.Module | None = None, *,
-                   metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
+def save_stylegan2(
+    path: Path,
+    generator: StyleGAN2,
+    discriminator: nn.Module | None = None,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> None:
     """Write networks as a weight file."""
     states = {"generator": generator.state_dict()}
     if discriminator is not None:
@@ -173,8 +192,13 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
     return generator.eval()
 
 
-def write_states(path: Path, config: StyleGAN2Config, states: Mapping[str, Mapping[str, Tensor]], force: bool,
-                 metadata: Mapping[str, str]) -> None:
+def write_states(
+    path: Path,
+    config: StyleGAN2Config,
+    states: Mapping[str, Mapping[str, Tensor]],
+    force: bool,
+    metadata: Mapping[str, str],
+) -> None:
     """Write the state dicts of generator, discriminator or both, by these names."""
     state = {f"{network}.{name}": tensor for network, tensors in states.items() for name, tensor in tensors.items()}
     save_network(path, _KIND, asdict(config), state, entries=metadata, dtype=torch.float32, force=force)

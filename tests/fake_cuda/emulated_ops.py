@@ -40,24 +40,48 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
-        commands = [[*common, "-O1" if source.name in OPTIMIZED else "-O0", *(EMULATED if source in on_device else ()),
-                     "-c", str(source), "-o", str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
+        commands = [
+            [
+                *common,
+                "-O1" if source.name in OPTIMIZED else "-O0",
+                *(EMULATED if source in on_device else ()),
+                "-c",
+                str(source),
+                "-o",
+                str(work / f"{source.name}.o"),
+            ]
+            for source in (*on_device, *on_cpu)
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as compilers:
             list(compilers.map(_compile, commands))
         work.rename(objects)
     out = device / "ops"
     out.mkdir(exist_ok=True)
     # The emulation calls the run time by a weak name, for which no linker keeps a library on its own.
-    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, sorted(objects.glob("*.o"))), "-Wl,--no-as-needed",
-              str(libraries_in(device)["libcudart"]), "-Wl,--no-undefined", f"-Wl,-rpath,{device}"])
+    _compile(
+        [
+            "-shared",
+            "-o",
+            str(out / LIBRARY),
+            *map(str, sorted(objects.glob("*.o"))),
+            "-Wl,--no-as-needed",
+            str(libraries_in(device)["libcudart"]),
+            "-Wl,--no-undefined",
+            f"-Wl,-rpath,{device}",
+        ]
+    )
     return out
 
 
 def _headers(repository: Path, folder: Path, fetch: Path) -> Path:
     """The folder of the headers: named by a variable, fetched by another build, or fetched here."""
-    places = [folder / "headers" / "include" / "onnxruntime",
-              *(repository / "build" / build / "headers" / "include" / "onnxruntime"
-                for build in ("cuda_ops", "cuda_ops_tests"))]
+    places = [
+        folder / "headers" / "include" / "onnxruntime",
+        *(
+            repository / "build" / build / "headers" / "include" / "onnxruntime"
+            for build in ("cuda_ops", "cuda_ops_tests")
+        ),
+    ]
     if named := os.environ.get("ONNXRUNTIME_INCLUDE_DIR"):
         places.insert(0, Path(named))
     for place in places:
@@ -66,8 +90,9 @@ def _headers(repository: Path, folder: Path, fetch: Path) -> Path:
     if shutil.which("apt-get") is None:
         raise Unavailable("the fused ops need ONNX Runtime's headers: set ONNXRUNTIME_INCLUDE_DIR")
     try:
-        fetched = subprocess.run(["sh", str(fetch), str(folder / "headers")], capture_output=True, text=True,
-                                 timeout=HEADER_SECONDS)
+        fetched = subprocess.run(
+            ["sh", str(fetch), str(folder / "headers")], capture_output=True, text=True, timeout=HEADER_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise Unavailable(f"ONNX Runtime's headers were not fetched in {HEADER_SECONDS} s") from None
     if fetched.returncode:

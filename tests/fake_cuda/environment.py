@@ -21,9 +21,14 @@ from tests.fake_cuda.device.build import SOURCES, Unavailable, build_libraries, 
 from tests.fake_cuda.emulated_ops import build_ops
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PARTS = ("onnxruntime/__init__.py", "onnxruntime/capi/*.py", "onnxruntime/capi/onnxruntime_pybind11_state*.so",
-         "onnxruntime/capi/libonnxruntime_providers_cuda.so", "onnxruntime/capi/libonnxruntime_providers_shared.so",
-         "*.dist-info/METADATA")
+PARTS = (
+    "onnxruntime/__init__.py",
+    "onnxruntime/capi/*.py",
+    "onnxruntime/capi/onnxruntime_pybind11_state*.so",
+    "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+    "onnxruntime/capi/libonnxruntime_providers_shared.so",
+    "*.dist-info/METADATA",
+)
 PROVIDER = Path("onnxruntime/capi/libonnxruntime_providers_cuda.so")
 DOWNLOAD_SECONDS = 90
 VERSION = "ORT_GPU"
@@ -61,8 +66,9 @@ class FakeCuda:
 
     def run(self, command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
         """Run a command on the fake device, in the repository."""
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=self.environment(),
-                              cwd=REPOSITORY)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, env=self.environment(), cwd=REPOSITORY
+        )
 
 
 def prepare() -> FakeCuda:
@@ -108,8 +114,19 @@ def _unpack_wheel(version: str, site: Path) -> None:
     if (site / PROVIDER).is_file():
         return
     with tempfile.TemporaryDirectory(dir=site.parent, prefix="wheel-") as folder:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-                   "--only-binary=:all:", "--dest", folder, f"onnxruntime-gpu=={version}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            folder,
+            f"onnxruntime-gpu=={version}",
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """Run a command on the fake CUDA device.
 
-    python -m tests.fake_cuda.run python -c "import onnxruntime; print(onnxruntime.get_available_providers())"
-    ORT_GPU=1.23.0 python -m tests.fake_cuda.run ...
+python -m tests.fake_cuda.run python -c "import onnxruntime; print(onnxruntime.get_available_providers())"
+ORT_GPU=1.23.0 python -m tests.fake_cuda.run ...
 """
 
 from __future__ import annotations

@@ -89,14 +89,17 @@ def _signature(thing: Any) -> str:
 
 def commands(data: Path) -> dict[str, str]:
     """Words of a command -> its help."""
+
     def walk(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield path
         for name, command in getattr(group, "commands", {}).items():
             yield from walk(command, (*path, name))
 
     runner = CliRunner()
-    return {" ".join(path): runner.invoke(application, [*path, "--help"], env={"COLUMNS": "120"}).output
-            for path in sorted(walk(typer.main.get_command(application), ()))}
+    return {
+        " ".join(path): runner.invoke(application, [*path, "--help"], env={"COLUMNS": "120"}).output
+        for path in sorted(walk(typer.main.get_command(application), ()))
+    }
 
 
 def http(data: Path) -> dict[str, Any]:
@@ -154,21 +157,36 @@ def payloads(data: Path) -> dict[str, list[str]]:
 def restored(data: Path) -> dict[str, list[Any]]:
     """Picture -> every eighth pixel of the restored square."""
     codec = sdk.Codec("faces", threads=1, form="default")  # int8 rounds otherwise on other processors
-    return {path.name: np.asarray(codec.restore(codec.compress(path, align=False), size="native"))[::8, ::8].tolist()
-            for path in _pictures(data)[:16]}
+    return {
+        path.name: np.asarray(codec.restore(codec.compress(path, align=False), size="native"))[::8, ::8].tolist()
+        for path in _pictures(data)[:16]
+    }
 
 
 def evaluation(data: Path) -> dict[str, Any]:
     """The means of an evaluation, rounded to three decimals: floats differ between machines."""
     with tempfile.TemporaryDirectory() as folder:
         faces, weights = data / "dev_eval" / "faces_256", data.parent / "weights"
-        command = ["evaluate", f"--data={faces}", f"--weights={weights}", "--baselines=none", "--no-curves",
-                   "--limit=16", "--form=default", f"--out={folder}/out", f"--cache={folder}/cache", "--json"]
-        done = subprocess.run([sys.executable, "-m", "edgegrain", *command], capture_output=True, text=True,
-                              check=True, cwd=ROOT)
+        command = [
+            "evaluate",
+            f"--data={faces}",
+            f"--weights={weights}",
+            "--baselines=none",
+            "--no-curves",
+            "--limit=16",
+            "--form=default",
+            f"--out={folder}/out",
+            f"--cache={folder}/cache",
+            "--json",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "edgegrain", *command], capture_output=True, text=True, check=True, cwd=ROOT
+        )
     means: dict[str, Any] = json.loads(done.stdout)["means"]
-    return {method: {score: value if value is None else round(value, 3) for score, value in scores.items()}
-            for method, scores in means.items()}
+    return {
+        method: {score: value if value is None else round(value, 3) for score, value in scores.items()}
+        for method, scores in means.items()
+    }
 
 
 def proof(data: Path) -> dict[str, Any]:
@@ -177,12 +195,15 @@ def proof(data: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "export.mobile", "--quick", "--out", f"{folder}/dist"]
         subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
         report = json.loads(next(Path(folder).rglob("report.json")).read_text())
-    return {str(row.get("runtime", row.get("name"))): row.get("differing_bytes", row.get("differing"))
-            for row in report["runtimes"]}
+    return {
+        str(row.get("runtime", row.get("name"))): row.get("differing_bytes", row.get("differing"))
+        for row in report["runtimes"]
+    }
 
 
-PARTS: dict[str, Callable[[Path], Any]] = {part.__name__: part for part in (
-    signatures, commands, http, golden, payloads, restored, evaluation, proof)}
+PARTS: dict[str, Callable[[Path], Any]] = {
+    part.__name__: part for part in (signatures, commands, http, golden, payloads, restored, evaluation, proof)
+}
 
 
 def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:

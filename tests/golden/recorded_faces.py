@@ -34,13 +34,33 @@ RECORDED = "face_networks.json"
 PORTRAIT = "portrait.ppm"
 
 PHOTOS: list[dict[str, Any]] = [
-    {"name": "two faces", "every": True, "seed": 41, "block": 32, "size": [640, 480], "pasted": [
-        {"file": PORTRAIT, "orientation": 1, "size": [100, 127], "at": [420, 210]},
-        {"file": PORTRAIT, "orientation": 1, "size": [210, 266], "at": [60, 50]}]},
-    {"name": "a large face on its side", "every": False, "seed": 42, "block": 60, "size": [900, 700], "pasted": [
-        {"file": PORTRAIT, "orientation": 6, "size": [570, 450], "at": [150, 120]}]},
-    {"name": "a small face over the edge", "every": False, "seed": 43, "block": 90, "size": [2300, 1500], "pasted": [
-        {"file": PORTRAIT, "orientation": 1, "size": [84, 106], "at": [-20, 400]}]},
+    {
+        "name": "two faces",
+        "every": True,
+        "seed": 41,
+        "block": 32,
+        "size": [640, 480],
+        "pasted": [
+            {"file": PORTRAIT, "orientation": 1, "size": [100, 127], "at": [420, 210]},
+            {"file": PORTRAIT, "orientation": 1, "size": [210, 266], "at": [60, 50]},
+        ],
+    },
+    {
+        "name": "a large face on its side",
+        "every": False,
+        "seed": 42,
+        "block": 60,
+        "size": [900, 700],
+        "pasted": [{"file": PORTRAIT, "orientation": 6, "size": [570, 450], "at": [150, 120]}],
+    },
+    {
+        "name": "a small face over the edge",
+        "every": False,
+        "seed": 43,
+        "block": 90,
+        "size": [2300, 1500],
+        "pasted": [{"file": PORTRAIT, "orientation": 1, "size": [84, 106], "at": [-20, 400]}],
+    },
     {"name": "a framed face", "every": False, "file": PORTRAIT, "cut": [287, 347, 1086, 16], "side": 256},
     {"name": "no face", "every": True, "seed": 44, "block": 50, "size": [300, 200], "pasted": []},
 ]
@@ -114,8 +134,9 @@ class _Recording(_Recorded):
         values = image / np.float32(127.5) - 1 if detector else image / np.float32(255)
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], values.astype(np.float32))
         self._interpreter.invoke()
-        numbers, logits = (self._interpreter.get_tensor(output["index"]).ravel()
-                           for output in self._interpreter.get_output_details())
+        numbers, logits = (
+            self._interpreter.get_tensor(output["index"]).ravel() for output in self._interpreter.get_output_details()
+        )
         if detector:
             rows = np.flatnonzero(logits > 0)
             parts = [rows[:, None], logits[rows, None] * _LOGIT_UNITS, numbers.reshape(-1, 16)[rows] * _UNITS]
@@ -131,9 +152,12 @@ class _Recording(_Recorded):
 def _detections(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
     """Scores and points of all anchors, as of face_detector.onnx."""
     rows = values.reshape(-1, 18)
-    anchors = np.concatenate([
-        np.stack(np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2), axis=-1).reshape(-1, 2).repeat(count, axis=0)
-        for cells, count in ((16, 2), (8, 6))])  # side and anchors per cell of BlazeFace's layers
+    anchors = np.concatenate(
+        [
+            np.stack(np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2), axis=-1).reshape(-1, 2).repeat(count, axis=0)
+            for cells, count in ((16, 2), (8, 6))
+        ]
+    )  # side and anchors per cell of BlazeFace's layers
     scores, points = np.zeros(len(anchors)), np.zeros((len(anchors), 8, 2))
     scores[rows[:, 0]] = 1 / (1 + np.exp(-rows[:, 1] / _LOGIT_UNITS))
     points[rows[:, 0]] = rows[:, 2:].reshape(-1, 8, 2) / _UNITS / 256

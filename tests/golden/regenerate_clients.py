@@ -58,25 +58,53 @@ from tests.payload_bytes import decode_payload, version_1
 
 # seed, block, (width, height), hr, fit
 FITS = [
-    (1, 1, (1, 1), 8, "pad"), (2, 1, (3, 1), 16, "pad"), (3, 3, (31, 17), 32, "pad"), (4, 3, (31, 17), 32, "stretch"),
-    (5, 3, (31, 17), 32, "crop"), (6, 5, (100, 333), 64, "pad"), (7, 5, (333, 100), 64, "crop"),
-    (8, 1, (256, 256), 256, "pad"), (9, 7, (1000, 3), 256, "pad"), (10, 9, (640, 480), 256, "pad"),
-    (11, 9, (480, 641), 256, "stretch"), (12, 9, (481, 640), 256, "crop"), (13, 16, (1920, 1080), 512, "pad")]
+    (1, 1, (1, 1), 8, "pad"),
+    (2, 1, (3, 1), 16, "pad"),
+    (3, 3, (31, 17), 32, "pad"),
+    (4, 3, (31, 17), 32, "stretch"),
+    (5, 3, (31, 17), 32, "crop"),
+    (6, 5, (100, 333), 64, "pad"),
+    (7, 5, (333, 100), 64, "crop"),
+    (8, 1, (256, 256), 256, "pad"),
+    (9, 7, (1000, 3), 256, "pad"),
+    (10, 9, (640, 480), 256, "pad"),
+    (11, 9, (480, 641), 256, "stretch"),
+    (12, 9, (481, 640), 256, "crop"),
+    (13, 16, (1920, 1080), 512, "pad"),
+]
 # (width, height), hr
 CONTENT_SIZES = [
-    ((1, 1), 256), ((65535, 1), 256), ((3, 2), 256), ((511, 512), 256), ((4000, 3000), 512), ((5, 7), 1024)]
+    ((1, 1), 256),
+    ((65535, 1), 256),
+    ((3, 2), 256),
+    ((511, 512), 256),
+    ((4000, 3000), 512),
+    ((5, 7), 1024),
+]
 # seed, block, (width, height), background
 TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 77))]
 # seed, (width, height): turned by every EXIF orientation
 TURNED = (25, (7, 4))
 # kind and size as in regenerate_contract.py
 STEPS = (3, 7, 16)  # of levels in payloads; the default bundle has 2
-BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("textured", (5, 3)), ("noise", (1, 1)),
-          ("smooth", (33, 20)), ("noise", (16, 16))]
+BODIES = [
+    ("smooth", (16, 16)),
+    ("textured", (16, 16)),
+    ("black", (16, 16)),
+    ("textured", (5, 3)),
+    ("noise", (1, 1)),
+    ("smooth", (33, 20)),
+    ("noise", (16, 16)),
+]
 # seed, block, (width, height), fit; the portrait with each fit comes first
 PAYLOADS = [
-    (31, 13, (300, 200), "pad"), (32, 40, (200, 333), "stretch"), (33, 1, (256, 256), "pad"),
-    (34, 64, (1280, 720), "crop"), (35, 1, (1, 1), "pad"), (36, 5, (3000, 17), "pad")]
+    (31, 13, (300, 200), "pad"),
+    (32, 40, (200, 333), "stretch"),
+    (33, 1, (256, 256), "pad"),
+    (34, 64, (1280, 720), "crop"),
+    (35, 1, (1, 1), "pad"),
+    (36, 5, (3000, 17), "pad"),
+]
 # Squares of portrait.ppm, and of generated pictures: source, square
 PORTRAIT_SQUARES = [(287, 347, 1086, 16), (300, 380, 400, -120), (280, 360, -2, 520)]
 GENERATED_SQUARES = [
@@ -123,38 +151,81 @@ def golden_files() -> dict[str, bytes]:
         "bodies": {**bundle, "bodies": _bodies(tables), "coarse_bodies": _coarse_bodies(tables)},
         "payloads": {**bundle, "hr": manifest.hr, **contract, "payloads": _payloads()},
         "aligned": {
-            **bundle, "square": "centre x, y, edge x, y in quarters of a pixel (docs/payload.md)", **contract,
-            "payloads": _read_aligned(manifest.lr_contract_id, tables), "encodings": _aligned(), "points": _points(),
-            "refused_points": _refused_points()},
+            **bundle,
+            "square": "centre x, y, edge x, y in quarters of a pixel (docs/payload.md)",
+            **contract,
+            "payloads": _read_aligned(manifest.lr_contract_id, tables),
+            "encodings": _aligned(),
+            "points": _points(),
+            "refused_points": _refused_points(),
+        },
         "photos": {"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))},
         "damaged": {**bundle, **contract, "payloads": _damaged(manifest.lr_contract_id, tables)},
-        "texts": {"texts": _texts(), "refused": [
-            "", "me.grain", "7W4Q!", "7W4QA", "W0U1", "W0U::", "W0U:::", "W0Uab", "qNY9!", "rAY9A", "sNY9",
-            "ABL1", "ABL::", "ABL:::", "A:L000"]},
-        "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)}}
-    return {**{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, RECORDED)},
-            **{f"{name}.json": json_bytes(content) for name, content in contents.items()}}
+        "texts": {
+            "texts": _texts(),
+            "refused": [
+                "",
+                "me.grain",
+                "7W4Q!",
+                "7W4QA",
+                "W0U1",
+                "W0U::",
+                "W0U:::",
+                "W0Uab",
+                "qNY9!",
+                "rAY9A",
+                "sNY9",
+                "ABL1",
+                "ABL::",
+                "ABL:::",
+                "A:L000",
+            ],
+        },
+        "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)},
+    }
+    return {
+        **{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, RECORDED)},
+        **{f"{name}.json": json_bytes(content) for name, content in contents.items()},
+    }
 
 
 def _inputs(golden: dict[str, Any]) -> list[dict[str, str]]:
     """The pictures of a golden.json themselves: that file names only their LRs."""
-    return [{"name": item["name"], "sha256": digest(golden_input(item["kind"], item["parameters"], golden["hr"]))}
-            for item in golden["inputs"]]
+    return [
+        {"name": item["name"], "sha256": digest(golden_input(item["kind"], item["parameters"], golden["hr"]))}
+        for item in golden["inputs"]
+    ]
 
 
 def _fits() -> dict[str, Any]:
-    fits = [{"seed": seed, "block": block, "size": size, "hr": hr, "fit": fit,
-             "sha256": digest(fit_picture(generated_picture(seed, block, size), hr, fit))}
-            for seed, block, size, hr, fit in FITS]
+    fits = [
+        {
+            "seed": seed,
+            "block": block,
+            "size": size,
+            "hr": hr,
+            "fit": fit,
+            "sha256": digest(fit_picture(generated_picture(seed, block, size), hr, fit)),
+        }
+        for seed, block, size, hr, fit in FITS
+    ]
     sizes = [{"size": size, "hr": hr, "content_size": content_size(size, hr)} for size, hr in CONTENT_SIZES]
     return {"fits": fits, "content_sizes": sizes}
 
 
 def _transparency() -> dict[str, Any]:
-    return {"pictures": [
-        {"seed": seed, "block": block, "size": size, "background": background,
-         "sha256": digest(load_picture(generated_picture(seed, block, size, 4), background=background))}
-        for seed, block, size, background in TRANSPARENT]}
+    return {
+        "pictures": [
+            {
+                "seed": seed,
+                "block": block,
+                "size": size,
+                "background": background,
+                "sha256": digest(load_picture(generated_picture(seed, block, size, 4), background=background)),
+            }
+            for seed, block, size, background in TRANSPARENT
+        ]
+    }
 
 
 def _orientations() -> dict[str, Any]:
@@ -166,8 +237,16 @@ def _orientations() -> dict[str, Any]:
         exif[0x0112] = orientation
         image.info["exif"] = exif.tobytes()
         rgb = load_picture(image)
-        cases.append({"seed": seed, "block": 1, "size": size, "orientation": orientation,
-                      "upright_size": [rgb.shape[1], rgb.shape[0]], "sha256": digest(rgb)})
+        cases.append(
+            {
+                "seed": seed,
+                "block": 1,
+                "size": size,
+                "orientation": orientation,
+                "upright_size": [rgb.shape[1], rgb.shape[0]],
+                "sha256": digest(rgb),
+            }
+        )
     return {"pictures": cases}
 
 
@@ -179,24 +258,42 @@ def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
 def _coarse_bodies(tables: CoderTables) -> list[dict[str, Any]]:
     """Bodies of the default bundle's tables with other steps; "stored" is the LR that they hold."""
     lrs = [(size, golden_lr(kind, *size)) for kind, size in BODIES]
-    return [{"step": step, "size": size, "lr": lr.tobytes().hex(), "stored": rounded(lr, step).tobytes().hex(),
-             "body": encode_lr(lr, replace(tables, step=step)).hex()} for step in STEPS for size, lr in lrs]
+    return [
+        {
+            "step": step,
+            "size": size,
+            "lr": lr.tobytes().hex(),
+            "stored": rounded(lr, step).tobytes().hex(),
+            "body": encode_lr(lr, replace(tables, step=step)).hex(),
+        }
+        for step in STEPS
+        for size, lr in lrs
+    ]
 
 
 def _payloads() -> list[dict[str, Any]]:
     codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
     hr = codec.bundle.hr
     sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], str]] = [
-        ({"file": PORTRAIT}, portrait(), fit) for fit in ("pad", "stretch", "crop")]
-    sources += [({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), fit)
-                for seed, block, size, fit in PAYLOADS]
+        ({"file": PORTRAIT}, portrait(), fit) for fit in ("pad", "stretch", "crop")
+    ]
+    sources += [
+        ({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), fit)
+        for seed, block, size, fit in PAYLOADS
+    ]
     cases = []
     for source, picture, fit in sources:
         payload = codec.compress(picture, fit=fit)
-        cases.append({
-            **source, "fit": fit, "original_size": payload.original_size,
-            "fitted_sha256": digest(fit_picture(picture, hr, fit)), "lr": payload.lr.tobytes().hex(),
-            "payload": payload.hex()})
+        cases.append(
+            {
+                **source,
+                "fit": fit,
+                "original_size": payload.original_size,
+                "fitted_sha256": digest(fit_picture(picture, hr, fit)),
+                "lr": payload.lr.tobytes().hex(),
+                "payload": payload.hex(),
+            }
+        )
     return cases
 
 
@@ -204,16 +301,27 @@ def _aligned() -> list[dict[str, Any]]:
     """Payloads of squares of pictures: the picture and the square determine every byte."""
     codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
     sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], tuple[int, int, int, int]]] = [
-        ({"file": PORTRAIT}, portrait(), square) for square in PORTRAIT_SQUARES]
-    sources += [({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), square)
-                for seed, block, size, square in GENERATED_SQUARES]
+        ({"file": PORTRAIT}, portrait(), square) for square in PORTRAIT_SQUARES
+    ]
+    sources += [
+        ({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), square)
+        for seed, block, size, square in GENERATED_SQUARES
+    ]
     cases = []
     for source, picture, numbers in sources:
         square, size = OrientedSquare(*numbers), (picture.shape[1], picture.shape[0])
         fitted = cut_square(picture, square, codec.bundle.hr)
         payload = codec.compress_fitted(Fitted(fitted, size, FIT_ALIGN, square))
-        cases.append({**source, "square": numbers, "original_size": size, "fitted_sha256": digest(fitted),
-                      "lr": payload.lr.tobytes().hex(), "payload": payload.hex()})
+        cases.append(
+            {
+                **source,
+                "square": numbers,
+                "original_size": size,
+                "fitted_sha256": digest(fitted),
+                "lr": payload.lr.tobytes().hex(),
+                "payload": payload.hex(),
+            }
+        )
     return cases
 
 
@@ -222,8 +330,16 @@ def _points() -> list[dict[str, Any]]:
     cases = []
     for size, left, right, mouth in POINTS:
         square = ffhq_square((left, right, mouth), size)
-        cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth, "square": _numbers(square),
-                      "framed": is_framed(square, size)})
+        cases.append(
+            {
+                "size": size,
+                "left_eye": left,
+                "right_eye": right,
+                "mouth": mouth,
+                "square": _numbers(square),
+                "framed": is_framed(square, size),
+            }
+        )
     return cases
 
 
@@ -257,10 +373,17 @@ def _photos(recording: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
 
 def _describe(face: FoundFace, square: OrientedSquare, size: tuple[int, int]) -> dict[str, Any]:
     found = face.detected
-    return {"centre": [round(float(value), 3) for value in found.centre], "side": round(found.side, 3),
-            "roll": round(found.roll, 3), "yaw": round(found.yaw, 3), "score": round(found.score, 4),
-            "share_outside": round(found.share_outside(size), 4) + 0.0, "problems": list(found.problems(size)),
-            "square": _numbers(square), "framed": is_framed(square, size)}
+    return {
+        "centre": [round(float(value), 3) for value in found.centre],
+        "side": round(found.side, 3),
+        "roll": round(found.roll, 3),
+        "yaw": round(found.yaw, 3),
+        "score": round(found.score, 4),
+        "share_outside": round(found.share_outside(size), 4) + 0.0,
+        "problems": list(found.problems(size)),
+        "square": _numbers(square),
+        "framed": is_framed(square, size),
+    }
 
 
 def _check_alike(square: OrientedSquare, other: OrientedSquare) -> None:
@@ -281,32 +404,58 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     body, raw, other = encode_lr(lr, tables), lr.tobytes(), bytes(byte ^ 255 for byte in contract_id)
 
     def old(
-        body: bytes = body, *, magic: bytes = b"\xed\x6e", version: int = 1, coding: int = 1,
-        contract: bytes = contract_id, flags: int = 4 << 2, size: bytes = b"", original: bytes = b"\x80\x05\xe0\x03"
+        body: bytes = body,
+        *,
+        magic: bytes = b"\xed\x6e",
+        version: int = 1,
+        coding: int = 1,
+        contract: bytes = contract_id,
+        flags: int = 4 << 2,
+        size: bytes = b"",
+        original: bytes = b"\x80\x05\xe0\x03",
     ) -> bytes:
         data = magic + bytes([version << 4 | coding]) + contract[:4] + bytes([flags]) + size + original + body
         return data + struct.pack("<I", zlib.crc32(data))
 
     def new(
-        body: bytes = body, *, first: int = 0xA8, coding: int = 1, contract: bytes = contract_id, flags: int = 16,
-        size: bytes = b"", original: bytes = b"\x80\x05\xe0\x03", crc: slice = slice(3)
+        body: bytes = body,
+        *,
+        first: int = 0xA8,
+        coding: int = 1,
+        contract: bytes = contract_id,
+        flags: int = 16,
+        size: bytes = b"",
+        original: bytes = b"\x80\x05\xe0\x03",
+        crc: slice = slice(3),
     ) -> bytes:
         data = bytes([first]) + contract[:2] + bytes([flags | coding << 2]) + size + original + body
         return data + struct.pack("<I", zlib.crc32(data))[crc]
 
     cases = {
-        "thirteen bytes": old()[:13], "another magic": old(magic=b"\xed\x6f"), "version nibble 2": old(version=2),
-        "coding 2": old(coding=2), "reserved flag": old(flags=4 << 2 | 64), "fit 3": old(flags=4 << 2 | 3),
+        "thirteen bytes": old()[:13],
+        "another magic": old(magic=b"\xed\x6f"),
+        "version nibble 2": old(version=2),
+        "coding 2": old(coding=2),
+        "reserved flag": old(flags=4 << 2 | 64),
+        "fit 3": old(flags=4 << 2 | 3),
         "size code 9": old(flags=9 << 2),
-        "explicit size that has a code": old(flags=15 << 2, size=bytes((15, 15))), "another contract":
-        old(contract=other)}
+        "explicit size that has a code": old(flags=15 << 2, size=bytes((15, 15))),
+        "another contract": old(contract=other),
+    }
     newer = {
-        "six bytes": new()[:6], "first byte a7": new(first=0xA7), "first byte ad": new(first=0xAD),
-        "coding 2": new(coding=2), "coding 3": new(coding=3), "fit 3": new(flags=16 | 3),
-        "CRC of four bytes": new(crc=slice(4)), "high bytes of the CRC": new(crc=slice(1, 4)),
-        "another contract": new(contract=other), "LR of another size": new(first=0xA9),
+        "six bytes": new()[:6],
+        "first byte a7": new(first=0xA7),
+        "first byte ad": new(first=0xAD),
+        "coding 2": new(coding=2),
+        "coding 3": new(coding=3),
+        "fit 3": new(flags=16 | 3),
+        "CRC of four bytes": new(crc=slice(4)),
+        "high bytes of the CRC": new(crc=slice(1, 4)),
+        "another contract": new(contract=other),
+        "LR of another size": new(first=0xA9),
         "original that should not follow": new(original=b"\x80\x02\x80\x02"),
-        "LR in too many bytes": new(first=0xAC, size=b"\x81\x00\x05"), "LR of width 0": new(first=0xAC, size=b"\0\5"),
+        "LR in too many bytes": new(first=0xAC, size=b"\x81\x00\x05"),
+        "LR of width 0": new(first=0xAC, size=b"\0\5"),
         "LR of height 65536": new(first=0xAC, size=b"\x01\x80\x80\x04"),
         "LR of more than 2**24 pixels": new(first=0xAC, size=b"\xff\xff\x03\xff\x03"),
         "LR of 257 x 1, range coder": new(first=0xAC, size=b"\x81\x02\x01"),
@@ -314,20 +463,27 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
         "square of less than a pixel": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\0\x06"),
         "square in too many bytes": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\xa8\0\0"),
         **{f"reserved flag {flag}": new(flags=16 | flag) for flag in (32, 64, 128)},
-        **{f"LR of {side} written out": new(first=0xAC, size=write_leb128(side) * 2) for side in (16, 32, 64, 128)}}
+        **{f"LR of {side} written out": new(first=0xAC, size=write_leb128(side) * 2) for side in (16, 32, 64, 128)},
+    }
     for payload, named in ((old, cases), (new, newer)):
         good = payload()
         flipped = bytearray(good)
         flipped[20] ^= 1
         named |= {
-            "truncated": good[:-1], "one byte more": good + b"\0", "one bit flipped": bytes(flipped),
+            "truncated": good[:-1],
+            "one byte more": good + b"\0",
+            "one bit flipped": bytes(flipped),
             "width in too many bytes": payload(original=b"\x80\x85\x00\xe0\x03"),
             "width of four bytes": payload(original=b"\x80\x80\x80\x01\xe0\x03"),
-            "width 0": payload(original=b"\x00\xe0\x03"), "width 65536": payload(original=b"\x80\x80\x04\x01"),
+            "width 0": payload(original=b"\x00\xe0\x03"),
+            "width 65536": payload(original=b"\x80\x80\x04\x01"),
             "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
-            "raw, one byte short": payload(raw[:-1], coding=0), "raw, one byte long": payload(raw + b"\0", coding=0),
+            "raw, one byte short": payload(raw[:-1], coding=0),
+            "raw, one byte long": payload(raw + b"\0", coding=0),
             "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
-            "body with another ending": payload(body + bytes([1])), "body with a zero behind": payload(body + b"\0")}
+            "body with another ending": payload(body + bytes([1])),
+            "body with a zero behind": payload(body + b"\0"),
+        }
     cases |= {"empty": b"", **{f"version 2: {name}": data for name, data in newer.items()}}
     refused(cases, lambda data: decode_payload(data, contract_id=contract_id, tables=tables))
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
@@ -340,27 +496,45 @@ def _texts() -> list[dict[str, str]]:
     scenes = [bytes.fromhex(case["scene"]) for case in json.loads((contract / "scenes.json").read_text())["scenes"]]
     small = [data for data in payloads if len(data) < 1000]
     # Contracts with which base45 begins with one space, and two.
-    spaces = [encode_payload(golden_lr("noise", *size), contract_id=bytes([begin, 0]), tables=CoderTables.default(),
-                             original_size=ORIGINAL_SIZE) for begin, size in ((3, (16, 16)), (0x95, (3, 1)))]
-    return [{"bytes": data.hex(), "base64url": to_text(data), "base45": to_text(data, "base45"),
-             "base64": base64.b64encode(data).decode()} for data in (*small, scenes[0], scenes[3], *spaces)]
+    spaces = [
+        encode_payload(
+            golden_lr("noise", *size),
+            contract_id=bytes([begin, 0]),
+            tables=CoderTables.default(),
+            original_size=ORIGINAL_SIZE,
+        )
+        for begin, size in ((3, (16, 16)), (0x95, (3, 1)))
+    ]
+    return [
+        {
+            "bytes": data.hex(),
+            "base64url": to_text(data),
+            "base45": to_text(data, "base45"),
+            "base64": base64.b64encode(data).decode(),
+        }
+        for data in (*small, scenes[0], scenes[3], *spaces)
+    ]
 
 
 def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of aligned pictures, coded and raw, that clients read."""
     square = OrientedSquare(1280, 800, 800, 600)
     small = rounded(golden_lr("smooth", 16, 16), tables.step)
-    return [{**case, "square": _numbers(square), "original_size": ORIGINAL_SIZE}
-            for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))
-            for case in _both(name, small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes)]
+    return [
+        {**case, "square": _numbers(square), "original_size": ORIGINAL_SIZE}
+        for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))
+        for case in _both(name, small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes)
+    ]
 
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of photographs in tiles, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
-        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}), ("257 x 2, deflated", wide, {}),
-        ("257 x 2, raw", wide, {"coding": CODING_RAW})]
+        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
+        ("257 x 2, deflated", wide, {}),
+        ("257 x 2, raw", wide, {"coding": CODING_RAW}),
+    ]
     return [case for name, lr, changes in cases for case in _both(name, lr, contract_id, tables, **changes)]
 
 
@@ -373,8 +547,9 @@ def _both(
     for version, found in ((1, version_1(data, contract_id)), (2, data)):
         if not np.array_equal(decode_payload(found, contract_id=contract_id, tables=tables)[0], lr):
             raise AssertionError(f"a payload with {changes} is not read back")
-        cases.append({"name": f"version {version}: {name}", "version": version, "payload": found.hex(),
-                      "lr_sha256": digest(lr)})
+        cases.append(
+            {"name": f"version {version}: {name}", "version": version, "payload": found.hex(), "lr_sha256": digest(lr)}
+        )
     return cases
 
 

@@ -36,10 +36,18 @@ CONTRACT_ID = hashlib.sha256(b"edgegrain golden contract").digest()
 
 # seed, (width, height), (new width, new height)
 RESIZES = [
-    (1, (1, 1), (5, 3)), (2, (2, 2), (1, 1)), (3, (7, 5), (3, 11)), (4, (64, 48), (16, 16)),
-    (5, (255, 257), (256, 256)), (6, (640, 480), (256, 256)), (7, (1000, 1000), (512, 512)),
-    (8, (1023, 511), (64, 1024)), (9, (30, 40), (1024, 1024)), (10, (1920, 1080), (256, 256)),
-    (11, (4000, 3000), (256, 256))]
+    (1, (1, 1), (5, 3)),
+    (2, (2, 2), (1, 1)),
+    (3, (7, 5), (3, 11)),
+    (4, (64, 48), (16, 16)),
+    (5, (255, 257), (256, 256)),
+    (6, (640, 480), (256, 256)),
+    (7, (1000, 1000), (512, 512)),
+    (8, (1023, 511), (64, 1024)),
+    (9, (30, 40), (1024, 1024)),
+    (10, (1920, 1080), (256, 256)),
+    (11, (4000, 3000), (256, 256)),
+]
 
 # (width, height), square (centre x, y, edge x, y in quarters of a pixel), side
 SQUARES = [
@@ -62,8 +70,14 @@ SQUARES = [
     ((300, 200), (600, 400, 1, 1200), 256),  # enlarged
     ((1200, 900), (2400, 1800, 3000, 800), 256),
     *(((700, 520), (1400 + factor, 1040 - factor, 128 * factor + 5, 7 * factor - 40), 16) for factor in range(1, 17)),
-    *(((701, 523), (1395, 1050, round(900 * math.cos(math.radians(angle))), round(900 * math.sin(math.radians(angle)))),
-       32) for angle in range(15, 360, 30)),
+    *(
+        (
+            (701, 523),
+            (1395, 1050, round(900 * math.cos(math.radians(angle))), round(900 * math.sin(math.radians(angle)))),
+            32,
+        )
+        for angle in range(15, 360, 30)
+    ),
 ]
 
 # Of version 1: name, kind of LR, (width, height), coding, original size, fit
@@ -74,7 +88,8 @@ OLD_PAYLOADS = [
     ("coded-9x5-textured", "textured", (9, 5), 1, (100, 16384), "crop"),
     ("coded-64x64-smooth", "smooth", (64, 64), 1, (65535, 4096), "pad"),
     ("coded-32x32-black", "black", (32, 32), 1, (1, 1), "pad"),
-    ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop")]
+    ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop"),
+]
 # Of version 2: name, kind of LR, (width, height), coding, original size, fit, square
 PAYLOADS = [
     ("v2-16x16-smooth", "smooth", (16, 16), 1, (256, 256), "pad", None),
@@ -95,7 +110,8 @@ PAYLOADS = [
     ("v2-257x2-smooth", "smooth", (257, 2), 1, (1027, 8), "pad", None),  # deflated
     ("v2-300x1-raw", "smooth", (300, 1), 0, (1200, 4), "pad", None),
     ("v2-1x300-smooth", "smooth", (1, 300), 2, (256, 256), "pad", None),
-    ("v2-16x16-deflated", "smooth", (16, 16), 2, (256, 256), "pad", None)]
+    ("v2-16x16-deflated", "smooth", (16, 16), 2, (256, 256), "pad", None),
+]
 
 
 # Scenes: a lossy WebP file of 16 x 12 pixels, written once by Pillow.
@@ -125,25 +141,66 @@ def golden_files() -> dict[str, bytes]:
     tables, files, payloads = CoderTables.default(), {}, []
     for name, kind, size, coding, original_size, fit, square in (*((*old, None) for old in OLD_PAYLOADS), *PAYLOADS):
         lr = golden_lr(kind, *size)
-        data = encode_payload(lr, contract_id=CONTRACT_ID, tables=tables, original_size=original_size, fit=fit,
-                              coding=coding, square=OrientedSquare(*square) if square else None)
+        data = encode_payload(
+            lr,
+            contract_id=CONTRACT_ID,
+            tables=tables,
+            original_size=original_size,
+            fit=fit,
+            coding=coding,
+            square=OrientedSquare(*square) if square else None,
+        )
         files[f"{name}.grain"] = data if name.startswith("v2") else version_1(data, CONTRACT_ID)
         header = parse_payload(files[f"{name}.grain"]).header
-        payloads.append({"file": f"{name}.grain", "version": header.version, "coding": header.coding, "lr_size": size,
-                         "lr_sha256": digest(lr), "original_size": original_size, "fit": fit, "square": square})
-    resizes = [{"seed": seed, "size": size, "new_size": new_size,
-                "sha256": digest(exact_resize(generated_picture(seed, *size), new_size))}
-               for seed, size, new_size in RESIZES]
-    squares = [{"seed": seed, "size": size, "square": square, "side": side,
-                "sha256": digest(cut_square(generated_picture(seed, *size), OrientedSquare(*square), side))}
-               for seed, (size, square, side) in enumerate(SQUARES, 1)]
+        payloads.append(
+            {
+                "file": f"{name}.grain",
+                "version": header.version,
+                "coding": header.coding,
+                "lr_size": size,
+                "lr_sha256": digest(lr),
+                "original_size": original_size,
+                "fit": fit,
+                "square": square,
+            }
+        )
+    resizes = [
+        {
+            "seed": seed,
+            "size": size,
+            "new_size": new_size,
+            "sha256": digest(exact_resize(generated_picture(seed, *size), new_size)),
+        }
+        for seed, size, new_size in RESIZES
+    ]
+    squares = [
+        {
+            "seed": seed,
+            "size": size,
+            "square": square,
+            "side": side,
+            "sha256": digest(cut_square(generated_picture(seed, *size), OrientedSquare(*square), side)),
+        }
+        for seed, (size, square, side) in enumerate(SQUARES, 1)
+    ]
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
     quarters = "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)"
-    return {**files, **{name: json_bytes(content) for name, content in {
-        "resize.json": {"generator": generator, "sizes": "width, height", "cases": resizes},
-        "squares.json": {"square": quarters, "cases": squares}, "scenes.json": golden_scenes(),
-        "payloads.json": {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex(),
-                          "payloads": payloads}}.items()}}
+    return {
+        **files,
+        **{
+            name: json_bytes(content)
+            for name, content in {
+                "resize.json": {"generator": generator, "sizes": "width, height", "cases": resizes},
+                "squares.json": {"square": quarters, "cases": squares},
+                "scenes.json": golden_scenes(),
+                "payloads.json": {
+                    "contract_id": CONTRACT_ID.hex(),
+                    "tables_sha256": tables.digest().hex(),
+                    "payloads": payloads,
+                },
+            }.items()
+        },
+    }
 
 
 def golden_scenes() -> dict[str, object]:
@@ -151,18 +208,37 @@ def golden_scenes() -> dict[str, object]:
     tables, size = CoderTables.default(), (640, 480)
 
     def face(seed: int, square: OrientedSquare | None, contract: bytes = CONTRACT_ID) -> bytes:
-        return encode_payload(generated_picture(seed, 4, 4), contract_id=contract, tables=tables, original_size=size,
-                              fit="align" if square else "pad", square=square)
+        return encode_payload(
+            generated_picture(seed, 4, 4),
+            contract_id=contract,
+            tables=tables,
+            original_size=size,
+            fit="align" if square else "pad",
+            square=square,
+        )
 
     squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
     faces = [face(seed, square) for seed, square in enumerate(squares, 1)]
     old_faces = [version_1(face, CONTRACT_ID) for face in faces]
-    scenes = [{"scene": encode_scene(parts[:count], size, webp).hex(), "original_size": size,
-               "faces": [face.hex() for face in parts[:count]], "background_webp": webp.hex()}
-              for parts in (faces, old_faces) for count, webp in ((2, WEBP), (1, b""), (1, WEBP))]
+    scenes = [
+        {
+            "scene": encode_scene(parts[:count], size, webp).hex(),
+            "original_size": size,
+            "faces": [face.hex() for face in parts[:count]],
+            "background_webp": webp.hex(),
+        }
+        for parts in (faces, old_faces)
+        for count, webp in ((2, WEBP), (1, b""), (1, WEBP))
+    ]
 
-    def scene(parts: Sequence[bytes] = faces, background: bytes = WEBP[20:], *, head: bytes = b"\xed\x6e\x21",
-              count: int | None = None, original: bytes = b"\x80\x05\xe0\x03") -> bytes:
+    def scene(
+        parts: Sequence[bytes] = faces,
+        background: bytes = WEBP[20:],
+        *,
+        head: bytes = b"\xed\x6e\x21",
+        count: int | None = None,
+        original: bytes = b"\x80\x05\xe0\x03",
+    ) -> bytes:
         data = head + bytes([len(parts) if count is None else count]) + original
         data += b"".join(bytes([len(part)]) + part for part in parts) + background
         return data + struct.pack("<I", zlib.crc32(data))
@@ -171,12 +247,21 @@ def golden_scenes() -> dict[str, object]:
     if scene() != good:
         raise AssertionError("the scenes to damage are not those that are written")
     damaged = {
-        "empty": b"", "a payload": faces[0], "four bytes": good[:4], "truncated": good[:-1],
-        "one byte more": good + b"\0", "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
-        "version 3": scene(head=b"\xed\x6e\x31"), "background coding 2": scene(head=b"\xed\x6e\x22"),
-        "no faces": scene([]), "65 faces": scene(faces[:1] * 65), "fewer faces than claimed": scene(count=3),
-        "255 faces claimed": scene(count=255), "more faces than claimed": scene(count=1),
-        "width 0": scene(original=b"\x00\xe0\x03"), "length in too many bytes": scene(original=b"\x80\x05\xe0\x83\x00"),
+        "empty": b"",
+        "a payload": faces[0],
+        "four bytes": good[:4],
+        "truncated": good[:-1],
+        "one byte more": good + b"\0",
+        "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
+        "version 3": scene(head=b"\xed\x6e\x31"),
+        "background coding 2": scene(head=b"\xed\x6e\x22"),
+        "no faces": scene([]),
+        "65 faces": scene(faces[:1] * 65),
+        "fewer faces than claimed": scene(count=3),
+        "255 faces claimed": scene(count=255),
+        "more faces than claimed": scene(count=1),
+        "width 0": scene(original=b"\x00\xe0\x03"),
+        "length in too many bytes": scene(original=b"\x80\x05\xe0\x83\x00"),
         "another size than the faces": scene(original=b"\x81\x05\xe0\x03"),
         "a face that is not aligned": scene([face(1, None)]),
         "a face of another contract": scene([faces[0], face(2, squares[1], contract=bytes(32))]),
@@ -185,14 +270,19 @@ def golden_scenes() -> dict[str, object]:
         "faces of two versions, 1 first": scene([old_faces[0], faces[1]]),
         "a damaged face": scene([faces[0][:-1] + bytes([faces[0][-1] ^ 1])]),
         "a scene in a scene": scene([scene(faces[:1], WEBP[20:])]),
-        "no background, though coded": scene(background=b""), "a background, though none": scene(head=b"\xed\x6e\x20"),
-        "a short background": scene(background=WEBP[20:28]), "no key frame": scene(background=b"\x01" + WEBP[21:]),
+        "no background, though coded": scene(background=b""),
+        "a background, though none": scene(head=b"\xed\x6e\x20"),
+        "a short background": scene(background=WEBP[20:28]),
+        "no key frame": scene(background=b"\x01" + WEBP[21:]),
         "no start code": scene(background=WEBP[20:23] + b"\0" + WEBP[24:]),
         "a background of 1025 pixels": scene(background=WEBP[20:26] + b"\x01\x04" + WEBP[28:]),
         "a background of no pixels": scene(background=WEBP[20:26] + b"\0\0" + WEBP[28:]),
-        "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:])}
-    return {"scenes": scenes, "damaged": [
-        {"name": name, "scene": data.hex()} for name, data in refused(damaged, parse_scene).items()]}
+        "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:]),
+    }
+    return {
+        "scenes": scenes,
+        "damaged": [{"name": name, "scene": data.hex()} for name, data in refused(damaged, parse_scene).items()],
+    }
 
 
 def refused(damaged: dict[str, bytes], read: Callable[[bytes], object]) -> dict[str, bytes]:

@@ -37,7 +37,8 @@ def main(wheel: str, force: bool) -> None:
         core = openvino.Core()
         mapping, synthesis = (
             core.compile_model(data / f"{name}Network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            for name in ("Mapping", "Synthesis"))
+            for name in ("Mapping", "Synthesis")
+        )
 
         def run(network: openvino.CompiledModel, rows: Array) -> Array:
             return np.concatenate([network(row[None])[0] for row in rows]).astype(np.float32)
@@ -49,10 +50,16 @@ def main(wheel: str, force: bool) -> None:
         pictures = run(synthesis, codes)
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, z=z[:PICTURES], w=w[:PICTURES], codes=codes,
+        buffer,
+        z=z[:PICTURES],
+        w=w[:PICTURES],
+        codes=codes,
         sampled=pictures[:, :, ::STRIDE, ::STRIDE],  # [2, 3, 32, 32]
-        crop=pictures[:, :, TOP : TOP + SIDE, LEFT : LEFT + SIDE], crop_at=np.array([TOP, LEFT]),
-        mean=pictures.mean(axis=(2, 3), dtype=np.float64), mean_square=np.square(pictures).mean((2, 3), np.float64))
+        crop=pictures[:, :, TOP : TOP + SIDE, LEFT : LEFT + SIDE],
+        crop_at=np.array([TOP, LEFT]),
+        mean=pictures.mean(axis=(2, 3), dtype=np.float64),
+        mean_square=np.square(pictures).mean((2, 3), np.float64),
+    )
     write_atomically(TARGET, buffer.getvalue(), force=force)
     print(f"{TARGET}: {len(buffer.getvalue()):,} bytes, OpenVINO {openvino.__version__}")
 

@@ -24,7 +24,8 @@ from tests.tiny_bundle import HR, write_tiny_bundle
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: pip install 'edgegrain[ray]'"),
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")]
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES, DAMAGED = 800, 7
@@ -45,12 +46,18 @@ def start(place: Path) -> Iterator[Start]:
     (place / "elsewhere" / "edge_encoder.py").write_text("raise ImportError")
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        runs.append(subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=place / "elsewhere",
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
-            start_new_session=True))  # a process group of its own, as a shell makes one for what Ctrl-C is to end
+        runs.append(
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                cwd=place / "elsewhere",
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
+                start_new_session=True,
+            )
+        )  # a process group of its own, as a shell makes one for what Ctrl-C is to end
         return runs[-1]
 
     yield start
@@ -71,6 +78,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 def reach(run: subprocess.Popen[str], out: Path, least: int) -> None:
     """Wait until a run has written so many payloads."""
+
     def written() -> int:  # os.walk passes over a folder that the run has just removed
         return sum(name.endswith(".grain") for _, _, names in os.walk(out) for name in names)
 
@@ -100,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(rgb).save(place / "in" / ("a" if index % 2 else "b/c") / f"{index:03}.png", compress_level=0)
     for index in range(DAMAGED):
         data = (place / "in" / "a" / f"{20 * index + 1:03}.png").read_bytes()
-        (place / "in" / "a" / f"{20 * index:03}-cut.png").write_bytes(data[:index * 50])
+        (place / "in" / "a" / f"{20 * index:03}-cut.png").write_bytes(data[: index * 50])
     return place
 
 
@@ -161,13 +169,15 @@ def test_a_killed_run_leaves_whole_payloads(killed: dict[str, int]) -> None:
 
 
 def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(
-        place: Path, killed: dict[str, int], interrupted: dict[str, int]) -> None:
+    place: Path, killed: dict[str, int], interrupted: dict[str, int]
+) -> None:
     assert len(killed) < len(interrupted) < PICTURES and killed.items() <= interrupted.items()
     assert files(place / "out").keys() - {"failures.jsonl"} == interrupted.keys()  # nor anything half done
 
 
 def test_the_last_run_completes_what_the_others_left(
-        place: Path, arguments: tuple[object, ...], start: Start, interrupted: dict[str, int]) -> None:
+    place: Path, arguments: tuple[object, ...], start: Start, interrupted: dict[str, int]
+) -> None:
     out, early = place / "out", interrupted
     run = start(*arguments)
     stdout, stderr = run.communicate(timeout=PATIENCE)

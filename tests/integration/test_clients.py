@@ -24,8 +24,17 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
     if not (shutil.which("javac") and shutil.which("java")):
         pytest.skip("needs a JDK: javac and java")
     sources = sorted((repository / "clients" / "android" / "core" / "src").rglob("*.java"))
-    compile_all = ["javac", "-J-XX:TieredStopAtLevel=1",  # a compiler that runs for a second need not be optimized
-                   "-Xlint:all,-options", "-Werror", "--release", "8", "-d", tmp_path, *sources]
+    compile_all = [
+        "javac",
+        "-J-XX:TieredStopAtLevel=1",  # a compiler that runs for a second need not be optimized
+        "-Xlint:all,-options",
+        "-Werror",
+        "--release",
+        "8",
+        "-d",
+        tmp_path,
+        *sources,
+    ]
     built = subprocess.run(compile_all, capture_output=True, text=True, timeout=300)
     assert built.returncode == 0, built.stdout + built.stderr
     run_all = ["java", "-cp", tmp_path, "dev.edgegrain.ClientTests", repository]

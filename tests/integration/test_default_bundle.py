@@ -91,7 +91,9 @@ def test_its_fine_scales_have_capacity(manifest: Manifest) -> None:
     decoder = bundle_decoder(manifest)
     assert isinstance(decoder, RRDBDecoder)
     assert [(scale.size, scale.channels, scale.residual) for scale in decoder.config.scales[-2:]] == [
-        (128, 64, 3), (256, 32, 2)]
+        (128, 64, 3),
+        (256, 32, 2),
+    ]
     assert manifest.entry(manifest.decoder["file"]).size < 9e6
 
 
@@ -102,8 +104,10 @@ def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_we
     for path in list_pictures(shared_data / "dev_eval" / "faces_256")[:4]:
         original = original_of(path, 256)
         restored = np.asarray(codec.restore(codec.compress(original)))
-        x, target = (dequantize(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None])
-                     for picture in (restored, original))
+        x, target = (
+            dequantize(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None])
+            for picture in (restored, original)
+        )
         distances.append(float(lpips(x, target)))
         peaks.append(periodic_peaks(restored)[8])
     assert np.mean(distances) < 0.15  # of the classical codecs with as few bytes the best has 0.49
@@ -160,7 +164,8 @@ def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights:
     before, after = (np.asarray(plain.restore(payload)) for payload in (start, found))
     lpips, target = LPIPS(shared_weights), torch.from_numpy(network_input(original[None]))
     with torch.inference_mode():
-        distances = [lpips(torch.from_numpy(network_input(picture[None])), target).item()
-                     for picture in (before, after)]
+        distances = [
+            lpips(torch.from_numpy(network_input(picture[None])), target).item() for picture in (before, after)
+        ]
     assert distances[1] < 0.95 * distances[0]
     assert psnr(after, original) > psnr(before, original) - 0.3

@@ -69,8 +69,10 @@ def test_a_component_shows_pythons_preview_and_picture(
     seen = json.loads(shown.stdout)
     assert (seen["revoked"], seen["trouble"]) == (True, [])
     preview, restored = seen["shown"]
-    for one, step, expected, difference in ((preview, "preview", payload.preview(), 0),
-                                            (restored, "restored", sdk.restore(payload, size="native"), 3)):
+    for one, step, expected, difference in (
+        (preview, "preview", payload.preview(), 0),
+        (restored, "restored", sdk.restore(payload, size="native"), 3),
+    ):
         expected = np.asarray(expected)
         height, width = expected.shape[:2]
         assert (one["step"], one["size"]) == (step, [width, height])
@@ -122,8 +124,19 @@ def test_from_a_file_to_the_restored_picture(
     assert sdk.find_faces(others / "small.png").problems == ("too-small",)
 
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", tokens=TOKEN) as service:
-        command = [*drive, "--url", service.url, "--picture", str(picture), "--others", str(others), "--out", str(out),
-                   "--token", TOKEN]
+        command = [
+            *drive,
+            "--url",
+            service.url,
+            "--picture",
+            str(picture),
+            "--others",
+            str(others),
+            "--out",
+            str(out),
+            "--token",
+            TOKEN,
+        ]
         driven = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert driven.returncode == 0, driven.stderr
     page = json.loads((out / "page.json").read_text())
@@ -146,10 +159,14 @@ def test_from_a_file_to_the_restored_picture(
     assert_alike(square_of(out / "turned.grain"), turned)
     assert page["turned"] == "600 × 800 pixels"
     assert page["ready"].startswith("Ready. This device encoded all 12 test pictures to exactly the right bytes")
-    assert page["small"] == {"sent": 0, "sentence": (
-        "This face is very small. Come closer, or choose a larger picture. Nothing has been sent yet.")}
-    assert page["empty"] == {"sent": 0, "sentence": (
-        "No face was found. Only faces are restored well. Nothing has been sent yet.")}
+    assert page["small"] == {
+        "sent": 0,
+        "sentence": ("This face is very small. Come closer, or choose a larger picture. Nothing has been sent yet."),
+    }
+    assert page["empty"] == {
+        "sent": 0,
+        "sentence": ("No face was found. Only faces are restored well. Nothing has been sent yet."),
+    }
     assert page["fits"] == ["500 × 400 pixels", "400 × 400 pixels", False]
     assert page["done"] == f"{picture.stat().st_size:,} bytes became {len(payload)}, and a face again."
 

@@ -24,12 +24,14 @@ from edgegrain.__main__ import app as edgegrain
 from edgegrain.cli.app import application
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted({
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "zoo/README.md")),
-    *(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
-    *(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
-    ROOT / "edgegrain" / "cli" / "authoring" / "device_kit.md",
-})
+PAGES = sorted(
+    {
+        *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "zoo/README.md")),
+        *(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
+        *(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
+        ROOT / "edgegrain" / "cli" / "authoring" / "device_kit.md",
+    }
+)
 HISTORY = {ROOT / "CHANGELOG.md"}
 """Pages that name the commands and files of earlier releases; only their links are checked."""
 CURRENT = [page for page in PAGES if page not in HISTORY]
@@ -128,8 +130,11 @@ CLI = typer.main.get_command(application)
 SPEEDRUN = ROOT / "examples" / "speedrun.sh"
 COMMANDS = [command for page in (*CURRENT, SPEEDRUN) for command in _commands(page)] + list(_help_commands(CLI))
 OURS = [command for command in COMMANDS if command.words[0] == "edgegrain"]
-SCRIPTS = [command for command in COMMANDS
-           if command.words[0] == "python" and len(command.words) > 1 and command.words[1].endswith(".py")]
+SCRIPTS = [
+    command
+    for command in COMMANDS
+    if command.words[0] == "python" and len(command.words) > 1 and command.words[1].endswith(".py")
+]
 
 
 def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
@@ -190,12 +195,18 @@ def test_the_check_refuses_what_does_not_exist() -> None:
     assert "needs" in (problem(("restore",), whole=True) or "") and problem(("restore",), whole=False) is None
     assert problem(("restore", "me.grain", "--out"), whole=True) is not None
     assert [words[0] for words in _split("A=1 edgegrain serve | tee x && python a.py  # edgegrain no")] == [
-        "edgegrain", "tee", "python"]
+        "edgegrain",
+        "tee",
+        "python",
+    ]
     assert list(_split("torchrun --nproc-per-node 2 -- .venv/bin/edgegrain doctor")) == [("edgegrain", "doctor")]
 
 
-TRAININGS = [command for command in OURS
-             if command.words[1:2] == ("train",) and re.fullmatch(r"[a-z][\w-]*", (*command.words, "", "")[2])]
+TRAININGS = [
+    command
+    for command in OURS
+    if command.words[1:2] == ("train",) and re.fullmatch(r"[a-z][\w-]*", (*command.words, "", "")[2])
+]
 
 
 @pytest.mark.parametrize("command", TRAININGS, ids=str)
@@ -214,8 +225,11 @@ def test_the_recipe_and_its_fields_exist(command: Command, capsys: pytest.Captur
 def _script_options(script: Path) -> set[str]:
     """The options of a maintainer's program, read from its source."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
-    options = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-               and re.fullmatch(r"--[a-z-]+", node.value)}
+    options = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"--[a-z-]+", node.value)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == "main":
             options |= {f"--{argument.arg.replace('_', '-')}" for argument in (*node.args.args, *node.args.kwonlyargs)}
@@ -236,8 +250,13 @@ def test_the_script_and_its_options_exist(command: Command) -> None:
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_programs_are_subcommands(page: Path) -> None:
     named = re.findall(r"python3? -m ([\w.]+)", _text(page))
-    wrong = sorted({name for name in named
-                    if name.split(".")[0] in (*PACKAGES, "benchmarks", "tests") and name not in MODULE_COMMANDS})
+    wrong = sorted(
+        {
+            name
+            for name in named
+            if name.split(".")[0] in (*PACKAGES, "benchmarks", "tests") and name not in MODULE_COMMANDS
+        }
+    )
     assert not wrong, f"only {', '.join(MODULE_COMMANDS)} is called as a module, not {', '.join(wrong)}"
 
 
@@ -272,8 +291,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 GENERATED = {ROOT / "docs" / "performance.md"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED],
-                         ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page not in GENERATED], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_lines_are_short(page: Path) -> None:
     """At most 120 characters, except in tables, code and sections that programs write between markers."""
     prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
@@ -286,8 +306,12 @@ def test_lines_are_short(page: Path) -> None:
 def _names() -> set[str]:
     """The names of all files in the repository, without what is installed or built there."""
     passed = {"node_modules", "build", "dist", "runs"}
-    return {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*")
-            if not passed & set(path.relative_to(ROOT).parts)}
+    return {
+        path.name
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if not passed & set(path.relative_to(ROOT).parts)
+    }
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -323,8 +347,11 @@ def test_named_definitions_exist(page: Path) -> None:
             assert (lack := _lacks(match[1])) is None, f"{span}: {lack}"
 
 
-@pytest.mark.parametrize("page", [page for page in CURRENT if any(kind == "python" for kind, _ in _fences(page))],
-                         ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [page for page in CURRENT if any(kind == "python" for kind, _ in _fences(page))],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_python_blocks_use_what_exists(page: Path) -> None:
     for kind, block in _fences(page):
         for node in ast.walk(ast.parse(block)) if kind == "python" else ():

@@ -36,8 +36,9 @@ def exported(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) 
     return export_encoder(network, tmp_path_factory.mktemp("dist"))
 
 
-def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: IntegerNetwork,
-                                                               exported: Mapping[str, Path], tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(
+    network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path
+) -> None:
     package = Path(shutil.copytree(exported["coreml"], tmp_path / "encoder.mlpackage"))
     file = package / "Data/com.apple.CoreML/weights/weight.bin"
     original = file.read_bytes()

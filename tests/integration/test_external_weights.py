@@ -51,11 +51,15 @@ def offset_enlarger() -> bytes:
     return bytes(proto.SerializeToString())
 
 
-@pytest.mark.parametrize(("model", "open_session"), [
-    (lambda: onnx_model(exact_graph(box_network(HR, LR))).SerializeToString(), EncoderSession),
-    (convolutional_decoder, DecoderSession),
-    (offset_enlarger, lambda model: EnlargerSession([model], HR)),
-], ids=["encoder", "decoder", "enlarger"])
+@pytest.mark.parametrize(
+    ("model", "open_session"),
+    [
+        (lambda: onnx_model(exact_graph(box_network(HR, LR))).SerializeToString(), EncoderSession),
+        (convolutional_decoder, DecoderSession),
+        (offset_enlarger, lambda model: EnlargerSession([model], HR)),
+    ],
+    ids=["encoder", "decoder", "enlarger"],
+)
 def test_sessions_read_no_other_file(
     model: Callable[[], bytes], open_session: Callable[[bytes], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,10 @@ def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     out = tmp_path_factory.mktemp("bundles")
     bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
     for name, more in (("gcfsr", ("--version", "2.0.0")), ("glean", bank)):
-        result = CliRunner().invoke(application, [
-            "export", "bundle", str(zoo / name), "--out", str(out / f"{name}-32"), "--formats", "onnx", *more])
+        result = CliRunner().invoke(
+            application,
+            ["export", "bundle", str(zoo / name), "--out", str(out / f"{name}-32"), "--formats", "onnx", *more],
+        )
         assert result.exit_code == 0, result.output
         assert f"{out / f'{name}-32'}: " in result.output and "differs from torch by at most" in result.output
     return {name: out / f"{name}-32" for name in ("gcfsr", "glean")}
@@ -135,10 +137,12 @@ def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="force=True"):
         write_face_sr_bundle(gcfsr, bundles["gcfsr"], formats=("onnx",))
     bank = zoo / "glean/bank.safetensors"
-    for weights, options, message in ((glean, {"lr": 16, "prior": bank}, "this GLEAN takes LRs of 8"),
-                                      (gcfsr, {"reduction": "lanczos"}, "unknown reduction 'lanczos'"),
-                                      (gcfsr, {"formats": ("tflite",)}, "needs the encoder as onnx"),
-                                      (gcfsr, {"prior": bank}, "takes no --prior")):
+    for weights, options, message in (
+        (glean, {"lr": 16, "prior": bank}, "this GLEAN takes LRs of 8"),
+        (gcfsr, {"reduction": "lanczos"}, "unknown reduction 'lanczos'"),
+        (gcfsr, {"formats": ("tflite",)}, "needs the encoder as onnx"),
+        (gcfsr, {"prior": bank}, "takes no --prior"),
+    ):
         with pytest.raises(ExportError, match=message):
             write_face_sr_bundle(weights, out, **options)
     _, other = store_glean(tmp_path / "other", seed=1)

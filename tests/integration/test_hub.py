@@ -28,14 +28,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_service_starts_with_a_fetched_bundle_when_the_hub_is_gone(
-        cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = write_tiny_bundle(tmp_path)
     with hub_server(monkeypatch) as hub:
         hub.add("anna/tiny", bundle)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         fetched = subprocess.run(
-            [sys.executable, "-m", "edgegrain", "bundles", "fetch", "hf://anna/tiny"], cwd=ROOT, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+            [sys.executable, "-m", "edgegrain", "bundles", "fetch", "hf://anna/tiny"],
+            cwd=ROOT,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
     folder = Path(fetched.stdout.strip())
     assert fetched.returncode == 0 and folder.parent == cache / "hub" / "models--anna--tiny" / "snapshots"
     assert "Licence of weights: Apache-2.0. Licence of data: none." in fetched.stderr

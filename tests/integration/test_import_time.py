@@ -9,14 +9,29 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "tensorflow", "coremltools", "pydantic", "onnx", "ai_edge_litert", "safetensors", "typer", "rich",
-         "scipy", "edgegrain.training", "edgegrain.evaluation", "edgegrain.cli", "export")
+HEAVY = (
+    "torch",
+    "tensorflow",
+    "coremltools",
+    "pydantic",
+    "onnx",
+    "ai_edge_litert",
+    "safetensors",
+    "typer",
+    "rich",
+    "scipy",
+    "edgegrain.training",
+    "edgegrain.evaluation",
+    "edgegrain.cli",
+    "export",
+)
 
 
 def run(program: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -38,7 +53,8 @@ def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:
     modules = loaded_after(
         f"import numpy, sdk\ncodec = sdk.Codec({str(folder)!r})\n"
         f"payload = codec.compress(numpy.zeros(({HR}, {HR}, 3), numpy.uint8))\n"
-        f"assert codec.restore(payload).size == ({HR}, {HR})")
+        f"assert codec.restore(payload).size == ({HR}, {HR})"
+    )
     assert "onnxruntime" in modules
     assert modules.isdisjoint(HEAVY)
 
@@ -57,7 +73,9 @@ def test_onnx_runtime_writes_no_device_id(tmp_path: Path) -> None:
     """ONNX Runtime writes a device id and a queue of events into the user's cache folder where telemetry is on."""
     hidden = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | {
-        "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+    }
     code = "import numpy, sdk; print(len(sdk.compress(numpy.zeros((256, 256, 3), numpy.uint8), align=False)))"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path, capture_output=True)
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

@@ -22,9 +22,16 @@ PLUGIN = Path("/usr/share/maven-repo/org/codehaus/mojo/exec-maven-plugin")
 def test_a_fresh_project_reads_a_payload(
     repository: Path, default_bundle: Path, portrait_path: Path, tmp_path: Path
 ) -> None:
-    maven = ["mvn", "--batch-mode", "--quiet", "--offline", "-Daether.offline.protocols=file",
-             "--settings", str(repository / "clients" / "android" / "debian-settings.xml"),
-             f"-Dmaven.repo.local={tmp_path / 'maven'}"]
+    maven = [
+        "mvn",
+        "--batch-mode",
+        "--quiet",
+        "--offline",
+        "-Daether.offline.protocols=file",
+        "--settings",
+        str(repository / "clients" / "android" / "debian-settings.xml"),
+        f"-Dmaven.repo.local={tmp_path / 'maven'}",
+    ]
     make = ["make", "-C", str(repository), "maven", f"MAVEN_REPOSITORY={tmp_path / 'maven'}"]
     built = subprocess.run(make, capture_output=True, text=True, timeout=600)
     assert built.returncode == 0, built.stdout + built.stderr

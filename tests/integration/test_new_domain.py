@@ -59,7 +59,9 @@ def test_the_bundle_names_its_domain_its_stages_and_its_generator(bundle: Path) 
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.domain, manifest.hr, manifest.lr) == ("cats", "cats", SIDE, LR)
     assert manifest.training["stages"] == [
-        {"stage": "1", "pictures": 32}, *({"stage": stage, "pictures": 8} for stage in ("2", "3", "final"))]
+        {"stage": "1", "pictures": 32},
+        *({"stage": stage, "pictures": 8} for stage in ("2", "3", "final")),
+    ]
     assert manifest.training["data"] == {"cat": 16}
     assert manifest.decoder["architecture"]["prior"]["kind"] == "stylegan2"
     assert manifest.licence == {**UNSTATED, "prior": "origin not stated: licence not stated"}

@@ -58,8 +58,10 @@ def test_pictures_without_faces(shared_data: Path) -> None:
     assert sum(bool(sdk.find_faces(path).faces) for path in paths) == 0
 
 
-@pytest.mark.parametrize(("degrees", "scale", "size"), [
-    (0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.4, (700, 450)), (90, 1, (420, 500))])
+@pytest.mark.parametrize(
+    ("degrees", "scale", "size"),
+    [(0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.4, (700, 450)), (90, 1, (420, 500))],
+)
 def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, faces: list[np.ndarray], degrees: float, scale: float, size: tuple[int, int]
 ) -> None:

@@ -36,7 +36,8 @@ def payload_of(manifest: Manifest, lr: npt.NDArray[np.uint8]) -> bytes:
 
 
 def test_tflite_and_core_ml_give_one_payload_and_one_picture(
-        manifest: Manifest, default_bundle: Path, portrait: npt.NDArray[np.uint8]) -> None:
+    manifest: Manifest, default_bundle: Path, portrait: npt.NDArray[np.uint8]
+) -> None:
     pictures = [portrait, portrait[:, ::-1], 255 - portrait]
     tflite = tflite_runtimes(default_bundle / "encoder.tflite")[0]
     core_ml = MilProgram(default_bundle / "encoder.mlpackage")
@@ -62,6 +63,9 @@ def test_quantization_and_its_inverse_come_from_the_contract(repository: Path) -
         for path in (repository / room).rglob("*.py"):
             if path.name == "pixels.py":
                 continue
-            numbers = [node.value for node in ast.walk(ast.parse(path.read_text()))
-                       if isinstance(node, ast.Constant) and isinstance(node.value, float)]
+            numbers = [
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, float)
+            ]
             assert HALF_RANGE not in numbers, f"{path} spells the quantization rule out again"

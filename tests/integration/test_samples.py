@@ -28,15 +28,32 @@ from tests.service_harness import SOON, LiveService, live_service
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
-    *(ROOT / name for name in (
-        "README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/authoring/device_kit.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/authoring/device_kit.md")
+    ),
     *sorted(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *sorted((ROOT / "bundles").glob("*/README.md")),
-    *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts)]
+    *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
+]
 REASONS = {
-    "downloads files", "installs packages", "needs Docker", "needs Node", "needs Xcode or Gradle", "needs a GPU",
-    "needs a CUDA toolkit", "needs a cluster", "needs Buildah", "needs c2patool", "needs other weights",
-    "needs your pictures", "runs in the clone", "runs until it is stopped", "takes hours", "takes minutes"}
+    "downloads files",
+    "installs packages",
+    "needs Docker",
+    "needs Node",
+    "needs Xcode or Gradle",
+    "needs a GPU",
+    "needs a CUDA toolkit",
+    "needs a cluster",
+    "needs Buildah",
+    "needs c2patool",
+    "needs other weights",
+    "needs your pictures",
+    "runs in the clone",
+    "runs until it is stopped",
+    "takes hours",
+    "takes minutes",
+}
 RESULT = r"[\w.-]+\.(?:grain|jpg|multipart|png|tflite|webp)\b"
 ADDRESS = "http://127.0.0.1:8000"
 MARK = r"<!-- not run: (.*?) -->"
@@ -153,8 +170,9 @@ def run_in_shell(script: str, place: str) -> None:
     scripts = os.path.dirname(sys.executable)
     environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
     strict = f'curl() {{ command curl --fail --no-progress-meter "$@"; }}\n{script}'
-    run = subprocess.run(["bash", "-ec", strict], env=environment, capture_output=True, text=True, timeout=SOON,
-                         check=False)
+    run = subprocess.run(
+        ["bash", "-ec", strict], env=environment, capture_output=True, text=True, timeout=SOON, check=False
+    )
     assert run.returncode == 0, f"{place}: {script}\n{run.stdout}\n{run.stderr}"
 
 
@@ -183,14 +201,20 @@ def check_devices(folder: Path) -> None:
     assert (folder / "me.grain").read_bytes() == payload == (folder / "same.grain").read_bytes()
     square = (256, 256)
     assert image_sizes(folder, "me.webp", "restored.png", "preview.png") == [
-        ("WEBP", square), ("PNG", square), ("PNG", (16, 16))]
+        ("WEBP", square),
+        ("PNG", square),
+        ("PNG", (16, 16)),
+    ]
 
 
 def check_faces(folder: Path) -> None:
     square = sdk.inspect(folder / "group.grain").square
     assert square is not None
     assert image_sizes(folder, "face.png", "whole.png", "photograph.png") == [
-        ("PNG", (square.side, square.side)), ("PNG", (250, 200)), ("PNG", (500, 400))]
+        ("PNG", (square.side, square.side)),
+        ("PNG", (250, 200)),
+        ("PNG", (500, 400)),
+    ]
     assert (folder / "group.1.grain").read_bytes() == (folder / "group.grain").read_bytes()
 
 
@@ -206,7 +230,10 @@ def check_training(folder: Path, runs: tuple[str, ...]) -> None:
 
 
 RESULTS: dict[str, Callable[[Path], None]] = {
-    "README.md": check_readme, "docs/devices.md": check_devices, "docs/faces.md": check_faces,
+    "README.md": check_readme,
+    "docs/devices.md": check_devices,
+    "docs/faces.md": check_faces,
     "docs/service.md": check_service,
-    "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn"))}
+    "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),
+}
 """Page -> check of the files that its samples wrote."""

@@ -47,8 +47,11 @@ def differ(data: bytes, picture: Image.Image) -> int:
 async def send_all(url: str, payloads: Sequence[bytes], connections: int) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=connections)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=SOON, verify=False) as client:
-        return list(await asyncio.gather(*(
-            client.post("/v1/restore", content=payload, headers=PAYLOAD) for payload in payloads)))
+        return list(
+            await asyncio.gather(
+                *(client.post("/v1/restore", content=payload, headers=PAYLOAD) for payload in payloads)
+            )
+        )
 
 
 def test_200_faces_at_once_come_back_each_as_its_own(process: Process, bundle: Path, portrait_path: Path) -> None:
@@ -97,7 +100,17 @@ def test_logs_are_json_and_hold_no_content(process: Process, bundle: Path) -> No
     until(lambda: any(event["request_id"] == request_id for event in process.events("request")))
     (event,) = [event for event in process.events("request") if event["request_id"] == request_id]
     assert set(event) == {
-        "time", "level", "logger", "event", "request_id", "method", "route", "status", "seconds", "problem"}
+        "time",
+        "level",
+        "logger",
+        "event",
+        "request_id",
+        "method",
+        "route",
+        "status",
+        "seconds",
+        "problem",
+    }
     assert (event["route"], event["status"]) == ("/v1/restore", 200)
 
 
@@ -106,8 +119,13 @@ def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) ->
     Image.fromarray(rgb).save(tmp_path / "me.png")
 
     def edgegrain(*arguments: str) -> str:
-        result = subprocess.run([sys.executable, "-m", "edgegrain", *arguments, "--remote", process.url], cwd=tmp_path,
-                                env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-m", "edgegrain", *arguments, "--remote", process.url],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -123,8 +141,10 @@ def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) ->
 
 def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:
     payloads = raw_payloads(bundle, 40)
-    with running(serve_with(stub_worker(fixed=0.3)), bundles=bundle, deadline=SOON, drain_delay=2) as process, \
-            ThreadPoolExecutor(1) as pool:
+    with (
+        running(serve_with(stub_worker(fixed=0.3)), bundles=bundle, deadline=SOON, drain_delay=2) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
         url = process.url
         sending = pool.submit(asyncio.run, send_all(url, payloads, 40))
         until(lambda: process.metric("edgegrain_requests_in_flight") >= 40)
@@ -150,8 +170,9 @@ def test_a_full_disk_does_not_matter(bundle: Path, portrait_path: Path) -> None:
         image = {"Content-Type": "image/jpeg"}
         assert post(f"{process.url}/v1/compress", portrait_path.read_bytes(), headers=image).status_code == 200
         form = httpx.Request("POST", "http://x", files={"payload": ("a.grain", bytes(2 << 20))})
-        answer = post(f"{process.url}/v1/restore/batch", form.read(), headers={
-            "Content-Type": form.headers["content-type"]})
+        answer = post(
+            f"{process.url}/v1/restore/batch", form.read(), headers={"Content-Type": form.headers["content-type"]}
+        )
         assert answer.status_code == 413 and "part 0 has 2097152 bytes" in answer.json()["detail"]
         assert process.stop() == 0
 
@@ -183,10 +204,12 @@ def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         for arguments, message in (
-                (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
-                (["--bundle", str(bundle), "--port", port], "Address already in use")):
-            result = subprocess.run([*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON,
-                                    check=False)
+            (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
+            (["--bundle", str(bundle), "--port", port], "Address already in use"),
+        ):
+            result = subprocess.run(
+                [*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON, check=False
+            )
             assert result.returncode == 1 and result.stdout == ""
             assert result.stderr.startswith("error: ") and message in result.stderr and result.stderr.count("\n") == 1
 
@@ -198,7 +221,11 @@ def test_memory_is_flat(tmp_path: Path) -> None:
         resident: list[list[int]] = []
         for _ in range(6):
             assert {answer.status_code for answer in asyncio.run(send_all(process.url, payloads, 16))} == {200}
-            resident.append([int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 10
-                             for pid in (process.popen.pid, *process.workers)])
+            resident.append(
+                [
+                    int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 10
+                    for pid in (process.popen.pid, *process.workers)
+                ]
+            )
     for first, last in zip(resident[1], resident[-1], strict=True):
         assert last - first < 4 << 10  # KiB over 200 requests; a leaked picture each would be 9 MiB

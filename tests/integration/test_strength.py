@@ -56,8 +56,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def payload(root: Path) -> bytes:
     lr = np.full((LR, LR, 3), LEVEL, np.uint8)
     contract = load_manifest(root / BUNDLE).lr_contract_id
-    return encode_payload(lr, contract_id=contract, tables=CoderTables.default(), original_size=(HR, HR),
-                          coding=CODING_RAW)
+    return encode_payload(
+        lr, contract_id=contract, tables=CoderTables.default(), original_size=(HR, HR), coding=CODING_RAW
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,8 @@ class TestSdk:
     def test_the_strength_of_a_batch(self, root: Path, payload: bytes) -> None:
         codec = sdk.Codec(root / BUNDLE)
         assert [level(picture) for picture in codec.restore_batch(iter([payload] * 3), strength=np.float32(24))] == [
-            112] * 3
+            112
+        ] * 3
 
     def test_refusals(self, root: Path, payload: bytes) -> None:
         codec, plain = sdk.Codec(root / BUNDLE), sdk.Codec(root / "tiny-64-lr16")
@@ -103,9 +105,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 class TestCommandLine:
-    def test_restore(
-        self, installed: None, payload: bytes, tmp_path: Path, shell: Shell, service: LiveService
-    ) -> None:
+    def test_restore(self, installed: None, payload: bytes, tmp_path: Path, shell: Shell, service: LiveService) -> None:
         path = sdk.Payload(payload).save(tmp_path / "me.grain")
         out = tmp_path / "out.png"
         for strength, extra in ((24, ()), (40, ("--force",)), (48, ("--force", "--remote", service.url))):
@@ -138,15 +138,21 @@ class TestService:
     ) -> None:
         chosen = [4, 64, 16, 40]
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(
-                lambda strength: service.restore(payload, params={"strength": strength}).content, chosen))
+            answers = list(
+                pool.map(lambda strength: service.restore(payload, params={"strength": strength}).content, chosen)
+            )
         assert [level(answer) for answer in answers] == [brightness(strength) for strength in chosen]
         assert level(service.restore(payload).content) == brightness(None)
         # The same in one call of the network, for certain: three of a batch of four that was warmed up.
         batches: list[Any] = []
         decode = DecoderSession.decode
-        monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, *, z=None, strength=None, step=None: (
-            batches.append(strength) or decode(self, lr, z=z, strength=strength)))
+        monkeypatch.setattr(
+            DecoderSession,
+            "decode",
+            lambda self, lr, *, z=None, strength=None, step=None: (
+                batches.append(strength) or decode(self, lr, z=z, strength=strength)
+            ),
+        )
         engine = Engine([root / BUNDLE], threads=1, batch_sizes=(1, 4))
         options = [RestoreOptions(strength=strength) for strength in (4, None, 2, 64)]
         outcomes = engine.restore(BUNDLE, [payload] * 4, options)
@@ -165,8 +171,10 @@ class TestService:
         assert "bundle tiny-64-lr16 has no control 'strength'" in problem["detail"]
         assert problem["errors"][0]["parameter"] == "strength"
 
-    @pytest.mark.parametrize(("strength", "detail"), [
-        (3, "a number from 4 to 64, got 3"), (-1, "greater than 0"), ("nan", "finite"), ("much", "valid number")])
+    @pytest.mark.parametrize(
+        ("strength", "detail"),
+        [(3, "a number from 4 to 64, got 3"), (-1, "greater than 0"), ("nan", "finite"), ("much", "valid number")],
+    )
     def test_out_of_range(self, payload: bytes, service: LiveService, strength: object, detail: str) -> None:
         answer = service.restore(payload, params={"strength": strength})
         problem = answer.json()
@@ -175,8 +183,10 @@ class TestService:
 
     def test_what_the_service_says(self, service: LiveService) -> None:
         offered = {item["id"]: item["controls"] for item in httpx.get(f"{service.url}/v1/bundles").json()}
-        assert offered == {BUNDLE: {"strength": {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}},
-                           "tiny-64-lr16": {}}
+        assert offered == {
+            BUNDLE: {"strength": {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}},
+            "tiny-64-lr16": {},
+        }
 
 
 class TestRemote:

@@ -28,14 +28,23 @@ def test_a_fresh_project_encodes_pythons_bytes(
     with Image.open(portrait_path) as image:
         photograph(image.convert("RGB"), (640, 480), (220, -12, 420, 260), (140, 8, 130, 170)).save(picture)
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", page=False, cors_origins="*") as service:
-        command = ["node", str(web / "e2e" / "package.mjs"), "--picture", str(picture), "--out", str(tmp_path / "out"),
-                   "--service", service.url]
+        command = [
+            "node",
+            str(web / "e2e" / "package.mjs"),
+            "--picture",
+            str(picture),
+            "--out",
+            str(tmp_path / "out"),
+            "--service",
+            service.url,
+        ]
         tried = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
     out = tmp_path / "out"
-    square, largest = (face.header.square for face in (sdk.Payload((out / "built.grain").read_bytes()),
-                                                        sdk.compress(picture)))
+    square, largest = (
+        face.header.square for face in (sdk.Payload((out / "built.grain").read_bytes()), sdk.compress(picture))
+    )
     assert square is not None and largest is not None
     assert_alike(square, largest)
     codec = sdk.Codec(default_bundle)
@@ -55,5 +64,11 @@ def test_a_fresh_project_encodes_pythons_bytes(
     assert packed["size"] < 1_600_000
     paths = {file["path"] for file in packed["files"]}
     sources = {path.stem for path in (web / "src").iterdir()}
-    assert paths == {"LICENSE", "README.md", "package.json", "dist/face_detector.onnx", "dist/face_landmarks.onnx", *(
-        f"dist/{name}{suffix}" for name in sources for suffix in (".js", ".d.ts"))}
+    assert paths == {
+        "LICENSE",
+        "README.md",
+        "package.json",
+        "dist/face_detector.onnx",
+        "dist/face_landmarks.onnx",
+        *(f"dist/{name}{suffix}" for name in sources for suffix in (".js", ".d.ts")),
+    }

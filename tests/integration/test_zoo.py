@@ -21,13 +21,7 @@ from edgegrain.papers.face_sr.bundle import load_face_sr, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
-from export.decoder.export import (
-    TRAINED,
-    DecoderSource,
-    described_prior,
-    kept_bundle,
-    zoo_decoder,
-)
+from export.decoder.export import TRAINED, DecoderSource, described_prior, kept_bundle, zoo_decoder
 from server_decoder.grain.grain import Grain, read_history
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior
 
@@ -97,8 +91,12 @@ def test_the_generator_draws_the_face_of_the_lr(source: DecoderSource, shared_da
         assert score < 0.16
 
 
-NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-wide": "irn-x4-wide",
-            "photos-x4-plus": "irn-x4-light"}
+NETWORKS = {
+    "photos-x2": "irn-x2-light",
+    "photos-x4": "irn-x4-light",
+    "photos-x4-wide": "irn-x4-wide",
+    "photos-x4-plus": "irn-x4-light",
+}
 """Folder -> shape of its network."""
 
 

@@ -53,7 +53,8 @@ def test_pictures(prior: MobileStyleGAN, reference: dict[str, npt.NDArray[np.flo
         "every 32nd pixel": np.abs(pictures[:, :, ::stride, ::stride] - reference["sampled"]).max(),
         "crop": np.abs(pictures[:, :, top : top + side, left : left + side] - reference["crop"]).max(),
         "mean": np.abs(pictures.mean((2, 3), np.float64) - reference["mean"]).max(),
-        "mean square": np.abs(np.square(pictures).mean((2, 3), np.float64) - reference["mean_square"]).max()}
+        "mean square": np.abs(np.square(pictures).mean((2, 3), np.float64) - reference["mean_square"]).max(),
+    }
     print(", ".join(f"{name}: {error:.1e}" for name, error in errors.items()))
     assert reference["crop"].std() > 0.1  # the crop shows something
     assert max(errors.values()) < TOLERANCE

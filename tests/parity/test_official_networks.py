@@ -63,12 +63,13 @@ def enlarged(x: Tensor) -> Tensor:
     return filtered(sparse, 2, 1, 4)
 
 
-def modulated(x: Tensor, code: Tensor, weight: Tensor, affine: tuple[Tensor, Tensor], *, up: bool = False,
-              demodulate: bool = True) -> Tensor:
+def modulated(
+    x: Tensor, code: Tensor, weight: Tensor, affine: tuple[Tensor, Tensor], *, up: bool = False, demodulate: bool = True
+) -> Tensor:
     scale = weight[0, 0].numel() ** -0.5
     results = []
     for picture, w in zip(x, code, strict=True):
-        style = affine[0] @ w * len(w)**-0.5 + affine[1]
+        style = affine[0] @ w * len(w) ** -0.5 + affine[1]
         kernel = scale * weight[0] * style[None, :, None, None]
         if demodulate:
             kernel = kernel / (kernel.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
@@ -95,6 +96,7 @@ def rrdb(t: Tensors, name: str, x: Tensor, block: str = "RDB") -> Tensor:
 
 def stylegan2(t: Tensors, codes: Tensor, part: str = "") -> tuple[Tensor, list[Tensor]]:
     """Rosinality's generator: its picture, and the features of each size."""
+
     def affine(name: str) -> tuple[Tensor, Tensor]:
         return t[f"{name}.conv.modulation.weight"], t[f"{name}.conv.modulation.bias"]
 
@@ -212,8 +214,11 @@ def irn_forward(t: Tensors, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("state", "size", "zipped"), [
-    (irn_state(), (16, 24), False), (irn_x3_state(), (12, 18), True)], ids=["4x, as torch 1.x wrote it", "3x"])
+@pytest.mark.parametrize(
+    ("state", "size", "zipped"),
+    [(irn_state(), (16, 24), False), (irn_x3_state(), (12, 18), True)],
+    ids=["4x, as torch 1.x wrote it", "3x"],
+)
 def test_irn(state: Tensors, size: tuple[int, int], zipped: bool, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "irn.pth", _use_new_zipfile_serialization=zipped)
     irn, _ = load_irn_checkpoint(tmp_path / "irn.pth")
@@ -290,8 +295,9 @@ def gcfsr_forward(t: Tensors, x: Tensor, in_size: Tensor, noise: list[Tensor]) -
         scales1.append(F.linear(in_size, t[f"condition_scale1.{index}.weight"], t[f"condition_scale1.{index}.bias"]))
         scales2.append(F.linear(in_size, t[f"condition_scale2.{index}.weight"], t[f"condition_scale2.{index}.bias"]))
         weight = t[f"condition_shift.{index}.0.weight"]
-        shifts.append(F.conv2d(feat, weight * weight[0].numel() ** -0.5, t[f"condition_shift.{index}.0.bias"],
-                               padding=1))
+        shifts.append(
+            F.conv2d(feat, weight * weight[0].numel() ** -0.5, t[f"condition_shift.{index}.0.bias"], padding=1)
+        )
     scales1, scales2, shifts = scales1[::-1], scales2[::-1], shifts[::-1]
     flat = layer("final_down2", layer("final_down1", feat, True), True).flatten(1)
     latent = F.linear(flat, t["final_linear.weight"] * flat.shape[1] ** -0.5)

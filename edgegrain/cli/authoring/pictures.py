@@ -27,14 +27,20 @@ def _group() -> None:
 def pack(
     source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the stored pictures.")],
-    side: Annotated[int, typer.Option(
-        min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")] = 256,
+    side: Annotated[
+        int, typer.Option(min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")
+    ] = 256,
     quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
-    align: Annotated[bool, typer.Option(
-        "--align", help="Store the largest face of every picture, cut out as in FFHQ, not the centre square.")] = False,
-    exclude: Annotated[list[str] | None, typer.Option(
-        help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align", help="Store the largest face of every picture, cut out as in FFHQ, not the centre square."
+        ),
+    ] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")
+    ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -85,11 +91,21 @@ def pack(
                 stored.save(temporary, "WEBP", method=4, lossless=lossless, quality=75 if lossless else quality)
             written, nbytes = written + 1, nbytes + target.stat().st_size
     if without_face or too_small:
-        say(f"left out {len(without_face)} pictures without a face, and {len(too_small)} whose face has a square of "
-            f"fewer than {side} pixels; --json lists them", err=True)
+        say(
+            f"left out {len(without_face)} pictures without a face, and {len(too_small)} whose face has a square of "
+            f"fewer than {side} pixels; --json lists them",
+            err=True,
+        )
     if not written:
         raise EdgegrainError(f"all {len(paths)} pictures were left out; nothing was written")
-    report({"folder": out, "pictures": written, "bytes": nbytes,
+    report(
+        {
+            "folder": out,
+            "pictures": written,
+            "bytes": nbytes,
             "without_face": sorted(map(printable_name, without_face)),
-            "too_small": sorted(map(printable_name, too_small))},
-           f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}", as_json=json_output)
+            "too_small": sorted(map(printable_name, too_small)),
+        },
+        f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}",
+        as_json=json_output,
+    )

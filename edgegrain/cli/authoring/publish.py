@@ -18,34 +18,69 @@ from export.decoder import WeightStorage
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
-publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
-    "Turn training runs into bundles, and upload bundles to the Hugging Face Hub."))
+publish = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=("Turn training runs into bundles, and upload bundles to the Hugging Face Hub."),
+)
 
 
 @publish.command()
 def run(
-    run: Annotated[Path, typer.Argument(help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR "
-                                        "also the weights.")],
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder of the bundle; of GLEAN and GCFSR "
-                                      "the folder for the weights, as in zoo/.")],
-    data: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
-        "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.")] = None,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR also the weights."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            file_okay=False,
+            help="Folder of the bundle; of GLEAN and GCFSR the folder for the weights, as in zoo/.",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
+            "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.",
+        ),
+    ] = None,
     bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle [default: the folder's name].")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = INITIAL_VERSION,
     domain: Annotated[str, typer.Option(help="Subject of the pictures [default: as in the run's recipe].")] = "",
-    data_licence: Annotated[str, typer.Option(
-        help="Licence of the training pictures [default: that of our faces, for the domain faces].")] = "",
+    data_licence: Annotated[
+        str, typer.Option(help="Licence of the training pictures [default: that of our faces, for the domain faces].")
+    ] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
-    prior: Annotated[str, typer.Option(
-        help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one].")] = "",
-    storage: Annotated[WeightStorage | None, typer.Option(
-        help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
-             "float16].")] = None,
-    trained_only: Annotated[bool, typer.Option(
-        "--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports.")] = False,
-    encoder_of: Annotated[str, typer.Option(
-        help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one]."
+        ),
+    ] = "",
+    storage: Annotated[
+        WeightStorage | None,
+        typer.Option(
+            help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
+            "float16]."
+        ),
+    ] = None,
+    trained_only: Annotated[
+        bool,
+        typer.Option("--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports."),
+    ] = False,
+    encoder_of: Annotated[
+        str,
+        typer.Option(
+            help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused."
+        ),
+    ] = "",
     force: ForceOption = False,
 ) -> None:
     """Make a bundle of a training run.
@@ -69,14 +104,20 @@ def run(
 
     family = publish.run_family(run)
     excluded = tuple(exclude or ())
-    of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
-                  "--data-licence": data_licence, "--storage": storage}
+    of_bundles = {
+        "--id": bundle_id,
+        "--version": version != INITIAL_VERSION,
+        "--domain": domain,
+        "--data-licence": data_licence,
+        "--storage": storage,
+    }
     if family == "irn":
-        raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
-                             f"edgegrain export bundle {run} --out {out}")
+        raise EdgegrainError(
+            f"{run} is an IRN run, which needs no publishing; make its bundle with: "
+            f"edgegrain export bundle {run} --out {out}"
+        )
     if family == "face_sr":
-        refuse_options({**of_bundles, "--encoder-of": encoder_of},
-                       "not for a run of GLEAN and GCFSR; leave it out")
+        refuse_options({**of_bundles, "--encoder-of": encoder_of}, "not for a run of GLEAN and GCFSR; leave it out")
         weights_of = run.parent if run.name == CHECKPOINT else run
         written = store(weights_of, out, prior=prior or DEFAULT_PRIOR, data=data, exclude=excluded, force=force)
         say(f"{written}: {written.stat().st_size:,} bytes")
@@ -84,22 +125,36 @@ def run(
     if trained_only:
         refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
-    refuse_options({"--data": data is None and not encoder_of}, "the coder's tables are fitted to the training "
-                   "pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
+    refuse_options(
+        {"--data": data is None and not encoder_of},
+        "the coder's tables are fitted to the training "
+        "pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)",
+    )
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
         with progress_bar() as show:
             stored = publish.store_trained(
-                run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                force=force, report=show)
+                run, out, prior or None, data=data, exclude=excluded, encoder_of=kept, force=force, report=show
+            )
         say(str(stored))
         return
     with progress_bar() as show:
         summary = publish.publish_run(
-            run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
-            prior=prior or None, storage=storage, force=force, encoder_of=kept,
-            licence={**UNSTATED, "data": data_licence} if data_licence else None, report=show)
+            run,
+            data,
+            out,
+            bundle_id=bundle_id,
+            version=version,
+            domain=domain,
+            exclude=excluded,
+            prior=prior or None,
+            storage=storage,
+            force=force,
+            encoder_of=kept,
+            licence={**UNSTATED, "data": data_licence} if data_licence else None,
+            report=show,
+        )
     report(summary, as_json=True)
 
 
@@ -127,8 +182,15 @@ def coder(
     out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
     widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
     steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
-    level_step: Annotated[int, typer.Option(min=1, max=MAX_STEP, help="Store LR levels as multiples of this, for fewer "
-                                            "bytes; the decoder is trained with the same --set lr_step.")] = 1,
+    level_step: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_STEP,
+            help="Store LR levels as multiples of this, for fewer "
+            "bytes; the decoder is trained with the same --set lr_step.",
+        ),
+    ] = 1,
     held_out: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code and report on.")] = 500,
     force: ForceOption = False,
 ) -> None:
@@ -146,22 +208,29 @@ def coder(
     if not hidden or min(hidden) < 1:
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
     if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
-        raise typer.BadParameter(f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, "
-                                 f"got {widths}", param_hint="--widths")
+        raise typer.BadParameter(
+            f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, got {widths}",
+            param_hint="--widths",
+        )
     refuse_existing([out], force)  # before the work, not after it
     with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
     with progress_bar() as show:
-        result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step,
-                                report=show)
+        result = fit_and_report(
+            load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step, report=show
+        )
     data = result.tables.to_json()
     write_atomically(out, data, force=force)
-    say(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",
+    say(
+        f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",
         f"  coded          {result.coded:8.1f} bytes",
-        *(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %"
-          for name, size in result.lossless.items()))
+        *(
+            f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %"
+            for name, size in result.lossless.items()
+        ),
+    )
 
 
 def _numbers(text: str) -> list[int]:
@@ -175,8 +244,12 @@ def _numbers(text: str) -> list[int]:
 def rates(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
     steps: Annotated[str, typer.Argument(help="Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.")],
-    data: Annotated[Path, typer.Option(
-        exists=True, file_okay=False, help="Training pictures, to whose LRs the coder's tables are fitted.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Training pictures, to whose LRs the coder's tables are fitted."
+        ),
+    ],
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
     force: ForceOption = False,
 ) -> None:
@@ -200,8 +273,10 @@ def rates(
 
     target = writable_bundle(bundle)
     if target.further_rates and not force:
-        raise EdgegrainError(f"bundle {target.id} has further rates, whose payloads would become unreadable; pass "
-                             "--force to replace them")
+        raise EdgegrainError(
+            f"bundle {target.id} has further rates, whose payloads would become unreadable; pass "
+            "--force to replace them"
+        )
     first = coder_tables(target).step
     if wanted[0] <= first:
         raise EdgegrainError(f"bundle {target.id} has levels in steps of {first}; further rates have larger ones")
@@ -217,8 +292,13 @@ def upload_to_hub(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hub.")],
     upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
-    licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
-                                         "that in the card's head, else other, with a link to the card].")] = "",
+    licence: Annotated[
+        str,
+        typer.Option(
+            help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
+            "that in the card's head, else other, with a link to the card]."
+        ),
+    ] = "",
     private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
     revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
     message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
@@ -242,10 +322,14 @@ def upload_to_hub(
     manifest, head, uploaded = uploads.prepare(find_bundle(bundle), repository, licence)
     message = message or f"Bundle {manifest.id} {manifest.version}"
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in uploaded.items()}
-    say(f"bundle {manifest.id} {manifest.version}, verified -> {target}",
+    say(
+        f"bundle {manifest.id} {manifest.version}, verified -> {target}",
         f"commit {message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:",
         *(f"  {size:>13,}  {name}" for name, size in sorted(sizes.items())),
-        hub.licence_text(manifest.licence), "head of the model card:", *head.splitlines())
+        hub.licence_text(manifest.licence),
+        "head of the model card:",
+        *head.splitlines(),
+    )
     if upload:
         commit = uploads.upload(uploaded, repository, revision, private=private, message=message)
         say(f"uploaded: hf://{repository}@{commit}")

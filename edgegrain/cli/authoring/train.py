@@ -15,39 +15,69 @@ from edgegrain.cli.output import INTERRUPTED, is_first_process, progress_bar, re
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
-    data: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of training pictures. Smoke recipes work without.")] = None,
-    validation: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
-        "IRN [default: those of --data].")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(
-        help="Name pattern of training pictures to leave out; repeatable.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of training pictures. Smoke recipes work without."),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
+            "IRN [default: those of --data].",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name pattern of training pictures to leave out; repeatable.")
+    ] = None,
     weights: MetricWeightsOption = None,
-    run: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of the run [default: runs/RECIPE].")] = None,
-    resume: Annotated[bool, typer.Option(
-        "--resume", help="Continue the run in --run; begin one if there is none.")] = False,
-    init_from: Annotated[str | None, typer.Option(
-        help="Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a "
-        "prior; see docs/training.md.")] = None,
-    prior: Annotated[str | None, typer.Option(
-        help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one].")] = None,
-    discriminator: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")] = None,
+    run: Annotated[Path | None, typer.Option(file_okay=False, help="Folder of the run [default: runs/RECIPE].")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --run; begin one if there is none.")
+    ] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a "
+            "prior; see docs/training.md."
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one]."
+        ),
+    ] = None,
+    discriminator: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
-    pictures: Annotated[int, typer.Option(
-        min=0, help="Pictures to see before the run ends; 0: as the recipe or --budget-seconds says.")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End after this many seconds, towards which the learning rate is annealed; packing pictures and "
-        "the last evaluation are not counted. 0: no limit.")] = 0,
-    evaluate_every: Annotated[int, typer.Option(
-        min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")] = 0,
-    batch: Annotated[int, typer.Option(
-        min=0, help="Pictures per step and process; 0: as the recipe says.")] = 0,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe or --budget-seconds says.")
+    ] = 0,
+    budget_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="End after this many seconds, towards which the learning rate is annealed; packing pictures and "
+            "the last evaluation are not counted. 0: no limit.",
+        ),
+    ] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")
+    ] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Pictures per step and process; 0: as the recipe says.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed [default: as the recipe says].")] = None,
-    changes: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
-        "trains=encoder,decoder, adversarial=none; repeatable.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
+            "trains=encoder,decoder, adversarial=none; repeatable.",
+        ),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA if it is available.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
@@ -78,7 +108,6 @@ def train(
     Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
     """
     with needs_extra("train", "training needs"):
-
         from edgegrain.training.checkpoint import CHECKPOINT
         from edgegrain.training.distributed import choose_device, keep_freed_memory
         from edgegrain.training.family import RunOptions, describe, find_recipe, list_recipes
@@ -106,8 +135,16 @@ def train(
         say(f"no run to continue in {folder}; a new one begins", err=True)
     with progress_bar() as show:
         result = train_recipe(
-            chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
-            evaluate_every=evaluate_every, device=device, report=show)
+            chosen,
+            folder,
+            options,
+            pictures=pictures or None,
+            budget_seconds=budget_seconds,
+            resume=resume,
+            evaluate_every=evaluate_every,
+            device=device,
+            report=show,
+        )
     if result:  # the first process only
         say(json.dumps(result))
     if not finished(folder):

@@ -47,17 +47,33 @@ _TRAINING, _BANK = "training", "bank_sha256"
 _PRIOR = "prior."
 _CONFIGS: dict[str, type[GLEANConfig] | type[GCFSRConfig]] = {GLEAN_KIND: GLEANConfig, GCFSR_KIND: GCFSRConfig}
 _KIND: weight_file.WeightKind[GLEANConfig | GCFSRConfig] = weight_file.WeightKind(
-    "GLEAN and no GCFSR", "config", lambda fields: _CONFIGS[fields["kind"]].from_dict(fields))
+    "GLEAN and no GCFSR", "config", lambda fields: _CONFIGS[fields["kind"]].from_dict(fields)
+)
 
 
-def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[str, Any] | None = None,
-                 dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write a network, of GLEAN's bank only the hash; ``training``, plain JSON values, is read back by `read_training`.
-    """
+def save_face_sr(
+    network: GLEAN | GCFSR,
+    path: str | Path,
+    *,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+    compact: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write a network, of GLEAN's bank the hash; ``training``, plain JSON values, is read back by `read_training`."""
     bank = {_BANK: prior_digest(network.prior)} if isinstance(network, GLEAN) else {}
     trained = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
-    return weight_file.save_network(path, _KIND, network.config.as_dict(), trained, dtype=dtype, compact=compact,
-                                    force=force, records={_TRAINING: dict(training or {})}, entries=bank)
+    return weight_file.save_network(
+        path,
+        _KIND,
+        network.config.as_dict(),
+        trained,
+        dtype=dtype,
+        compact=compact,
+        force=force,
+        records={_TRAINING: dict(training or {})},
+        entries=bank,
+    )
 
 
 def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = None) -> GLEAN | GCFSR:
@@ -72,8 +88,10 @@ def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = 
     with _KIND.reading(path):
         expected = weight_file.read_header(path)[_BANK]
     if (found := prior_digest(bank)) != expected:
-        raise ModelError(f"{path} was trained with the bank of SHA-256 {expected[:16]}..., the given one has "
-                         f"{found[:16]}...; pass the generator that it describes, cut and rounded alike")
+        raise ModelError(
+            f"{path} was trained with the bank of SHA-256 {expected[:16]}..., the given one has "
+            f"{found[:16]}...; pass the generator that it describes, cut and rounded alike"
+        )
     network = weight_file.described_network(path, lambda: GLEAN(config, bank))
     weight_file.fill_network(network, path, _KIND, without=_PRIOR)
     return network.eval()
@@ -97,15 +115,25 @@ def sizes(config: GLEANConfig | GCFSRConfig, lr: int | None = None) -> tuple[int
         return config.prior.size, config.lr
     lr = lr or config.size // USUAL_FACTOR
     if lr & (lr - 1) or not SMALLEST_STRENGTH <= config.size / lr <= LARGEST_STRENGTH:
-        raise BundleError(f"LRs of this network are {max(1, config.size / LARGEST_STRENGTH):g} to "
-                          f"{config.size / SMALLEST_STRENGTH:g} pixels wide, a power of two, got {lr}")
+        raise BundleError(
+            f"LRs of this network are {max(1, config.size / LARGEST_STRENGTH):g} to "
+            f"{config.size / SMALLEST_STRENGTH:g} pixels wide, a power of two, got {lr}"
+        )
     return config.size, lr
 
 
 def write_face_sr_bundle(
-    weights: Path, folder: Path, *, lr: int | None = None, prior: str | Path | None = None,
-    reduction: str | None = None, version: str = writer.FIRST_VERSION, domain: str = "faces",
-    licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS), force: bool = False,
+    weights: Path,
+    folder: Path,
+    *,
+    lr: int | None = None,
+    prior: str | Path | None = None,
+    reduction: str | None = None,
+    version: str = writer.FIRST_VERSION,
+    domain: str = "faces",
+    licence: Mapping[str, str] | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
+    force: bool = False,
 ) -> writer.WrittenBundle:
     """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` next to
     it.
@@ -124,12 +152,24 @@ def write_face_sr_bundle(
         licence["prior"] = prior_licence(prior or DEFAULT_PRIOR)
     elif prior is not None:
         raise ExportError(f"{weights} holds a GCFSR, which takes no --prior")
-    return write_bundle_of(network, folder, reduction, lr, training=training, licence=licence, domain=domain,
-                           version=version, tables=writer.tables_in(weights.parent), formats=formats, force=force)
+    return write_bundle_of(
+        network,
+        folder,
+        reduction,
+        lr,
+        training=training,
+        licence=licence,
+        domain=domain,
+        version=version,
+        tables=writer.tables_in(weights.parent),
+        formats=formats,
+        force=force,
+    )
 
 
-def write_bundle_of(network: GLEAN | GCFSR, folder: Path, reduction: str, lr: int | None, **described: Any
-                    ) -> writer.WrittenBundle:
+def write_bundle_of(
+    network: GLEAN | GCFSR, folder: Path, reduction: str, lr: int | None, **described: Any
+) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
     hr, lr = sizes(network.config, lr)
     kind, decoder, controls, strength = GLEAN_KIND, cast(nn.Module, network), {}, ""
@@ -144,14 +184,29 @@ def write_bundle_of(network: GLEAN | GCFSR, folder: Path, reduction: str, lr: in
     for name in controls:
         add_optional_input(graph, name, [f"{name}_batch"])
     return write_compared_bundle(
-        folder, kind, writer.exact_encoder(encoder), decoder, bytes(graph.SerializeToString()),
-        run_reference(encoder, np.stack(smooth_pictures(writer.COMPARED, hr))), architecture=network.config.as_dict(),
+        folder,
+        kind,
+        writer.exact_encoder(encoder),
+        decoder,
+        bytes(graph.SerializeToString()),
+        run_reference(encoder, np.stack(smooth_pictures(writer.COMPARED, hr))),
+        architecture=network.config.as_dict(),
         summary=f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}",
-        controls=tuple(controls), inputs=controls, **described)
+        controls=tuple(controls),
+        inputs=controls,
+        **described,
+    )
 
 
-def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, data: Path | None = None,
-          exclude: tuple[str, ...] = (), force: bool = False) -> Path:
+def store(
+    weights: Path,
+    folder: Path,
+    *,
+    prior: str | Path = DEFAULT_PRIOR,
+    data: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    force: bool = False,
+) -> Path:
     """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors`` to the zoo; the path of the copy.
 
     ``coder.json`` gets tables fitted to the pictures ``data``, or stays as it is. Fitted to the same reductions of the
@@ -170,8 +225,9 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, dat
     return target
 
 
-def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000,
-                         steps: int = 6000) -> CoderTables:
+def fit_reduction_tables(
+    weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000, steps: int = 6000
+) -> CoderTables:
     """Coder tables for the reductions that a network was trained on; for GCFSR the reduction to a 16th."""
     from edgegrain.pictures.stored_pictures import list_pictures, read_square  # bundles are written without them
     from edgegrain.publishing.fit_coder import fit_tables
@@ -180,8 +236,10 @@ def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] 
     reduce = REDUCTIONS[_reduction(read_training(weights))](hr, lr)
     stored = list_pictures(data, exclude)
     chosen = np.sort(np.random.default_rng(0).permutation(len(stored))[:count])
-    lrs = [run_reference(reduce, read_square(stored[index], hr)[None])[0]
-           for index in track(chosen, description="reducing")]
+    lrs = [
+        run_reference(reduce, read_square(stored[index], hr)[None])[0]
+        for index in track(chosen, description="reducing")
+    ]
     return fit_tables(lrs, steps=steps)
 
 
@@ -222,8 +280,10 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
     """
     factor = hr // lr if lr else 0
     if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
-        raise BundleError(f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "
-                          f"from {SMALLEST_FACTOR} to {LARGEST_FACTOR}, got {hr} to {lr}")
+        raise BundleError(
+            f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "
+            f"from {SMALLEST_FACTOR} to {LARGEST_FACTOR}, got {hr} to {lr}"
+        )
     across = _pass("across", INPUT, factor, vertical=False)
     down = _pass("down", across[-1].name, factor, vertical=True)
     return IntegerNetwork(f"bicubic-{hr}-{lr}", hr, lr, (*across, *down))
@@ -257,6 +317,7 @@ def quantized(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], i
 
 def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[IntegerConv]:
     """One direction: kinds, white, choice and their sum."""
+
     def along(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:  # [O, I, taps] -> [O, I, *, *]
         return np.ascontiguousarray(weight[..., None] if vertical else weight[..., None, :])
 
@@ -272,14 +333,33 @@ def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[Intege
     chosen = np.zeros((RGB, kinds, RGB, 1, 1), np.int8)
     chosen[range(RGB), :, range(RGB)] = 2
     return [
-        IntegerConv(f"{name}.kinds", source, along(weight.reshape(channels, RGB, -1)), none,
-                    np.repeat(np.array(shift, np.int32), RGB),
-                    stride=(factor, 1) if vertical else (1, factor),
-                    padding=around(3 * factor // 2)),  # taps of the first and the last sample outside
-        IntegerConv(f"{name}.white", f"{name}.kinds", np.zeros((channels, 1, 1, 1), np.int8), one * 2 * _WHITE, one,
-                    groups=channels),
-        IntegerConv(f"{name}.choice", f"{name}.white", along(np.repeat(_CHOICE, RGB, 0)[:, None]), missing, one,
-                    padding=around(2), groups=channels, skip=f"{name}.kinds"),
+        IntegerConv(
+            f"{name}.kinds",
+            source,
+            along(weight.reshape(channels, RGB, -1)),
+            none,
+            np.repeat(np.array(shift, np.int32), RGB),
+            stride=(factor, 1) if vertical else (1, factor),
+            padding=around(3 * factor // 2),
+        ),  # taps of the first and the last sample outside
+        IntegerConv(
+            f"{name}.white",
+            f"{name}.kinds",
+            np.zeros((channels, 1, 1, 1), np.int8),
+            one * 2 * _WHITE,
+            one,
+            groups=channels,
+        ),
+        IntegerConv(
+            f"{name}.choice",
+            f"{name}.white",
+            along(np.repeat(_CHOICE, RGB, 0)[:, None]),
+            missing,
+            one,
+            padding=around(2),
+            groups=channels,
+            skip=f"{name}.kinds",
+        ),
         IntegerConv(name, f"{name}.choice", chosen.reshape(RGB, channels, 1, 1), none[:RGB], one[:RGB]),
     ]
 

@@ -59,13 +59,21 @@ MMAGIC = Layout(
         "to_rgb.#.bias": lambda index: f"{listed('to_rgb', index)}.bias",
         "to_rgb.#.conv.*": lambda index, end: f"{listed('to_rgb', index)}.{_modulated(end)}",
     },
-    lambda size: {}, ("",), (), ".kernel", optional=("mean_code",))
+    lambda size: {},
+    ("",),
+    (),
+    ".kernel",
+    optional=("mean_code",),
+)
 """A StyleGAN2 generator in mmagic."""
 
 
 def _modulated(end: str) -> str:
-    return {"weight": "conv.weight_orig", "modulation.weight": "conv.style_modulation.linear.weight_orig",
-            "modulation.bias": "conv.style_modulation.bias"}[end]
+    return {
+        "weight": "conv.weight_orig",
+        "modulation.weight": "conv.style_modulation.linear.weight_orig",
+        "modulation.bias": "conv.style_modulation.bias",
+    }[end]
 
 
 def _glean_names(config: GLEANConfig) -> Names:
@@ -97,21 +105,26 @@ def _restorer(whole: TensorFile) -> TensorFile:
     """GLEAN's own tensors, without those of the training."""
     if _MARK in whole.tensors:
         return whole
-    unknown = sorted(whole.full_name(name) for name in whole.tensors
-                     if not name.startswith(("generator.", *_TRAINING)))
+    unknown = sorted(whole.full_name(name) for name in whole.tensors if not name.startswith(("generator.", *_TRAINING)))
     if unknown or f"generator.{_MARK}" not in whole.tensors:
-        raise ModelError(f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(f'generator.{_MARK}')!r}"
-                         + (f"; unknown: {', '.join(unknown[:8])}" if unknown else ""))
+        raise ModelError(
+            f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(f'generator.{_MARK}')!r}"
+            + (f"; unknown: {', '.join(unknown[:8])}" if unknown else "")
+        )
     return whole.under("generator.")
 
 
 def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
     with source.reading("GLEAN"):
         return GLEANConfig(
-            PriorConfig("stylegan2", prior), lr=BASE << max(source.count("encoder.{}.") - 2, 0),
-            rrdb=source.count("encoder.0.0.body.{}."), width=source.dimension(_MARK, 0),
+            PriorConfig("stylegan2", prior),
+            lr=BASE << max(source.count("encoder.{}.") - 2, 0),
+            rrdb=source.count("encoder.0.0.body.{}."),
+            width=source.dimension(_MARK, 0),
             growth=source.dimension("encoder.0.0.body.0.rdb1.conv1.weight", 0),
-            head=source.dimension(f"decoder.{source.count('decoder.{}.') - 1}.0.weight", 0), widest=prior.channel_max)
+            head=source.dimension(f"decoder.{source.count('decoder.{}.') - 1}.0.weight", 0),
+            widest=prior.channel_max,
+        )
 
 
 COARSEST = 16
@@ -161,9 +174,17 @@ def _gcfsr_config(source: TensorFile) -> GCFSRConfig:
     widest = source.dimension("final_down1.1.weight", 0)
     with source.reading("GCFSR"):
         # The codes come from half of the widest layers' channels, in the blind form from all of them.
-        return GCFSRConfig(size, COARSEST, size * finest, max(coarsest, widest),
-                           source.dimension("style_conv1.modulated_conv.modulation.weight", 1), last,
-                           blind=last == widest, signed=True, rounded=True)
+        return GCFSRConfig(
+            size,
+            COARSEST,
+            size * finest,
+            max(coarsest, widest),
+            source.dimension("style_conv1.modulated_conv.modulation.weight", 1),
+            last,
+            blind=last == widest,
+            signed=True,
+            rounded=True,
+        )
 
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -173,6 +194,14 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     if isinstance(network, GLEAN):
         parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
     softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
-    written = write_bundle_of(network, out, options.reduction, options.lr, remarks=[*softer, STORAGE],
-                              licence=AUTHORS[source], domain=options.domain, **options.described([tensor_map]))
+    written = write_bundle_of(
+        network,
+        out,
+        options.reduction,
+        options.lr,
+        remarks=[*softer, STORAGE],
+        licence=AUTHORS[source],
+        domain=options.domain,
+        **options.described([tensor_map]),
+    )
     return ConversionReport(source, str(out), parameters, [tensor_map], written.decoder)

@@ -23,13 +23,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.papers.convert import Names, rename
-from edgegrain.papers.face_sr.bundle import (
-    GCFSR_WEIGHTS,
-    GLEAN_WEIGHTS,
-    REDUCTIONS,
-    load_face_sr,
-    save_face_sr,
-)
+from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, REDUCTIONS, load_face_sr, save_face_sr
 from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
@@ -55,14 +49,7 @@ from edgegrain.training.data import (
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import NONE, Family, RunOptions, Trainer
 from edgegrain.training.grain.start import grow, random_prior, recipe_discriminator, recipe_prior, trained_decoder
-from edgegrain.training.losses import (
-    GridLoss,
-    LossWeights,
-    MetricNetworks,
-    feature_loss,
-    picture_loss,
-    random_offset,
-)
+from edgegrain.training.losses import GridLoss, LossWeights, MetricNetworks, feature_loss, picture_loss, random_offset
 from edgegrain.training.recipe import RestorationRecipe
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.fusion import BicubicEnlargement
@@ -216,8 +203,9 @@ class FaceSRRecipe(RestorationRecipe):
     @property
     def needs_metrics(self) -> bool:
         """True if a loss needs the weights of LPIPS."""
-        return bool(self.loss.lpips or self.loss.regions or self.perceptual
-                    or (self.adversarial and self.adversarial.projected))
+        return bool(
+            self.loss.lpips or self.loss.regions or self.perceptual or (self.adversarial and self.adversarial.projected)
+        )
 
 
 _L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
@@ -227,57 +215,114 @@ _L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
 # annealing from 1e-4 in 300,000 iterations of 8 faces. It names no R1. conv4_3 is the authors' public code's choice.
 def _glean(factor: int) -> FaceSRRecipe:
     return FaceSRRecipe(
-        network=glean.PRESETS[f"glean-1024-x{factor}"], loss=replace(_L1, l1=0.0, l2=1.0), perceptual=0.01,
+        network=glean.PRESETS[f"glean-1024-x{factor}"],
+        loss=replace(_L1, l1=0.0, l2=1.0),
+        perceptual=0.01,
         squared=True,
-        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0))
+        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0),
+    )
 
 
 # [GCFSR] 3.5 (equation 7): L1 1, perceptual 0.01, adversarial 0.01 (non-saturating); 4: Adam at 2e-3 for both networks,
 # 300,000 iterations of 24 pictures. R1 of 10 every 16 steps and conv4_3 are the authors' public code's choice.
 _GCFSR = FaceSRRecipe(
-    network=gcfsr.PRESETS["gcfsr-1024"], loss=_L1, perceptual=0.01,
+    network=gcfsr.PRESETS["gcfsr-1024"],
+    loss=_L1,
+    perceptual=0.01,
     adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
-    factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
+    factors=Factors(),
+    batch=24,
+    learning_rate=2e-3,
+    hold=1.0,
+)
 
 # Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase,
 # a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
 # Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280 pictures LPIPS
 # on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
 _GCFSR_256 = FaceSRRecipe(
-    network=gcfsr.PRESETS["gcfsr-256-light"], loss=replace(_L1, lpips=1.0, regions=0.3, grid=2.0),
-    adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", factors=Factors(continuous=True),
-    batch=4, iterations=6000, learning_rate=5e-3, muon=10.0, weight_decay=1e-4, warm_up=50, hold=0.5, ema=0.995,
-    clip_gradient=1.0, lpips_shift=1.0, bf16=True)
+    network=gcfsr.PRESETS["gcfsr-256-light"],
+    loss=replace(_L1, lpips=1.0, regions=0.3, grid=2.0),
+    adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55),
+    reduction="area",
+    factors=Factors(continuous=True),
+    batch=4,
+    iterations=6000,
+    learning_rate=5e-3,
+    muon=10.0,
+    weight_decay=1e-4,
+    warm_up=50,
+    hold=0.5,
+    ema=0.995,
+    clip_gradient=1.0,
+    lpips_shift=1.0,
+    bf16=True,
+)
 # Begins with a trained GRAIN decoder, so with its learning rate.
 _GLEAN_256 = replace(
-    _GCFSR_256, network=glean.PRESETS["glean-256-x16-light"], factors=None,
-    loss=replace(_L1, lpips=1.2, regions=0.3, grid=4.0), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
-    learning_rate=2e-4, muon=0.0, weight_decay=0.0, ema=0.998)
+    _GCFSR_256,
+    network=glean.PRESETS["glean-256-x16-light"],
+    factors=None,
+    loss=replace(_L1, lpips=1.2, regions=0.3, grid=4.0),
+    adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    learning_rate=2e-4,
+    muon=0.0,
+    weight_decay=0.0,
+    ema=0.998,
+)
 
 _SMOKE_GLEAN = FaceSRRecipe(
-    network=GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16,
-                        code_channels=8, join_kernel=1, around_mean=True),
-    loss=_L1, reduction="area", batch=4, iterations=40, learning_rate=1e-2, weight_decay=1e-4, muon=1.0,
-    warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, random_pictures=24)
+    network=GLEANConfig(
+        PriorConfig("stylegan2", TINY_64),
+        16,
+        rrdb=1,
+        width=16,
+        growth=8,
+        head=8,
+        widest=16,
+        code_channels=8,
+        join_kernel=1,
+        around_mean=True,
+    ),
+    loss=_L1,
+    reduction="area",
+    batch=4,
+    iterations=40,
+    learning_rate=1e-2,
+    weight_decay=1e-4,
+    muon=1.0,
+    warm_up=10,
+    hold=0.5,
+    ema=0.9,
+    clip_gradient=1.0,
+    random_pictures=24,
+)
 _TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
 _SMOKE_GCFSR = replace(
-    _SMOKE_GLEAN, network=_TINY_GCFSR,
-    factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0)
+    _SMOKE_GLEAN, network=_TINY_GCFSR, factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0
+)
 
 FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
     **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
     "gcfsr-1024": _GCFSR,
     "gcfsr-512-blind": replace(
-        _GCFSR, network=gcfsr.PRESETS["gcfsr-512-blind"], factors=None, degradation=BlindDegradation(),
-        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)),
+        _GCFSR,
+        network=gcfsr.PRESETS["gcfsr-512-blind"],
+        factors=None,
+        degradation=BlindDegradation(),
+        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3),
+    ),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
     "smoke-glean": _SMOKE_GLEAN,
     "smoke-gcfsr": _SMOKE_GCFSR,
     "smoke-gcfsr-blind": replace(
-        _SMOKE_GCFSR, network=replace(_TINY_GCFSR, blind=True), factors=None,
+        _SMOKE_GCFSR,
+        network=replace(_TINY_GCFSR, blind=True),
+        factors=None,
         degradation=BlindDegradation(kernel=7, sigma=(0.1, 1.0), factor=(1.0, 4.0)),
-        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),
+        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5),
+    ),
 }
 """Name -> recipe."""
 
@@ -306,8 +351,12 @@ class FaceSRRun(Run):
         save_face_sr(self.average, folder / name, training=training, force=True)
 
 
-def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
-              start: str | Path | None = None) -> FaceSRRun:
+def start_run(
+    recipe: FaceSRRecipe,
+    prior: GenerativePrior | None = None,
+    discriminator: nn.Module | None = None,
+    start: str | Path | None = None,
+) -> FaceSRRun:
     """A run at its first step.
 
     Args:
@@ -364,9 +413,13 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
 
 
 _GLEAN_NAMES: Names = {
-    "conv_first.*": "features.conv_first.{0}", "scales.0.blocks.*": "features.body.{0}",
-    "scales.0.conv.*": "features.conv_body.{0}", "scales.#.*": lambda index, end: f"up.{index - 1}.scale.{end}",
-    "upsamples.#.*": "up.{0}.upsample.{1}", "head.*": "to_rgb.{0}"}
+    "conv_first.*": "features.conv_first.{0}",
+    "scales.0.blocks.*": "features.body.{0}",
+    "scales.0.conv.*": "features.conv_body.{0}",
+    "scales.#.*": lambda index, end: f"up.{index - 1}.scale.{end}",
+    "upsamples.#.*": "up.{0}.upsample.{1}",
+    "head.*": "to_rgb.{0}",
+}
 """Names in GRAIN's decoder -> in a GLEAN that begins with one."""
 VGG_LAYER = 3
 """conv4_3, of those that LPIPS compares; the authors' public codes of both papers take it before its ReLU."""
@@ -399,8 +452,9 @@ def draw_inputs(recipe: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator
         return inputs_at(recipe, pictures, recipe.size / recipe.network.lr)
     assert recipe.factors is not None
     sides = draw_sides(recipe.factors, recipe.size, len(pictures), rng)
-    parts = [inputs_at(recipe, picture[None], recipe.size / side)
-             for picture, side in zip(pictures, sides, strict=True)]
+    parts = [
+        inputs_at(recipe, picture[None], recipe.size / side) for picture, side in zip(pictures, sides, strict=True)
+    ]
     return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
 
 
@@ -429,8 +483,11 @@ def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> dict[str, Inputs]:
         return {"": draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED))}
     first, *others = recipe.factors.evaluated
     main = inputs_at(recipe, pictures, first)
-    return {"": main, **{f"_x{other:g}": inputs_at(recipe, pictures, other) for other in others},
-            **{f"{STRENGTH}{other:g}": Inputs(main.picture, torch.full_like(main.factors, other)) for other in others}}
+    return {
+        "": main,
+        **{f"_x{other:g}": inputs_at(recipe, pictures, other) for other in others},
+        **{f"{STRENGTH}{other:g}": Inputs(main.picture, torch.full_like(main.factors, other)) for other in others},
+    }
 
 
 class FaceSRTrainer(Trainer):
@@ -438,8 +495,14 @@ class FaceSRTrainer(Trainer):
 
     run: FaceSRRun
 
-    def __init__(self, run: FaceSRRun, distributed: Distributed, pictures: np.ndarray,
-                 networks: MetricNetworks = NONE, held_out: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        run: FaceSRRun,
+        distributed: Distributed,
+        pictures: np.ndarray,
+        networks: MetricNetworks = NONE,
+        held_out: np.ndarray | None = None,
+    ) -> None:
         """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``."""
         super().__init__(run, distributed, len(pictures), networks)
         recipe = run.recipe
@@ -456,8 +519,9 @@ class FaceSRTrainer(Trainer):
         target = dequantize(picture)
         with self.precision():
             restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
-            loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target), run.adversarial, progress,
-                                     target)
+            loss, terms = joint_loss(
+                restored, lambda seen: self._compare(seen, target), run.adversarial, progress, target
+            )
         return self.finish_step(loss, terms, progress, restored, target)
 
     @torch.no_grad()
@@ -484,8 +548,10 @@ class FaceSRTrainer(Trainer):
         return found
 
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
-        rows = [compared(y[None], x[None], self.networks.lpips, off_grid=not suffix)  # seven times the time
-                for y, x in zip(restored, self._held_out, strict=True)]
+        rows = [
+            compared(y[None], x[None], self.networks.lpips, off_grid=not suffix)  # seven times the time
+            for y, x in zip(restored, self._held_out, strict=True)
+        ]
         return {name + suffix: mean for name, mean in mean_figures(rows).items()}
 
     @torch.no_grad()
@@ -502,8 +568,15 @@ class FaceSRTrainer(Trainer):
     def _compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The losses other than the adversarial one."""
         recipe = self.run.recipe
-        loss, terms = picture_loss(recipe.loss, restored, target, self.networks.lpips, None,
-                                   offset=random_offset(recipe.lpips_shift), grid=self._grid)
+        loss, terms = picture_loss(
+            recipe.loss,
+            restored,
+            target,
+            self.networks.lpips,
+            None,
+            offset=random_offset(recipe.lpips_shift),
+            grid=self._grid,
+        )
         if self.networks.vgg is not None:
             part = feature_loss(self.networks.vgg, VGG_LAYER, restored, target, squared=recipe.squared)
             loss, terms = loss + recipe.perceptual * part, terms | {"perceptual": part.detach()}
@@ -516,7 +589,8 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     resumes = (folder / CHECKPOINT).exists()
     discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     networks = MetricNetworks.load(
-        options.weights, distributed.device, needed=recipe.needs_metrics, vgg=recipe.perceptual > 0)
+        options.weights, distributed.device, needed=recipe.needs_metrics, vgg=recipe.perceptual > 0
+    )
     if resumes:
         run = load_run(folder, prior)
         run.resume(recipe, discriminator, network=run.recipe.network)
@@ -527,5 +601,12 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     return FaceSRTrainer(run, distributed, pictures, networks, held_out_pictures(options, pictures))
 
 
-FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, open_trainer,
-                 lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)
+FACE_SR = Family(
+    FAMILY,
+    "GLEAN and GCFSR",
+    FaceSRRecipe,
+    FACE_SR_RECIPES,
+    open_trainer,
+    lambda recipe: recipe.iterations * recipe.batch,
+    evaluate_every=4000,
+)

@@ -154,8 +154,15 @@ class FeatureModulation(nn.Module):
 class ModulatedLayer(StyledLayer):
     """A style block whose features are joined with encoded ones before bias and activation."""
 
-    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None, *,  # type: ignore[override]
-                encoded: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        code: Tensor,
+        noise: Tensor | None = None,
+        *,  # type: ignore[override]
+        encoded: Tensor,
+        weights: tuple[Tensor, Tensor],
+    ) -> Tensor:
         """``encoded`` ``[B, C, r, r]``: Conv(f); ``weights``: sigma_enc and sigma_gen, ``[B, C]``."""
         x = self.conv(x, code)
         noise = (self.noise if noise is None else noise) * self.noise_strength
@@ -173,13 +180,15 @@ class GCFSR(nn.Module):
         channels = {side: config.channels(side) for side in levels}
         fine_to_coarse = levels[::-1]
         self.first = EncoderLayer(RGB, channels[config.size])
-        self.down = nn.ModuleList(EncoderLayer(channels[2 * side], channels[side], down=True)
-                                  for side in fine_to_coarse[1:])
+        self.down = nn.ModuleList(
+            EncoderLayer(channels[2 * side], channels[side], down=True) for side in fine_to_coarse[1:]
+        )
         self.constant = EncoderLayer(channels[config.start], channels[config.start])  # c, in place of a constant
         sides = [config.start >> step for step in range(1, (config.start // BASE).bit_length())]
         widths = [channels[config.start], *(config.channels(side) for side in sides[:-1]), config.code_channels]
         self.to_codes = nn.Sequential(
-            *(EncoderLayer(a, b, down=True) for a, b in zip(widths, widths[1:], strict=False)), nn.Flatten())
+            *(EncoderLayer(a, b, down=True) for a, b in zip(widths, widths[1:], strict=False)), nn.Flatten()
+        )
         self.codes = EqualizedLinear(BASE * BASE * config.code_channels, config.code_count * width)
         self.modulations = nn.ModuleList(FeatureModulation(channels[side], signed=config.signed) for side in levels)
         start = config.start

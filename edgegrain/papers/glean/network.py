@@ -83,8 +83,9 @@ class GLEANConfig:
         if self.lr < 2 * BASE or self.lr & (self.lr - 1):
             raise ValueError(f"lr must be a power of two from {2 * BASE} on, got {self.lr}")
         if self.lr >= self.prior.size:
-            raise ValueError(f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got "
-                             f"{self.lr}")
+            raise ValueError(
+                f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got {self.lr}"
+            )
         if self.scales and [scale.size for scale in self.scales] != self.sizes:
             raise ValueError(f"the decoder's scales are {self.sizes}, got {[scale.size for scale in self.scales]}")
 
@@ -109,8 +110,16 @@ PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
     # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_SLIM.
     "glean-256-x16-light": GLEANConfig(
-        PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2, width=160, widest=48,
-        code_channels=8, join_kernel=1, around_mean=True, scales=FACES_256_LR16_SLIM.scales[1:]),
+        PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
+        16,
+        rrdb=2,
+        width=160,
+        widest=48,
+        code_channels=8,
+        join_kernel=1,
+        around_mean=True,
+        scales=FACES_256_LR16_SLIM.scales[1:],
+    ),
 }
 """Name -> configuration."""
 
@@ -186,8 +195,10 @@ class GLEAN(nn.Module):
         self.config = config
         self.prior = config.prior.build() if prior is None else prior
         if self.prior.size != config.prior.size:
-            raise ModelError(f"the bank must make pictures of {config.prior.size}x{config.prior.size}, this one makes "
-                             f"{self.prior.size}x{self.prior.size}")
+            raise ModelError(
+                f"the bank must make pictures of {config.prior.size}x{config.prior.size}, this one makes "
+                f"{self.prior.size}x{self.prior.size}"
+            )
         self.prior.requires_grad_(False).eval()
         bank = self.prior.feature_channels
         finest = min(bank[max(bank)], config.widest)
@@ -201,23 +212,32 @@ class GLEAN(nn.Module):
         self.down = nn.ModuleList(_halving(channels(a), channels(b)) for a, b in zip(sides, sides[1:], strict=False))
         last = config.code_channels or channels(BASE)
         self.to_codes = nn.Sequential(
-            nn.Conv2d(channels(BASE), last, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Flatten(),
-            nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
-        self.fusions = nn.ModuleDict({
-            str(side): FeatureFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
+            nn.Conv2d(channels(BASE), last, 3, padding=1),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Flatten(),
+            nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width),
+        )
+        self.fusions = nn.ModuleDict(
+            {str(side): FeatureFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)}
+        )
         ups: list[nn.Module] = []
         if config.scales:
             widths = (config.width, *(scale.channels for scale in config.scales))
-            ups = [FusedScale(width, scale, bank.get(scale.size, 0))
-                   for width, scale in zip(widths, config.scales, strict=False)]
+            ups = [
+                FusedScale(width, scale, bank.get(scale.size, 0))
+                for width, scale in zip(widths, config.scales, strict=False)
+            ]
             self.to_rgb = nn.Sequential(nn.Conv2d(widths[-1], RGB, 3, padding=1))
         else:
             width = channels(config.lr)
             for side in config.sizes:
                 ups.append(Doubling(width, channels(side)))
                 width = channels(side) + bank.get(side, 0)
-            self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
-                                        nn.Conv2d(config.head, RGB, 3, padding=1))
+            self.to_rgb = nn.Sequential(
+                nn.Conv2d(width, config.head, 3, padding=1),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Conv2d(config.head, RGB, 3, padding=1),
+            )
         self.up = nn.ModuleList(ups)
         self._initialize()
 
@@ -231,8 +251,11 @@ class GLEAN(nn.Module):
     def _initialize(self) -> None:
         passing = {module.conv for module in self.modules() if isinstance(module, FeatureFusion)}
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and module not in passing \
-                    and not name.startswith(("prior.", "features.body.")):
+            if (
+                isinstance(module, nn.Conv2d)
+                and module not in passing
+                and not name.startswith(("prior.", "features.body."))
+            ):
                 initialize(module)
         weaken_residuals(self.up)
         for module in self.to_codes:
@@ -261,5 +284,8 @@ class GLEAN(nn.Module):
 
 def _halving(channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))
+        nn.Conv2d(channels, out_channels, 3, stride=2, padding=1),
+        nn.LeakyReLU(NEGATIVE_SLOPE),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        nn.LeakyReLU(NEGATIVE_SLOPE),
+    )

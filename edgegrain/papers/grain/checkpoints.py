@@ -49,15 +49,20 @@ GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
 WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")
 """Prefixes in the files of the authors' training; the numbered ones belong to the last stage."""
 _MEAN = "stylegan2-ffhq-config-f.pt"
-_MARKS = {"invRRDB_model.pt": "enc.conv_first.weight", "codeStyleGAN_model.pt": "encoder.styles.0.linear1.weight",
-          "Fusion_model.pt": "se1.fc1.weight", _MEAN: MEAN_CODE}
+_MARKS = {
+    "invRRDB_model.pt": "enc.conv_first.weight",
+    "codeStyleGAN_model.pt": "encoder.styles.0.linear1.weight",
+    "Fusion_model.pt": "se1.fc1.weight",
+    _MEAN: MEAN_CODE,
+}
 """Name of a file -> a tensor that it is told by."""
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
 _CODES: Names = {
     "codes.scales.#.halve.0.*": lambda side, end: f"encoder.styles.{_style(side)}.conv_first.0.{end}",
     "codes.scales.#.reduce.#.0.*": lambda side, index, end: f"encoder.styles.{_style(side)}.convs.{2 * index}.{end}",
     "codes.branches.#.#.0.*": lambda code, index, end: (
-        f"encoder.styles.{code // 2}.convs{2 - code % 2}.{2 * index}.{end}"),
+        f"encoder.styles.{code // 2}.convs{2 - code % 2}.{2 * index}.{end}"
+    ),
     "codes.codes.#.*": lambda code, end: f"encoder.styles.{code // 2}.linear{2 - code % 2}.{end}",
 }
 _FUSION: Names = {
@@ -89,13 +94,20 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, li
     last = 2 * fusion.count("out.{}.weight", 2) - 2  # of the fusion's convolutions: it makes the picture
     halves = nn.ModuleDict({"encoder": encoder, "decoder": model.decoder})
     tensor_maps = [
-        fill(halves, invertible, {
-            "encoder.*": "enc.{0}",
-            "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
-            "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
-            "decoder.head.*": "dec.out.{0}", "decoder.*": "dec.{0}"}),
+        fill(
+            halves,
+            invertible,
+            {
+                "encoder.*": "enc.{0}",
+                "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
+                "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
+                "decoder.head.*": "dec.out.{0}",
+                "decoder.*": "dec.{0}",
+            },
+        ),
         fill(model, codes, {**_CODES, **bank}, filters),
-        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"})]
+        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"}),
+    ]
     if mean is not None:
         tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, ("",)))
     complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
@@ -109,8 +121,10 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
         source = open_tensors(path, WRAPPERS)
         kind = next((kind for kind, mark in _MARKS.items() if mark in source.tensors), None)
         if kind is None:
-            raise ModelError(f"{path} is no file of GRAIN's: expected one of "
-                             f"{', '.join(f'{kind} (with {mark!r})' for kind, mark in _MARKS.items())}")
+            raise ModelError(
+                f"{path} is no file of GRAIN's: expected one of "
+                f"{', '.join(f'{kind} (with {mark!r})' for kind, mark in _MARKS.items())}"
+            )
         if kind in files:
             raise ModelError(f"{path} and {files[kind].path} are both a {kind}; give one of them")
         files[kind] = source
@@ -124,22 +138,33 @@ def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior
     stages = 3
     with invertible.reading("GRAIN"):
         return GrainConfig(
-            DecoderConfig(tuple(_scale(invertible, size) for size in sizes),
-                          head=invertible.widths("dec.out.{}.weight", 2)[:-1]),
+            DecoderConfig(
+                tuple(_scale(invertible, size) for size in sizes), head=invertible.widths("dec.out.{}.weight", 2)[:-1]
+            ),
             PriorConfig("stylegan2", prior),
-            CodesConfig(invertible.dimension("dec.conv_first.weight", 0),
-                        codes.widths("encoder.styles.0.convs1.{}.weight", 2)),
-            FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
-                         widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                         head=fusion.widths("out.{}.weight", 2)[:-1]))
+            CodesConfig(
+                invertible.dimension("dec.conv_first.weight", 0), codes.widths("encoder.styles.0.convs1.{}.weight", 2)
+            ),
+            FusionConfig(
+                base="none",
+                sizes=tuple(sizes[-stages:]),
+                widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
+                head=fusion.widths("out.{}.weight", 2)[:-1],
+            ),
+        )
 
 
 def _scale(source: TensorFile, size: int) -> Scale:
     trunk = f"dec.RRDB_trunk{size}"
     blocks = source.count(trunk + ".{}.")
     whole = f"{trunk}.0.RDB2.conv1.weight" in source.tensors  # three dense blocks, else the reduced one
-    return Scale(size, source.dimension("dec.conv_first.weight", 0), rrdb=blocks if whole else 0,
-                 dense=0 if whole else blocks, growth=source.dimension(f"{trunk}.0.RDB1.conv1.weight", 0))
+    return Scale(
+        size,
+        source.dimension("dec.conv_first.weight", 0),
+        rrdb=blocks if whole else 0,
+        dense=0 if whole else blocks,
+        growth=source.dimension(f"{trunk}.0.RDB1.conv1.weight", 0),
+    )
 
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -154,11 +179,22 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
     model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
     written = write_compared_bundle(
-        out, KIND, encoder, decoder, model, lrs,
+        out,
+        KIND,
+        encoder,
+        decoder,
+        model,
+        lrs,
         summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
-        remarks=["The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
-                 "was sent, so nothing depends on it.", STORAGE],
-        architecture=decoder.config.as_dict(), licence=AUTHORS["grain"], domain=options.domain,
-        **options.described(tensor_maps))
+        remarks=[
+            "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
+            "was sent, so nothing depends on it.",
+            STORAGE,
+        ],
+        architecture=decoder.config.as_dict(),
+        licence=AUTHORS["grain"],
+        domain=options.domain,
+        **options.described(tensor_maps),
+    )
     parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
     return ConversionReport(source, str(out), parameters, tensor_maps, written.decoder)

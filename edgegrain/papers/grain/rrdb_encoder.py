@@ -68,8 +68,9 @@ class RRDBEncoder(nn.Module):
         width = config.channels
         self.conv_first = _conv(3, width)
         # Sequences with an activation, as in the checkpoints: "body.0.0.weight".
-        self.body = nn.Sequential(*(
-            nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(NEGATIVE_SLOPE)) for _ in range(config.scale)))
+        self.body = nn.Sequential(
+            *(nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(NEGATIVE_SLOPE)) for _ in range(config.scale))
+        )
         self.RRDB_trunk = nn.Sequential(*(RRDB(width, config.growth) for _ in range(config.blocks)))
         self.trunk_conv = _conv(width, width)
         self.out = nn.Sequential(_conv(width, width), nn.LeakyReLU(NEGATIVE_SLOPE), _conv(width, 3))
@@ -97,7 +98,9 @@ def encoder_config(source: TensorFile, prefix: str = "") -> FloatEncoderConfig:
     return FloatEncoderConfig(
         channels=source.dimension(f"{prefix}conv_first.weight", 0),
         growth=source.dimension(f"{prefix}RRDB_trunk.0.RDB1.conv1.weight", 0),
-        blocks=source.count(prefix + "RRDB_trunk.{}."), scale=source.count(prefix + "body.{}."))
+        blocks=source.count(prefix + "RRDB_trunk.{}."),
+        scale=source.count(prefix + "body.{}."),
+    )
 
 
 def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:

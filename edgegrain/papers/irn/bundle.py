@@ -59,8 +59,9 @@ _TRAINING = "training"
 
 def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None, force: bool = False) -> Path:
     """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
-    return weight_file.save_network(path, _KIND, model.config.as_dict(), model.state_dict(), force=force,
-                                    records={_TRAINING: dict(training or {})})
+    return weight_file.save_network(
+        path, _KIND, model.config.as_dict(), model.state_dict(), force=force, records={_TRAINING: dict(training or {})}
+    )
 
 
 def load_irn(path: str | Path) -> IRN:
@@ -81,20 +82,36 @@ def irn_digest(model: IRN) -> bytes:
     return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))
 
 
-def write_irn_bundle(weights: Path, folder: Path, *, version: str = writer.FIRST_VERSION,
-                     formats: Sequence[str] = ("tflite", "onnx"), licence: Mapping[str, str] | None = None,
-                     force: bool = False) -> writer.WrittenBundle:
+def write_irn_bundle(
+    weights: Path,
+    folder: Path,
+    *,
+    version: str = writer.FIRST_VERSION,
+    formats: Sequence[str] = ("tflite", "onnx"),
+    licence: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> writer.WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, with the tables of a ``coder.json`` next to it."""
     writer.refuse_to_replace(folder, force, version=version)
     writer.require_bundle_formats(formats)
     training = read_training(weights)
     plus = bool((training.get("config") or {}).get("discriminator"))
-    return write_bundle_of(load_irn(weights), folder, plus=plus, training=training, formats=formats, version=version,
-                           licence=dict(licence or PHOTOGRAPHS), tables=writer.tables_in(weights.parent), force=force)
+    return write_bundle_of(
+        load_irn(weights),
+        folder,
+        plus=plus,
+        training=training,
+        formats=formats,
+        version=version,
+        licence=dict(licence or PHOTOGRAPHS),
+        tables=writer.tables_in(weights.parent),
+        force=force,
+    )
 
 
-def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
-                    ) -> writer.WrittenBundle:
+def write_bundle_of(
+    irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
+) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
     ``described``: as in `write_compared_bundle`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
@@ -102,8 +119,9 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str
     lr = TILE // factor
     graph, upscaler = irn_graph(irn, lr * factor), Upscaler(irn).eval()
     decoder = store_half(decoder_graph(upscaler, lr))
-    add_optional_input(decoder, LATENT, ["z_batch", channels, "z_height", "z_width"],
-                       np.zeros((1, channels, 1, 1), np.float32))
+    add_optional_input(
+        decoder, LATENT, ["z_batch", channels, "z_height", "z_width"], np.zeros((1, channels, 1, 1), np.float32)
+    )
     compared = np.stack(smooth_pictures(writer.COMPARED, lr * factor))
     encode = torch_encoder(graph, onednn=True)
     flips = compare_encoder(encode, compared, irn_lrs(irn, compared))
@@ -112,16 +130,26 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str
         save_irn(irn, staging / IRN_WEIGHTS, training=training)
 
     return write_compared_bundle(
-        folder, "irn_plus" if plus else KIND,
+        folder,
+        "irn_plus" if plus else KIND,
         float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}),
-        upscaler, bytes(decoder.SerializeToString()), encode(compared),
+        upscaler,
+        bytes(decoder.SerializeToString()),
+        encode(compared),
         summary=f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling "
-                "(IRN).",
-        remarks=["The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` "
-                 "counts such bytes. The decoder gets the LR that was sent, so nothing depends on them."],
-        encoder_flips=flips, architecture=irn.config.as_dict(), training=training, domain="photographs",
-        controls=("seed",), inputs={"z": {"input": LATENT, "channels": channels, "std": irn.config.z_std}},
-        **described)
+        "(IRN).",
+        remarks=[
+            "The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` "
+            "counts such bytes. The decoder gets the LR that was sent, so nothing depends on them."
+        ],
+        encoder_flips=flips,
+        architecture=irn.config.as_dict(),
+        training=training,
+        domain="photographs",
+        controls=("seed",),
+        inputs={"z": {"input": LATENT, "channels": channels, "std": irn.config.z_std}},
+        **described,
+    )
 
 
 @torch.no_grad()
@@ -151,7 +179,7 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
         name = f"stages.{depth}.transform"
         source = graph.concat(f"{name}.in", [low, high] if high else [low])
         # One convolution without overlap for the first of the low bands, one for all the rest.
-        weight = _transform_weight(stage, RGB * config.scale**(2 * depth))
+        weight = _transform_weight(stage, RGB * config.scale ** (2 * depth))
         none = np.zeros(len(weight), np.float32)
         low = graph.add(Conv(f"{name}.low", low, weight[:RGB, :RGB], none[:RGB], config.scale))
         high = graph.add(Conv(f"{name}.high", source, weight[RGB:], none[RGB:], config.scale))
@@ -160,8 +188,10 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
             low = graph.add(Add(f"{name}.h1", low, graph.dense(f"{name}.phi", high, block.phi.convs())))
             if depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1:
                 break
-            rho, eta = (graph.dense(f"{name}.{part}", low, dense.convs())
-                        for part, dense in (("rho", block.rho), ("eta", block.eta)))
+            rho, eta = (
+                graph.dense(f"{name}.{part}", low, dense.convs())
+                for part, dense in (("rho", block.rho), ("eta", block.eta))
+            )
             sigmoid = graph.add(Sigmoid(f"{name}.sigmoid", rho))
             exponent = graph.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
             scaled = graph.add(Multiply(f"{name}.scaled", high, graph.add(Exp(f"{name}.scale", exponent))))

@@ -48,8 +48,10 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
 
     names: Names = {
         "stages.#.transform.matrix": lambda stage: _MATRIX.format(transforms[stage]),
-        "stages.#.blocks.#.phi.*": block("F"), "stages.#.blocks.#.eta.*": block("G"),
-        "stages.#.blocks.#.rho.*": block("H")}
+        "stages.#.blocks.#.phi.*": block("F"),
+        "stages.#.blocks.#.eta.*": block("G"),
+        "stages.#.blocks.#.rho.*": block("H"),
+    }
     haar = tuple(_HAAR.format(index) for index in transforms)  # constants here
     tensor_map = fill(irn, source, names, haar)
     return irn.eval(), tensor_map
@@ -58,18 +60,24 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks of each module, and the positions of the transforms."""
     total = source.count("operations.{}.")
-    transforms = tuple(index for index in range(total)
-                       if _HAAR.format(index) in source.tensors or _MATRIX.format(index) in source.tensors)
+    transforms = tuple(
+        index
+        for index in range(total)
+        if _HAAR.format(index) in source.tensors or _MATRIX.format(index) in source.tensors
+    )
     blocks = tuple(end - start - 1 for start, end in itertools.pairwise((*transforms, total)))
     if not transforms or transforms[0] != 0 or min(blocks) < 1:
-        raise ModelError(f"{source.path} is no IRN: expected {source.full_name(_HAAR.format(0))!r} or, for 3x, "
-                         f"{source.full_name(_MATRIX.format(0))!r}, and InvBlocks after every transform")
+        raise ModelError(
+            f"{source.path} is no IRN: expected {source.full_name(_HAAR.format(0))!r} or, for 3x, "
+            f"{source.full_name(_MATRIX.format(0))!r}, and InvBlocks after every transform"
+        )
     return blocks, transforms
 
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
     irn, tensor_map = load_irn_checkpoint(files[0])
-    written = write_bundle_of(irn, out, plus=source == "irn-plus", licence=AUTHORS["irn"],
-                              **options.described([tensor_map]))
+    written = write_bundle_of(
+        irn, out, plus=source == "irn-plus", licence=AUTHORS["irn"], **options.described([tensor_map])
+    )
     return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

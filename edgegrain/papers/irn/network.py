@@ -113,8 +113,12 @@ class HaarTransform(nn.Module):
 
     def inverse(self, bands: Tensor) -> Tensor:
         mean, horizontal, vertical, diagonal = bands.chunk(4, 1)
-        cells = [mean + horizontal + vertical + diagonal, mean - horizontal + vertical - diagonal,
-                 mean + horizontal - vertical - diagonal, mean - horizontal - vertical + diagonal]
+        cells = [
+            mean + horizontal + vertical + diagonal,
+            mean - horizontal + vertical - diagonal,
+            mean + horizontal - vertical - diagonal,
+            mean - horizontal - vertical + diagonal,
+        ]
         return F.pixel_shuffle(torch.stack(cells, 2).flatten(1, 2), 2)
 
 
@@ -144,7 +148,7 @@ class CellTransform(nn.Module):
             return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
 
     def inverse(self, bands: Tensor) -> Tensor:
-        matrix, = self.inverse_matrix or (torch.linalg.inv(self.matrix),)
+        (matrix,) = self.inverse_matrix or (torch.linalg.inv(self.matrix),)
         with full_precision(bands):
             cells = torch.einsum("lk,bkchw->bclhw", matrix, bands.float().unflatten(1, (self.scale**2, -1)))
             return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
@@ -235,8 +239,9 @@ class IRN(nn.Module):
         super().__init__()
         self.config = config = config or IRNConfig()
         self.stages = nn.ModuleList(
-            DownscalingModule(RGB * config.scale**(2 * depth), blocks, config.growth, config.clamp, config.scale)
-            for depth, blocks in enumerate(config.blocks))
+            DownscalingModule(RGB * config.scale ** (2 * depth), blocks, config.growth, config.clamp, config.scale)
+            for depth, blocks in enumerate(config.blocks)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Picture ``[B, 3, H, W]`` in [0, 1], sides multiples of the factor -> y ``[B, 3, h, w]``, not yet quantized,

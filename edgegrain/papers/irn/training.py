@@ -107,14 +107,23 @@ class IRNRecipe(Recipe):
         if self.crop % self.network.factor:
             raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
         if self.crop % (period := 2 ** len(self.discriminator)):
-            raise ValueError(f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
-                             f"multiple of {period}, got {self.crop}")
+            raise ValueError(
+                f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
+                f"multiple of {period}, got {self.crop}"
+            )
 
 
 def _plus(network: IRNConfig) -> IRNRecipe:
     # 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
-    return IRNRecipe(network=network, loss=IRN_PLUS, discriminator=(64, 128, 256, 512), discriminator_alone=0.2,
-                     iterations=25_000, learning_rate=1e-4, halve_at=(0.4, 0.6))
+    return IRNRecipe(
+        network=network,
+        loss=IRN_PLUS,
+        discriminator=(64, 128, 256, 512),
+        discriminator_alone=0.2,
+        iterations=25_000,
+        learning_rate=1e-4,
+        halve_at=(0.4, 0.6),
+    )
 
 
 _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
@@ -122,8 +131,17 @@ _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
 # of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
 _PHOTOS = IRNRecipe(
-    network=PRESETS["irn-x4-light"], loss=IRNLosses(guide=64.0, distribution=1e-6), batch=4, crop=64,
-    learning_rate=2e-3, halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
+    network=PRESETS["irn-x4-light"],
+    loss=IRNLosses(guide=64.0, distribution=1e-6),
+    batch=4,
+    crop=64,
+    learning_rate=2e-3,
+    halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
+    muon=1.0,
+    warm_up=50,
+    ema=0.99,
+    bf16=True,
+)
 
 IRN_RECIPES: dict[str, IRNRecipe] = {
     "irn-x4": IRNRecipe(),
@@ -138,15 +156,40 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
     # the picture's, the LR soon keeps nothing but its likeness (experiments/2026-11.md).
     "photos-x4-plus": replace(
-        _plus(PRESETS["irn-x4-light"]), loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
-        discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
-        ema=0.99),
+        _plus(PRESETS["irn-x4-light"]),
+        loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
+        discriminator=(16, 32, 64, 128),
+        discriminator_alone=0.03,
+        batch=4,
+        crop=64,
+        learning_rate=1e-3,
+        warm_up=50,
+        ema=0.99,
+    ),
     "smoke-irn": IRNRecipe(
-        network=_SMOKE, loss=IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3,
-        warm_up=5, ema=0.8, random_pictures=24),
+        network=_SMOKE,
+        loss=IRNLosses(distribution=0.1),
+        batch=4,
+        crop=32,
+        iterations=120,
+        learning_rate=4e-3,
+        warm_up=5,
+        ema=0.8,
+        random_pictures=24,
+    ),
     "smoke-irn-plus": IRNRecipe(
-        network=_SMOKE, loss=IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2,
-        batch=4, crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=24),
+        network=_SMOKE,
+        loss=IRNLosses(reconstruction=0.01, guide=16.0),
+        discriminator=(4, 8),
+        discriminator_alone=0.2,
+        batch=4,
+        crop=32,
+        iterations=60,
+        learning_rate=1e-3,
+        halve_at=(0.4, 0.6),
+        warm_up=5,
+        random_pictures=24,
+    ),
 }
 """Name -> recipe."""
 
@@ -244,8 +287,9 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
     return packed
 
 
-def crops(photographs: Sequence[np.ndarray | Path], batch: int, side: int, seed: int,
-          device: torch.device | None = None) -> Iterator[Tensor]:
+def crops(
+    photographs: Sequence[np.ndarray | Path], batch: int, side: int, seed: int, device: torch.device | None = None
+) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
     ([IRN] appendix 2).
 
@@ -254,8 +298,9 @@ def crops(photographs: Sequence[np.ndarray | Path], batch: int, side: int, seed:
     """
     usable = [index for index, photograph in enumerate(photographs) if min(_opened(photograph).shape[:2]) >= side]
     if not usable:
-        raise ImageError(f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or "
-                         "make the crop smaller")
+        raise ImageError(
+            f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or make the crop smaller"
+        )
     rng = np.random.default_rng(seed)
     order: list[int] = []
     while True:
@@ -318,8 +363,14 @@ class IRNTrainer(Trainer):
 
     run: IRNRun
 
-    def __init__(self, run: IRNRun, distributed: Distributed, photographs: Sequence[np.ndarray | Path],
-                 held_out: Tensor, networks: MetricNetworks) -> None:
+    def __init__(
+        self,
+        run: IRNRun,
+        distributed: Distributed,
+        photographs: Sequence[np.ndarray | Path],
+        held_out: Tensor,
+        networks: MetricNetworks,
+    ) -> None:
         super().__init__(run, distributed, len(photographs), networks)
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.updates = 0  # of the network
@@ -327,14 +378,21 @@ class IRNTrainer(Trainer):
             run.discriminator.train()
             self._discriminator_weights = list(run.discriminator.parameters())
             self._discriminator_optimizers = optimizers(
-                self._discriminator_weights, recipe.learning_rate, 0, 0, betas=recipe.betas)
+                self._discriminator_weights, recipe.learning_rate, 0, 0, betas=recipe.betas
+            )
         self._crops = crops(photographs, recipe.batch, recipe.crop, self.seed, distributed.device)
         self._random = torch.Generator(distributed.device).manual_seed(self.seed)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
         recipe = self.run.recipe
-        return optimizers(self.parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay, betas=recipe.betas,
-                          adam=torch.optim.Adam)
+        return optimizers(
+            self.parameters,
+            recipe.learning_rate,
+            recipe.muon,
+            recipe.weight_decay,
+            betas=recipe.betas,
+            adam=torch.optim.Adam,
+        )
 
     def learning_rate(self, progress: float) -> float:
         return learning_rate(self.run.recipe, progress, self.updates)
@@ -350,8 +408,13 @@ class IRNTrainer(Trainer):
         terms = {} if alone else self._train_network(x, y, z, restored, progress)
         if run.discriminator is not None:
             value = divergence(run.discriminator(x), run.discriminator(restored.detach()))
-            descend(-value, self._discriminator_weights, self._discriminator_optimizers,
-                    learning_rate(recipe, progress, self.steps - 1), self.distributed)
+            descend(
+                -value,
+                self._discriminator_weights,
+                self._discriminator_optimizers,
+                learning_rate(recipe, progress, self.steps - 1),
+                self.distributed,
+            )
             terms["divergence"] = value.detach()
         return terms
 
@@ -385,8 +448,13 @@ class IRNTrainer(Trainer):
         one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
         reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
         enlarged = BicubicEnlargement(y.shape[-1], x.shape[-1]).to(y.device)(reduced).clamp(0, 1)
-        figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced),
-                   "z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
+        figures = {
+            "psnr": _psnr(likeliest, x),
+            "psnr_bicubic": _psnr(enlarged, x),
+            "psnr_y": _psnr(y, reduced),
+            "z_difference": 255 * float((one - other).abs().mean()),
+            "z_std": float(z.std()),
+        }
         return {name: round(value, 4) for name, value in figures.items()}
 
     @torch.no_grad()
@@ -408,8 +476,12 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     if resumed:
         run = load_run(folder)
         # The discriminator's shape depends on the crop.
-        run.recipe = continued(recipe, network=run.recipe.network, discriminator=run.recipe.discriminator,
-                               crop=run.recipe.crop if run.recipe.discriminator else recipe.crop)
+        run.recipe = continued(
+            recipe,
+            network=run.recipe.network,
+            discriminator=run.recipe.discriminator,
+            crop=run.recipe.crop if run.recipe.discriminator else recipe.crop,
+        )
     else:
         run = start_run(recipe, options.init_from)
     recipe = run.recipe
@@ -437,5 +509,6 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
     return float(-10 * error.log10().mean())
 
 
-IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, open_trainer,
-                    lambda recipe: recipe.iterations * recipe.batch)
+IRN_FAMILY = Family(
+    FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, open_trainer, lambda recipe: recipe.iterations * recipe.batch
+)

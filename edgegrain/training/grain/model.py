@@ -65,15 +65,24 @@ class Autoencoder(nn.Module):
         if not recipe.correction:
             self.encoder: nn.Module = BoxMean(recipe.encoder.hr, recipe.encoder.lr)
         else:
-            self.encoder = (recipe.encoder.build() if isinstance(recipe.encoder, RRDBEncoderConfig)
-                            else EncoderTwin(recipe.encoder))
-        self.decoder = (Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig)
-                        else RRDBDecoder(recipe.decoder))
+            self.encoder = (
+                recipe.encoder.build() if isinstance(recipe.encoder, RRDBEncoderConfig) else EncoderTwin(recipe.encoder)
+            )
+        self.decoder = (
+            Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig) else RRDBDecoder(recipe.decoder)
+        )
         learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
         self.rate = RateModel(recipe.encoder.lr, recipe.encoder.lr) if learns else None
 
-    def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
-                prior_gain: float = 1.0, window: Window | None = None) -> Restoration:
+    def forward(
+        self,
+        picture: Tensor,
+        *,
+        noise: bool = False,
+        output: str | None = None,
+        prior_gain: float = 1.0,
+        window: Window | None = None,
+    ) -> Restoration:
         """Restore pictures.
 
         Args:
@@ -116,13 +125,23 @@ class Autoencoder(nn.Module):
         """The modules that a stage may train, by the names of `GrainRecipe.trains`."""
         if not isinstance(self.decoder, Grain):
             return {"encoder": self.encoder, "decoder": self.decoder}
-        parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
-                 "fusion": self.decoder.fusion}
+        parts = {
+            "encoder": self.encoder,
+            "decoder": self.decoder.decoder,
+            "codes": self.decoder.codes,
+            "fusion": self.decoder.fusion,
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
-           window: Window | None = None, step: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def decode(
+    decoder: RRDBDecoder | Grain,
+    lr: Tensor,
+    output: str,
+    prior_gain: float = 1.0,
+    window: Window | None = None,
+    step: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
     """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
     if isinstance(decoder, RRDBDecoder):
         return decoder(lr, step), None
@@ -176,8 +195,11 @@ class GrainRun(Run):
     def tensors(self) -> dict[str, Tensor]:
         """Everything to store; of the averages only the trained weights."""
         trained = {f"average.{name}" for name, weights in self.model.named_parameters() if weights.requires_grad}
-        return {name: tensor for name, tensor in super().tensors().items()
-                if name in trained or not name.startswith("average.")}
+        return {
+            name: tensor
+            for name, tensor in super().tensors().items()
+            if name in trained or not name.startswith("average.")
+        }
 
     def state(self) -> dict[str, Any]:
         """The stages before this one and the hash of the generator."""
@@ -186,18 +208,19 @@ class GrainRun(Run):
 
 
 def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
-    """A run from its folder or its checkpoint's first file, on the CPU; ``prior``: the generator it was trained with.
-    """
+    """A run from its folder or its checkpoint's first file, on the CPU; ``prior``: the generator it was trained with"""
     with open_checkpoint(path, FAMILY) as stored:
         recipe = GrainRecipe.from_dict(stored.config)
         if (digest := stored.state.get("prior")) and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
         if digest and prior is not None and digest != prior_digest(prior):
-            raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with "
-                             "that one")
+            raise ModelError(
+                f"{path} was trained with another generator than the one given; pass --prior with that one"
+            )
         model = build_autoencoder(recipe, prior)
-        run = GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False),
-                       history=tuple(stored.state.get("history", [])))
+        run = GrainRun(
+            recipe, model, copy.deepcopy(model).requires_grad_(False), history=tuple(stored.state.get("history", []))
+        )
         if recipe.adversarial is not None and stored.part("discriminator"):
             run.adversarial = AdversarialLoss(recipe.adversarial)
         frozen = {f"average.{name}": tensor for name, tensor in stored.part("model").items()}

@@ -113,8 +113,18 @@ class FloatNetwork(nn.Module):
             weight = self.weight(index).double() * unit_in / unit_out[:, None]
             shift = eight_bit_shift(weight)
             factor = torch.exp2(shift)
-            layers.append(Layer(*(values.numpy().astype(np.int32) for values in (
-                torch.round(weight * factor[:, None]), torch.round(bias / unit_out * factor), shift))))
+            layers.append(
+                Layer(
+                    *(
+                        values.numpy().astype(np.int32)
+                        for values in (
+                            torch.round(weight * factor[:, None]),
+                            torch.round(bias / unit_out * factor),
+                            shift,
+                        )
+                    )
+                )
+            )
         return ChannelNetwork(tuple(layers[:-1]), layers[-1])
 
 
@@ -190,8 +200,12 @@ class CoderContext(nn.Module):
         around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
         reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
         place = self._positions.expand(len(pixels), -1, -1)
-        parts = (around.flatten(2) - reference[..., None], pixels[..., :channel] - reference[..., None],
-                 reference[..., None] - MIDDLE, place)
+        parts = (
+            around.flatten(2) - reference[..., None],
+            pixels[..., :channel] - reference[..., None],
+            reference[..., None] - MIDDLE,
+            place,
+        )
         return torch.cat(parts, 2), reference
 
 

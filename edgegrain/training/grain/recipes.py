@@ -62,8 +62,12 @@ class RRDBEncoderConfig:
     rrdb: int = 10
 
     def __post_init__(self) -> None:
-        check((self.halvings > 0 and self.lr << self.halvings == self.hr,
-               f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible"))
+        check(
+            (
+                self.halvings > 0 and self.lr << self.halvings == self.hr,
+                f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible",
+            )
+        )
 
     @property
     def halvings(self) -> int:
@@ -137,30 +141,44 @@ class GrainRecipe(RestorationRecipe):
         super().__post_init__()
         grain = isinstance(self.decoder, GrainConfig)
         check((self.stage in OUTPUTS, f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}"))
-        reached = PARTS[:REACHED[self.stage]]
+        reached = PARTS[: REACHED[self.stage]]
         check(
-            (bool(self.trains) and set(self.trains) <= set(reached),
-             f"the picture of stage {self.stage} depends on {', '.join(reached)}; trains names some of these, got "
-             f"{list(self.trains)}"),
+            (
+                bool(self.trains) and set(self.trains) <= set(reached),
+                f"the picture of stage {self.stage} depends on {', '.join(reached)}; trains names some of these, got "
+                f"{list(self.trains)}",
+            ),
             (grain == (self.stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
             (0 <= self.synthetic <= 1, f"synthetic is a part of the batch, 0...1, got {self.synthetic}"),
-            (self.synthetic in (0, 1) or self.batch > 1,
-             f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
-             "larger batch"),
-            (not self.window or self.stage == "2",
-             f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0"),
-            (not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
-             f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}"),
-            (not self.loss.codes or self.synthetic > 0,
-             "loss.codes compares codes of synthetic pictures, and there are none; set loss.codes to 0, or synthetic "
-             "above 0"),
-            *((1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}")
-              for step in (self.lr_step, *self.lr_steps)),
+            (
+                self.synthetic in (0, 1) or self.batch > 1,
+                f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
+                "larger batch",
+            ),
+            (
+                not self.window or self.stage == "2",
+                f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0",
+            ),
+            (
+                not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
+                f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}",
+            ),
+            (
+                not self.loss.codes or self.synthetic > 0,
+                "loss.codes compares codes of synthetic pictures; set loss.codes to 0, or synthetic above 0",
+            ),
+            *(
+                (1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}")
+                for step in (self.lr_step, *self.lr_steps)
+            ),
             (not self.lr_steps or self.trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
-            (not self.loss.rate or ("encoder" in self.trains and self.correction),
-             "loss.rate is for runs that train an encoder: trains must name it, and correction be true"),
-            (not self.target_bytes or bool(self.loss.rate), "loss.rate is steered to target_bytes; set it above 0"))
+            (
+                not self.loss.rate or ("encoder" in self.trains and self.correction),
+                "loss.rate is for runs that train an encoder: trains must name it, and correction be true",
+            ),
+            (not self.target_bytes or bool(self.loss.rate), "loss.rate is steered to target_bytes; set it above 0"),
+        )
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -192,56 +210,132 @@ _STAGE1 = GrainRecipe(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=
 # The picture of predicted codes never equals the original, so perceptual similarity weighs more than pixels; for
 # pictures of the prior itself the true codes are the better target.
 _STAGE2 = GrainRecipe(
-    stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
-    loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
-    batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
-    lpips_shift=0.5)
+    stage="2",
+    trains=("codes",),
+    decoder=PRESETS["grain-256-lr16"],
+    loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1),
+    synthetic=0.25,
+    batch=4,
+    learning_rate=6e-4,
+    muon=3.0,
+    warm_up=100,
+    hold=0.5,
+    identity_from=0.2,
+    ema=0.99,
+    lpips_shift=0.5,
+)
 # Losses on what people look at: eyes, mouth, texture. The generator's Haar transforms leave grids of 2 and 4 pixels.
 _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _STAGE2_FINE = replace(
-    _STAGE2, loss=replace(_FINE_LOSS, lr=0.0, grid=2.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
-    adversarial=PROJECTED, window=128, ema=0.998, jitter=True)
+    _STAGE2,
+    loss=replace(_FINE_LOSS, lr=0.0, grid=2.0),
+    synthetic=0.0,
+    identity_from=0.0,
+    lpips_shift=1.0,
+    adversarial=PROJECTED,
+    window=128,
+    ema=0.998,
+    jitter=True,
+)
 # The larger decoder, grown from a published one, whose encoder stays.
 _FINE = replace(
-    _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
-    loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True)
+    _STAGE1,
+    trains=("decoder",),
+    decoder=FACES_256_LR16_FINE,
+    grows=True,
+    batch=4,
+    learning_rate=2e-4,
+    muon=0.0,
+    loss=_FINE_LOSS,
+    identity_from=0.0,
+    lpips_shift=1.0,
+    adversarial=PROJECTED,
+    ema=0.999,
+    jitter=True,
+)
 # Encoder and larger decoder together. The rate loss makes LRs pale; the loss of their saturation keeps the colours.
 _FINE_ON = replace(
-    _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
-    loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
-    lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True)
+    _STAGE1,
+    decoder=FACES_256_LR16_FINE,
+    batch=4,
+    learning_rate=2e-4,
+    muon=0.0,
+    loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06),
+    identity_from=0.0,
+    noise_until=0.0,
+    lpips_shift=1.0,
+    adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    ema=0.999,
+    jitter=True,
+)
 # Branches for coarser steps: a stronger rate loss alone makes far worse pictures at the same bytes
 # (experiments/2026-11.md).
 _RATES = replace(
-    _FINE, grows=False, lr_steps=(4, 6, 9, 9, 13, 13, 19, 28, 40, 56), batch=8, learning_rate=1.2e-3, muon=1.0,
-    warm_up=30, hold=0.4, ema=0.996, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12))
+    _FINE,
+    grows=False,
+    lr_steps=(4, 6, 9, 9, 13, 13, 19, 28, 40, 56),
+    batch=8,
+    learning_rate=1.2e-3,
+    muon=1.0,
+    warm_up=30,
+    hold=0.4,
+    ema=0.996,
+    adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+)
 # The default bundle's networks: twice the blocks in the encoder, 1.7 GFLOP, a deeper decoder, levels in steps of 2.
 _DEEP_ON = replace(
-    _FINE_ON, encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
-    decoder=FACES_256_LR16_DEEP, lr_step=2)
+    _FINE_ON,
+    encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
+    decoder=FACES_256_LR16_DEEP,
+    lr_step=2,
+)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = GrainRecipe(
-    stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
-    loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
-    identity_from=0.0, ema=0.99, lpips_shift=0.5)
+    stage="3",
+    trains=("codes", "fusion"),
+    decoder=PRESETS["grain-256-lr16"],
+    loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0),
+    batch=4,
+    learning_rate=1.5e-3,
+    muon=1.0,
+    warm_up=50,
+    hold=0.3,
+    identity_from=0.0,
+    ema=0.99,
+    lpips_shift=0.5,
+)
 # LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, with an absolute error; the final stage of 0.3.0 had 0.5,
 # of 0.4.0 0.8. Beyond 1.2 LPIPS-Alex falls further, but LPIPS-VGG, which is no loss, does not.
 # If the encoder is trained, the squared error of the LR counts: it keeps the LR's contrast against loss.rate, and
 # hardly penalizes the small deviations that carry detail.
-_FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
-                 loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
-                 learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
+_FINAL = replace(
+    _STAGE3,
+    stage="final",
+    trains=("decoder", "codes", "fusion"),
+    loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
+    learning_rate=3e-4,
+    muon=3.0,
+    warm_up=100,
+    noise_until=0.5,
+    ema=0.997,
+)
 
 
 def _domain(name: str, lr: int) -> dict[str, GrainRecipe]:
     """The four stages of a domain's bundle by name; other domains than faces have no identity ([GRAIN] suppl. 1)."""
     grain = PRESETS[f"grain-256-lr{lr}"]
-    stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
-              "stage3": replace(_STAGE3, decoder=grain), "final": replace(_FINAL, decoder=grain)}
+    stages = {
+        "stage1": replace(_STAGE1, decoder=grain.decoder),
+        "stage2": replace(_STAGE2, decoder=grain),
+        "stage3": replace(_STAGE3, decoder=grain),
+        "final": replace(_FINAL, decoder=grain),
+    }
     if name != FACES:
         stages = {stage: replace(recipe, loss=replace(recipe.loss, identity=0.0)) for stage, recipe in stages.items()}
-    return {f"{stage}-{name}-256-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(256, lr))
-            for stage, recipe in stages.items()}
+    return {
+        f"{stage}-{name}-256-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(256, lr))
+        for stage, recipe in stages.items()
+    }
 
 
 def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
@@ -253,15 +347,27 @@ def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
 # (final stage 5e-5), the steps between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are
 # from the authors' public code. Annealing and averaged weights are ours.
 _STAGE1_PAPER = GrainRecipe(
-    encoder=RRDBEncoderConfig(1024, 16), decoder=PAPER_1024_LR16, loss=PAPER,
+    encoder=RRDBEncoderConfig(1024, 16),
+    decoder=PAPER_1024_LR16,
+    loss=PAPER,
     # The discriminator sees pictures of 1024 x 1024 at 256 x 256, as in the authors' public code.
-    adversarial=AdversarialConfig("relativistic", every=6, learning_rate=1e-4, r1=0.0,
-                                  discriminator=DiscriminatorConfig(256)),
-    batch=1, learning_rate=1e-4, identity_from=0.0, noise_until=1.0)
+    adversarial=AdversarialConfig(
+        "relativistic", every=6, learning_rate=1e-4, r1=0.0, discriminator=DiscriminatorConfig(256)
+    ),
+    batch=1,
+    learning_rate=1e-4,
+    identity_from=0.0,
+    noise_until=1.0,
+)
 _PAPER_WGAN = AdversarialConfig("wgan", every=3, learning_rate=1e-4, discriminator=CONFIG_F_1024)
 _LATER_PAPER = replace(
-    _STAGE1_PAPER, stage="2", trains=("codes",), decoder=PRESETS["grain-1024-lr16-paper"],
-    loss=replace(PAPER, lr_l2=0.0), adversarial=_PAPER_WGAN)
+    _STAGE1_PAPER,
+    stage="2",
+    trains=("codes",),
+    decoder=PRESETS["grain-1024-lr16-paper"],
+    loss=replace(PAPER, lr_l2=0.0),
+    adversarial=_PAPER_WGAN,
+)
 
 _STAGE2_PAPER = replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5))
 _STAGE3_PAPER = replace(_LATER_PAPER, stage="3", trains=("fusion",))
@@ -270,19 +376,32 @@ _STAGE3_PAPER = replace(_LATER_PAPER, stage="3", trains=("fusion",))
 def _paper(lr: int) -> dict[str, GrainRecipe]:
     """The paper's four stages for an LR of 16, 32, 64 or 128 pixels, by name."""
     grain = PRESETS[f"grain-1024-lr{lr}-paper"]
-    final = replace(_LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER,
-                    learning_rate=5e-5)
-    stages = {"stage1": replace(_STAGE1_PAPER, decoder=grain.decoder), "stage2": replace(_STAGE2_PAPER, decoder=grain),
-              "stage3": replace(_STAGE3_PAPER, decoder=grain), "final": replace(final, decoder=grain)}
-    return {f"{stage}-1024-lr{lr}-paper": replace(recipe, encoder=RRDBEncoderConfig(1024, lr))
-            for stage, recipe in stages.items()}
+    final = replace(
+        _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5
+    )
+    stages = {
+        "stage1": replace(_STAGE1_PAPER, decoder=grain.decoder),
+        "stage2": replace(_STAGE2_PAPER, decoder=grain),
+        "stage3": replace(_STAGE3_PAPER, decoder=grain),
+        "final": replace(final, decoder=grain),
+    }
+    return {
+        f"{stage}-1024-lr{lr}-paper": replace(recipe, encoder=RRDBEncoderConfig(1024, lr))
+        for stage, recipe in stages.items()
+    }
 
 
 # Trial runs: seconds on a CPU, no data, no metric weights, a generator with random weights.
 _SMOKE = GrainRecipe(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
-    decoder=PRESETS["grain-smoke"].decoder, loss=LossWeights(lpips=0.0, identity=0.0), batch=4, learning_rate=2e-3,
-    warm_up=10, ema=0.9, random_pictures=24)
+    decoder=PRESETS["grain-smoke"].decoder,
+    loss=LossWeights(lpips=0.0, identity=0.0),
+    batch=4,
+    learning_rate=2e-3,
+    warm_up=10,
+    ema=0.9,
+    random_pictures=24,
+)
 _SMOKE_GRAIN = replace(_SMOKE, stage="3", trains=("fusion",), decoder=PRESETS["grain-smoke"])
 
 GRAIN_RECIPES: dict[str, GrainRecipe] = {
@@ -292,22 +411,39 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
     # A new encoder with more blocks than the usual one, and the fine scales of a published bundle.
     "stage1-faces-256-lr64-fine": replace(
-        _FINE_ON, encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
-        decoder=FACES_256_LR64_FINE, grows=True, lr_step=8,
-        learning_rate=4e-4, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.4, rate=0.15), target_bytes=2350.0),
+        _FINE_ON,
+        encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
+        decoder=FACES_256_LR64_FINE,
+        grows=True,
+        lr_step=8,
+        learning_rate=4e-4,
+        loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.4, rate=0.15),
+        target_bytes=2350.0,
+    ),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
     # The default bundle, on a GPU.
     "stage1-faces-256-lr16-deep": replace(
-        _DEEP_ON, grows=True, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60, hold=0.45, ema=0.998,
-        target_bytes=345.0, loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
+        _DEEP_ON,
+        grows=True,
+        batch=48,
+        learning_rate=4e-4,
+        muon=2.0,
+        warm_up=60,
+        hold=0.45,
+        ema=0.998,
+        target_bytes=345.0,
+        loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12),
+    ),
     # Further rates of published bundles (--init-from faces, medium's bundle).
     "stage1-faces-256-lr16-rates": _RATES,
     "stage1-faces-256-lr32-rates": replace(
-        _RATES, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)),
+        _RATES, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
+    ),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(
-        _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50),
+        _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50
+    ),
     **_domain(FACES, 32),
     **_domain("cats", 16),  # [GRAIN] Table 3
     **_domain("churches", 16),
@@ -316,16 +452,26 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
     # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
     "stage2-1024-lr16-paper-single-scale": replace(
-        _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]),
+        _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]
+    ),
     "stage3-1024-lr16-paper-image-fusion": replace(_STAGE3_PAPER, decoder=PRESETS["grain-1024-lr16-image-fusion"]),
     "smoke-stage1": _SMOKE,
     "smoke-stage2": replace(
-        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=8e-3,
-        loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=2.0)),
+        _SMOKE_GRAIN,
+        stage="2",
+        trains=("codes",),
+        synthetic=1.0,
+        batch=8,
+        learning_rate=8e-3,
+        loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=2.0),
+    ),
     "smoke-stage3": _SMOKE_GRAIN,
     "smoke-final": replace(
-        _SMOKE_GRAIN, stage="final", trains=("encoder", "decoder", "codes", "fusion"),
-        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),
+        _SMOKE_GRAIN,
+        stage="final",
+        trains=("encoder", "decoder", "codes", "fusion"),
+        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5),
+    ),
 }
 """Name -> stage, with recipe and sizes."""
 

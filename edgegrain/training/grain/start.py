@@ -58,12 +58,15 @@ def recipe_prior(recipe: Recipe, prior: str | Path | None) -> GenerativePrior | 
     if prior is None and getattr(recipe, "random_pictures", False):
         return random_prior(described, recipe.seed)
     if prior is None and isinstance(described.network, StyleGAN2Config):
-        raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
-                             "stylegan2-rosinality)")
+        raise EdgegrainError(
+            "this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from stylegan2-rosinality)"
+        )
     domain = getattr(recipe, "domain", FACES)
     if prior is None and domain != FACES:
-        raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
-                             f"{domain} (docs/training.md)")
+        raise EdgegrainError(
+            f"the published generator makes {FACES}; pass --prior with the file of one that makes "
+            f"{domain} (docs/training.md)"
+        )
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 
@@ -77,8 +80,9 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def recipe_discriminator(adversarial: AdversarialConfig | None, given: Path | None, *, resumes: bool
-                         ) -> nn.Module | None:
+def recipe_discriminator(
+    adversarial: AdversarialConfig | None, given: Path | None, *, resumes: bool
+) -> nn.Module | None:
     """The trained StyleGAN2 discriminator in a file; None without one.
 
     WGAN has to begin with one; a run that ``resumes`` has its own.
@@ -87,8 +91,10 @@ def recipe_discriminator(adversarial: AdversarialConfig | None, given: Path | No
     if given is not None and isinstance(config, StyleGAN2Config):
         return load_discriminator(given, config)
     if adversarial is not None and adversarial.loss == "wgan" and isinstance(config, StyleGAN2Config) and not resumes:
-        raise EdgegrainError("this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator "
-                             "with its file (edgegrain convert --from stylegan2-rosinality)")
+        raise EdgegrainError(
+            "this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator "
+            "with its file (edgegrain convert --from stylegan2-rosinality)"
+        )
     return None
 
 
@@ -104,9 +110,11 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     """
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
-    if sizes != [scale.size for scale in old.scales[max(skipped, 0):]] or new.head != old.head:
-        raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}, got one with the head "
-                          f"{list(old.head)} and the scales {[scale.size for scale in old.scales]}")
+    if sizes != [scale.size for scale in old.scales[max(skipped, 0) :]] or new.head != old.head:
+        raise BundleError(
+            f"a decoder grows from one with the same head and the scales {sizes}, got one with the head "
+            f"{list(old.head)} and the scales {[scale.size for scale in old.scales]}"
+        )
     scales = old.scales[skipped:]
     for a, b in zip(new.scales, scales, strict=True):
         if a.channels < b.channels:
@@ -135,10 +143,10 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
                 target = target.transpose(0, 1)
             else:  # the four kernels become the centre of one of 3x3
                 source = F.pad(source.mean((2, 3), keepdim=True), (1, 1, 1, 1))
-        target = target[:len(source)]
+        target = target[: len(source)]
         if target.dim() == 4:  # the copied channels read none of the new ones
             target.zero_()
-            target = target[:, :source.shape[1]]
+            target = target[:, : source.shape[1]]
         target.copy_(source)
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
@@ -153,8 +161,11 @@ def deepened(encoder: nn.Module, trained: object) -> bool:
     if not isinstance(encoder, EncoderTwin) or not isinstance(trained, EncoderConfig):
         return False
     config = encoder.config
-    if (config.channels != trained.channels or config != replace(trained, blocks=config.blocks)
-            or any(a < b for a, b in zip(config.blocks, trained.blocks, strict=True))):
+    if (
+        config.channels != trained.channels
+        or config != replace(trained, blocks=config.blocks)
+        or any(a < b for a, b in zip(config.blocks, trained.blocks, strict=True))
+    ):
         return False
     for stage, count in enumerate(trained.blocks):
         for index in range(count, config.blocks[stage]):
@@ -214,8 +225,14 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     else:
         run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
         inner = "" if isinstance(run.recipe.decoder, GrainConfig) else "decoder."
-        return StartingPoint(run.recipe, {inner + name if name.startswith("decoder.") else name: tensor
-                                          for name, tensor in run.average.state_dict().items()}, run.stages)
+        return StartingPoint(
+            run.recipe,
+            {
+                inner + name if name.startswith("decoder.") else name: tensor
+                for name, tensor in run.average.state_dict().items()
+            },
+            run.stages,
+        )
     config, of_encoder = encoder  # of which only the box mean has no weights
     recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(of_encoder), lr_step=step)
     weights = {ENCODER + name: tensor for name, tensor in of_encoder.items()}
@@ -233,13 +250,16 @@ def _of_bundle(folder: Path) -> _Networks:
         manifest.verify_file(RRDB_ENCODER_WEIGHTS)
         paper = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
         shape = paper.config
-        encoder: _Encoder = (RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
-                             {f"network.{name}": tensor for name, tensor in paper.state_dict().items()})
+        encoder: _Encoder = (
+            RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
+            {f"network.{name}": tensor for name, tensor in paper.state_dict().items()},
+        )
     else:
         encoder = _exact_encoder(manifest.id, load_integer_network(manifest.open_file(ENCODER_WEIGHTS)), decoder)
     training = manifest.training
-    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
-                                          "pictures": training.get("pictures_seen", 0)}]
+    history = training.get("stages") or [
+        {"stage": str(training.get("stage", stage)), "pictures": training.get("pictures_seen", 0)}
+    ]
     return stage, encoder, decoder, CoderTables.from_json(manifest.open_file(CODER_TABLES)).step, tuple(history)
 
 
@@ -258,8 +278,9 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     """The invertible decoder, alone or as a part of GRAIN, with its weights."""
     decoder = RRDBDecoder(start.recipe.invertible)
-    decoder.load_state_dict({name.removeprefix(INVERTIBLE): tensor for name, tensor in start.weights.items()
-                             if name.startswith(INVERTIBLE)})
+    decoder.load_state_dict(
+        {name.removeprefix(INVERTIBLE): tensor for name, tensor in start.weights.items() if name.startswith(INVERTIBLE)}
+    )
     return decoder
 
 
@@ -288,8 +309,10 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         if recipe.stage != "1" and not recipe.random_pictures:
             raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
         if recipe.correction and "encoder" not in recipe.trains and not recipe.random_pictures:
-            raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from "
-                                 "a run or a bundle, whose encoder stays, or begin with a recipe that trains it")
+            raise EdgegrainError(
+                "this recipe does not train the encoder, which would keep random weights; --init-from "
+                "a run or a bundle, whose encoder stays, or begin with a recipe that trains it"
+            )
         model = build_autoencoder(recipe, prior)
         return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
@@ -317,11 +340,15 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
     """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
     none; ``history``: the stages of the source, if they are known."""
-    wanted, there = (f"pictures of {shape.hr}x{shape.hr} with LRs of {shape.lr}x{shape.lr}"
-                     for shape in (recipe.encoder, source.encoder))
+    wanted, there = (
+        f"pictures of {shape.hr}x{shape.hr} with LRs of {shape.lr}x{shape.lr}"
+        for shape in (recipe.encoder, source.encoder)
+    )
     if wanted != there and not recipe.grows:
-        raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
-                          "start of the same sizes")
+        raise BundleError(
+            f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
+            "start of the same sizes"
+        )
     decoder = source.decoder
     if recipe.grows:
         decoder = recipe.decoder
@@ -335,8 +362,10 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
         else:
             decoder = replace(recipe.decoder, decoder=source.invertible)
     elif isinstance(decoder, GrainConfig):
-        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
-                          "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
+        raise BundleError(
+            "this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
+            "begin with a run or bundle of stage 1, or choose a recipe of a later stage"
+        )
     # A frozen encoder stays: a new one would keep random weights.
     replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
     means = not source.correction and wanted == there  # the shape of an encoder without weights
@@ -353,11 +382,13 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
 
 
 def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:
-    """True if the fusion starts from random weights: no stage up to ``source`` has trained one, or one of another kind.
-    """
+    """True if the fusion starts from random weights: no stage up to ``source`` trained one, or one of another kind."""
     stages = {source.stage, *(str(stage["stage"]) for stage in history)}
-    if stages <= {"1", "2"} or not isinstance(recipe.decoder, GrainConfig) \
-            or not isinstance(source.decoder, GrainConfig):
+    if (
+        stages <= {"1", "2"}
+        or not isinstance(recipe.decoder, GrainConfig)
+        or not isinstance(source.decoder, GrainConfig)
+    ):
         return True
     wanted, there = recipe.decoder.fusion, source.decoder.fusion
     return wanted is not None and (there is None or there.kind != wanted.kind)

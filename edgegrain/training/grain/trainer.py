@@ -58,8 +58,14 @@ class GrainTrainer(Trainer):
 
     run: GrainRun
 
-    def __init__(self, run: GrainRun, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
-                 held_out: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        run: GrainRun,
+        distributed: Distributed,
+        pictures: np.ndarray,
+        networks: MetricNetworks,
+        held_out: np.ndarray | None = None,
+    ) -> None:
         """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``."""
         super().__init__(run, distributed, len(pictures), networks)
         recipe = run.recipe
@@ -71,8 +77,9 @@ class GrainTrainer(Trainer):
         self._choice = np.random.default_rng([recipe.seed, run.pictures])
         self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
-        self._synthetic = synthetic_faces(
-            prior, count, self.seed, dtype=torch.bfloat16) if prior is not None and count else None
+        self._synthetic = (
+            synthetic_faces(prior, count, self.seed, dtype=torch.bfloat16) if prior is not None and count else None
+        )
         self._grid = GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
@@ -100,16 +107,27 @@ class GrainTrainer(Trainer):
         window = draw_window(recipe, self._choice)
         weights = recipe.loss if window is None else replace(recipe.loss, region_gain=0.0, regions=0.0, identity=0.0)
         with self.precision():
-            restored = run.model(picture, noise=progress < recipe.noise_until and "encoder" in recipe.trains,
-                                 window=window)
+            restored = run.model(
+                picture, noise=progress < recipe.noise_until and "encoder" in recipe.trains, window=window
+            )
             target = dequantize(picture)
             target = target if window is None else Area.of(window).of_maps(target)
             loss, terms = joint_loss(
-                restored.picture, lambda seen: picture_loss(
-                    weights, seen, target, self.networks.lpips,
+                restored.picture,
+                lambda seen: picture_loss(
+                    weights,
+                    seen,
+                    target,
+                    self.networks.lpips,
                     self.networks.identity if progress >= recipe.identity_from else None,
-                    offset=random_offset(recipe.lpips_shift), grid=self._grid),
-                run.adversarial, progress, target[:self._real], slice(self._real))
+                    offset=random_offset(recipe.lpips_shift),
+                    grid=self._grid,
+                ),
+                run.adversarial,
+                progress,
+                target[: self._real],
+                slice(self._real),
+            )
             if "encoder" in recipe.trains:
                 part, more = lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -119,10 +137,10 @@ class GrainTrainer(Trainer):
                     part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
-                part, more = code_loss(recipe.loss, restored.codes[-len(codes):], codes, self._variance)
+                part, more = code_loss(recipe.loss, restored.codes[-len(codes) :], codes, self._variance)
                 loss, terms = loss + part, terms | more
         # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
-        return self.finish_step(loss, terms, progress, restored.picture[:self._real], target[:self._real])
+        return self.finish_step(loss, terms, progress, restored.picture[: self._real], target[: self._real])
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -188,16 +206,24 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
     networks = MetricNetworks.load(
-        options.weights, distributed.device,
+        options.weights,
+        distributed.device,
         needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
-        faces=bool(recipe.loss.identity))
+        faces=bool(recipe.loss.identity),
+    )
     torch.manual_seed(recipe.seed)
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
         _refuse_other_values(recipe, shapes, folder)
-        run.resume(recipe, discriminator, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                   lr_step=shapes.lr_step)
+        run.resume(
+            recipe,
+            discriminator,
+            encoder=shapes.encoder,
+            decoder=shapes.decoder,
+            correction=shapes.correction,
+            lr_step=shapes.lr_step,
+        )
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
@@ -214,15 +240,17 @@ def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path)
     other_parts = set(recipe.trains) != set(stored.trains)
     begins_or_ends = bool(recipe.loss.rate) != bool(stored.loss.rate)
     for name, wanted, there in (
-            ("stage", recipe.stage, stored.stage),
-            ("trains", ",".join(recipe.trains if other_parts else stored.trains), ",".join(stored.trains)),
-            ("loss.rate", recipe.loss.rate if begins_or_ends else stored.loss.rate, stored.loss.rate),
-            ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
-            ("correction", recipe.correction and stored.correction, stored.correction)):
+        ("stage", recipe.stage, stored.stage),
+        ("trains", ",".join(recipe.trains if other_parts else stored.trains), ",".join(stored.trains)),
+        ("loss.rate", recipe.loss.rate if begins_or_ends else stored.loss.rate, stored.loss.rate),
+        ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
+        ("correction", recipe.correction and stored.correction, stored.correction),
+    ):
         if wanted != there:
             raise EdgegrainError(
                 f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with the run's own recipe or --set "
-                f"{name}={there}, or begin another run with --init-from {folder}")
+                f"{name}={there}, or begin another run with --init-from {folder}"
+            )
 
 
 @torch.no_grad()
@@ -230,15 +258,16 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     """Fit the rate model, if there is one, to the LRs of the encoder that the run begins with."""
     if run.model.rate is None or run.average.rate is None:
         return
-    some = pictures[::max(1, len(pictures) // rate.FIT_PICTURES)]
+    some = pictures[:: max(1, len(pictures) // rate.FIT_PICTURES)]
     levels = torch.cat([run.model.encode(picture_levels(picture))[0] for picture in some])
     with torch.enable_grad():
         rate.fit(run.model.rate, levels / run.model.lr_step)
     run.average.rate.load_state_dict(run.model.rate.state_dict())
 
 
-def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
-              ) -> tuple[np.ndarray, np.ndarray]:
+def _pictures(
+    recipe: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
@@ -248,8 +277,15 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
     return pictures, held_out_pictures(options, pictures)
 
 
-GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, open_trainer,
-               lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
+GRAIN = Family(
+    FAMILY,
+    "GRAIN, one stage",
+    GrainRecipe,
+    GRAIN_RECIPES,
+    open_trainer,
+    lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES,
+    evaluate_every=4000,
+)
 
 
 @torch.no_grad()
@@ -270,13 +306,19 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
         restored = model(x)
         row = compared(restored.picture, x, networks.lpips, off_grid=True)
         if networks.identity is not None:
-            row["identity"] = float(networks.identity.distance(dequantize(rounded_levels(restored.picture)),
-                                                               dequantize(x)))
+            row["identity"] = float(
+                networks.identity.distance(dequantize(rounded_levels(restored.picture)), dequantize(x))
+            )
         if networks.lpips is not None and model.output == "final":
-            others = {"without_prior": model(x, prior_gain=0.0), "invertible": model(x, output="invertible"),
-                      "style": model(x, output="style")}
-            row |= {f"lpips_alex_{name}": compared(other.picture, x, networks.lpips)["lpips_alex"]
-                    for name, other in others.items()}
+            others = {
+                "without_prior": model(x, prior_gain=0.0),
+                "invertible": model(x, output="invertible"),
+                "style": model(x, output="style"),
+            }
+            row |= {
+                f"lpips_alex_{name}": compared(other.picture, x, networks.lpips)["lpips_alex"]
+                for name, other in others.items()
+            }
         if restored.lr_bytes is not None:
             row["lr_bytes"] = float(restored.lr_bytes)
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]

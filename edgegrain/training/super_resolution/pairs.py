@@ -47,15 +47,22 @@ class Pairs:
 def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> tuple[Pairs, Pairs]:
     """The pairs that a recipe and the command line name, to train and to evaluate on."""
     cache = packed_folder(run)
-    pairs = _random_pairs(recipe) if options.data is None else packed_pairs(
-        recipe, list_pictures(options.data, options.exclude), cache, options.report)
-    held_out = pairs if options.validation is None else packed_pairs(
-        recipe, list_pictures(options.validation)[:HELD_OUT], cache, options.report)
+    pairs = (
+        _random_pairs(recipe)
+        if options.data is None
+        else packed_pairs(recipe, list_pictures(options.data, options.exclude), cache, options.report)
+    )
+    held_out = (
+        pairs
+        if options.validation is None
+        else packed_pairs(recipe, list_pictures(options.validation)[:HELD_OUT], cache, options.report)
+    )
     return pairs, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT])
 
 
-def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[Path], cache: Path,
-                 report: Progress | None = None) -> Pairs:
+def packed_pairs(
+    recipe: SuperResolutionRecipe, pictures: Sequence[Path], cache: Path, report: Progress | None = None
+) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use."""
     side, small = recipe.factor * recipe.size, []
     for picture in pictures:
@@ -63,14 +70,17 @@ def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[Path], cache:
             if min(image.size) < side:
                 small.append(f"{picture} ({min(image.size)} pixels)")
     if small:
-        raise ImageError(f"{len(small)} pictures have sides below {side} pixels, such as {small[0]}; remove them, or "
-                         "leave them out with --exclude")
+        raise ImageError(
+            f"{len(small)} pictures have sides below {side} pixels, such as {small[0]}; remove them, or "
+            "leave them out with --exclude"
+        )
     originals = pack(pictures, side, cache, report)
     return Pairs(restored_pictures(originals, recipe.bundle, recipe.size, cache, report), originals)
 
 
-def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path,
-                      report: Progress | None = None) -> np.ndarray:
+def restored_pictures(
+    originals: np.ndarray, bundle: str, size: int, cache: Path, report: Progress | None = None
+) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
     The file in ``cache`` is named by a hash of the originals (from `edgegrain.pictures.packed.pack`) and of the
@@ -78,8 +88,10 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     """
     manifest = load_manifest(find_bundle(bundle))
     if manifest.hr != size or manifest.tile_overlap is not None:
-        raise BundleError(f"bundle {manifest.id} restores pictures of {manifest.hr}x{manifest.hr}, the recipe enlarges "
-                          f"those of {size}x{size}")
+        raise BundleError(
+            f"bundle {manifest.id} restores pictures of {manifest.hr}x{manifest.hr}, the recipe enlarges "
+            f"those of {size}x{size}"
+        )
     opened = OpenBundle(manifest, threads=torch.get_num_threads(), form="default")
     decoder = manifest.entry(manifest.decoder["file"]).sha256
     name = Path(str(getattr(originals, "filename", ""))).name
@@ -90,8 +102,12 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
 
     def restored() -> Iterator[np.ndarray]:
         for start in range(0, len(originals), _AT_ONCE):
-            squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
-                                for picture in originals[start : start + _AT_ONCE]])
+            squares = np.stack(
+                [
+                    exact_resize(np.ascontiguousarray(picture), (size, size))
+                    for picture in originals[start : start + _AT_ONCE]
+                ]
+            )
             yield opened.decode(rounded(opened.encoder.encode(squares), step))
             if report is not None:
                 report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
@@ -104,8 +120,9 @@ def _random_pairs(recipe: SuperResolutionRecipe) -> Pairs:
     """Random pictures, reduced too far and enlarged again in place of a bundle's."""
     originals = random_pictures(recipe.random_pictures, recipe.factor * recipe.size, recipe.seed)
     small = [Image.fromarray(exact_resize(picture, (recipe.size // 4, recipe.size // 4))) for picture in originals]
-    restored = np.stack([np.asarray(picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
-                         for picture in small])
+    restored = np.stack(
+        [np.asarray(picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)) for picture in small]
+    )
     return Pairs(restored, originals)
 
 
@@ -126,8 +143,9 @@ class WindowBatch(NamedTuple):
     target: Tensor
 
 
-def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
-                   ) -> Iterator[WindowBatch]:
+def window_batches(
+    recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
+) -> Iterator[WindowBatch]:
     """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
     rng = np.random.default_rng(seed)
     order = itertools.chain.from_iterable(rng.permutation(len(pairs)).tolist() for _ in itertools.count())

@@ -76,13 +76,18 @@ class SuperResolutionRecipe(RestorationRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            (self.factor in self.network.factors,
-             f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}"),
+            (
+                self.factor in self.network.factors,
+                f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}",
+            ),
             (self.size % self.network.period == 0, f"size {self.size} is no multiple of {self.network.period}"),
             (0 < self.window <= self.size, f"a window of {self.window} is not within pictures of {self.size}"),
             (self.windows >= 1, f"windows must be at least 1, got {self.windows}"),
-            (not self.adversarial or self.adversarial.projected is not None,
-             "windows need a projected discriminator, which takes pictures of any size"))
+            (
+                not self.adversarial or self.adversarial.projected is not None,
+                "windows need a projected discriminator, which takes pictures of any size",
+            ),
+        )
 
 
 _DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
@@ -90,8 +95,19 @@ _DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
 
 _SMOKE = SuperResolutionRecipe(
     network=SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
-    loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
-    window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
+    loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0),
+    adversarial=None,
+    size=32,
+    batch=4,
+    windows=2,
+    window=12,
+    iterations=60,
+    learning_rate=3e-3,
+    clip_gradient=5.0,
+    warm_up=5,
+    ema=0.9,
+    random_pictures=16,
+)
 
 SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {
     # Larger windows, so that AlexNet sees 192x192 pixels of the original.

@@ -17,13 +17,7 @@ from edgegrain.metrics.picture_metrics import squares
 from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
-from edgegrain.training.data import (
-    compared,
-    mean_figures,
-    picture_levels,
-    rounded_levels,
-    write_samples,
-)
+from edgegrain.training.data import compared, mean_figures, picture_levels, rounded_levels, write_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, weighted_sum
@@ -89,18 +83,22 @@ class SuperResolutionTrainer(Trainer):
 
     run: SuperResolutionRun
 
-    def __init__(self, run: SuperResolutionRun, distributed: Distributed, networks: MetricNetworks, pairs: Pairs,
-                 held_out: Pairs) -> None:
+    def __init__(
+        self, run: SuperResolutionRun, distributed: Distributed, networks: MetricNetworks, pairs: Pairs, held_out: Pairs
+    ) -> None:
         """The pairs are those of `training_pairs`."""
         super().__init__(run, distributed, len(pairs), networks)
         recipe, self._lpips, self._grid = run.recipe, networks.lpips, GridLoss()
         self._feed = window_batches(recipe, pairs, self.seed, distributed.device)
         self._held_out = held_out
-        self._peaks = [periodic_peaks(np.asarray(original)) if has_peaks(original) else {}
-                       for original in self._held_out.originals]
+        self._peaks = [
+            periodic_peaks(np.asarray(original)) if has_peaks(original) else {} for original in self._held_out.originals
+        ]
         self._bicubic = BicubicEnlargement(recipe.size, recipe.factor * recipe.size).to(distributed.device)
-        rows = [compared(self._bicubic(self._restored(index)), self._original(index), self._lpips)
-                for index in range(len(self._held_out))]
+        rows = [
+            compared(self._bicubic(self._restored(index)), self._original(index), self._lpips)
+            for index in range(len(self._held_out))
+        ]
         self._of_bicubic = {f"{name}_bicubic": value for name, value in mean_figures(rows).items()}
 
     def step(self, progress: float) -> dict[str, Tensor]:
@@ -110,12 +108,24 @@ class SuperResolutionTrainer(Trainer):
             steps = run.model.forward_windows(picture, batch.windows, recipe.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = joint_loss(
-                enlarged, lambda seen: window_loss(recipe.loss, seen, target, cut_windows(picture, batch.windows),
-                                                   self._lpips, random_offset(recipe.lpips_shift), self._grid),
-                run.adversarial, progress, target)
+                enlarged,
+                lambda seen: window_loss(
+                    recipe.loss,
+                    seen,
+                    target,
+                    cut_windows(picture, batch.windows),
+                    self._lpips,
+                    random_offset(recipe.lpips_shift),
+                    self._grid,
+                ),
+                run.adversarial,
+                progress,
+                target,
+            )
             if len(steps) > 1 and recipe.loss.half:
-                loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
-                                        random_offset(recipe.lpips_shift))
+                loss = loss + half_loss(
+                    recipe.loss, steps[0].float(), target, self._lpips, random_offset(recipe.lpips_shift)
+                )
         return self.finish_step(loss, terms, progress, enlarged, target)
 
     @torch.no_grad()
@@ -142,9 +152,16 @@ class SuperResolutionTrainer(Trainer):
         columns = []
         for index in range(min(SHEET, len(self._held_out))):
             restored = self._restored(index)
-            columns.append([squares(picture) for picture in (
-                self._bicubic(restored), self.run.average(restored, self.run.recipe.factor),
-                dequantize(self._original(index)))])
+            columns.append(
+                [
+                    squares(picture)
+                    for picture in (
+                        self._bicubic(restored),
+                        self.run.average(restored, self.run.recipe.factor),
+                        dequantize(self._original(index)),
+                    )
+                ]
+            )
         write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
 
     def _restored(self, index: int) -> Tensor:
@@ -154,8 +171,9 @@ class SuperResolutionTrainer(Trainer):
         return picture_levels(self._held_out.originals[index], self.distributed.device)
 
 
-def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
-                 ) -> SuperResolutionTrainer:
+def open_trainer(
+    recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
+) -> SuperResolutionTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     needed = bool(recipe.loss.lpips or recipe.adversarial)
     networks = MetricNetworks.load(options.weights, distributed.device, needed=needed)
@@ -168,13 +186,25 @@ def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Pat
 
 
 SUPER_RESOLUTION = Family(
-    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, open_trainer,
-    lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)
+    FAMILY,
+    "Super-resolution of restored pictures",
+    SuperResolutionRecipe,
+    SUPER_RESOLUTION_RECIPES,
+    open_trainer,
+    lambda recipe: recipe.iterations * recipe.batch,
+    evaluate_every=1000,
+)
 
 
-def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,
-                lpips: LPIPS | None, offset: tuple[int, int] | None, grid: GridLoss | None = None
-                ) -> tuple[Tensor, dict[str, Tensor]]:
+def window_loss(
+    weights: SuperResolutionLosses,
+    enlarged: Tensor,
+    target: Tensor,
+    restored: Tensor,
+    lpips: LPIPS | None,
+    offset: tuple[int, int] | None,
+    grid: GridLoss | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum, and every unweighted term, detached.
 
     Args:
@@ -197,16 +227,26 @@ def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor
     return total, detached
 
 
-def half_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, lpips: LPIPS | None,
-              offset: tuple[int, int] | None) -> Tensor:
+def half_loss(
+    weights: SuperResolutionLosses,
+    enlarged: Tensor,
+    target: Tensor,
+    lpips: LPIPS | None,
+    offset: tuple[int, int] | None,
+) -> Tensor:
     """The loss of windows at twice the size against the 2x2 box means of the originals, as a step of factor 4, by
     `SuperResolutionLosses.half`."""
     terms = detail_terms(weights, enlarged, F.avg_pool2d(target, 2), lpips, offset)
     return weights.half * weighted_sum(weights, terms)[0]
 
 
-def detail_terms(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, lpips: LPIPS | None,
-                 offset: tuple[int, int] | None) -> dict[str, Tensor]:
+def detail_terms(
+    weights: SuperResolutionLosses,
+    enlarged: Tensor,
+    target: Tensor,
+    lpips: LPIPS | None,
+    offset: tuple[int, int] | None,
+) -> dict[str, Tensor]:
     """The unweighted terms that compare an enlarged window with its original of the same size."""
     terms = {}
     if weights.l1:
@@ -218,5 +258,10 @@ def detail_terms(weights: SuperResolutionLosses, enlarged: Tensor, target: Tenso
 
 def cut_windows(picture: Tensor, windows: list[list[Window]]) -> Tensor:
     """The windows of pictures ``[B, 3, S, S]``, those of the first picture first."""
-    return torch.stack([picture[index, :, top : top + size, left : left + size]
-                        for index, of_picture in enumerate(windows) for top, left, size in of_picture])
+    return torch.stack(
+        [
+            picture[index, :, top : top + size, left : left + size]
+            for index, of_picture in enumerate(windows)
+            for top, left, size in of_picture
+        ]
+    )

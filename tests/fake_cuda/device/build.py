@@ -26,8 +26,12 @@ def build_libraries(provider: Path, folder: Path) -> None:
     _build(folder, runtime, functions.pop(runtime), RUNTIME, [version])
     for name, needed in functions.items():
         stem = name.split(".")[0]
-        sources = {"libcudnn": ["cudnn.cc"], "libcublas": ["cublas.cc"], "libcublasLt": ["cublas.cc"],
-                   "libcuda": ["driver.cc"]}.get(stem, [])
+        sources = {
+            "libcudnn": ["cudnn.cc"],
+            "libcublas": ["cublas.cc"],
+            "libcublasLt": ["cublas.cc"],
+            "libcuda": ["driver.cc"],
+        }.get(stem, [])
         flags = [version, *(["-DFAKE_CUBLAS_LT"] if stem == "libcublasLt" else [])]
         _build(folder, name, needed, sources, [*flags, str(folder / runtime)])
 
@@ -56,15 +60,24 @@ def _build(folder: Path, name: str, needed: set[str], sources: tuple[str, ...] |
     defined = {found for text in texts for found in re.findall(r"\b((?:__)?cu[A-Za-z]\w+)\)?\(", text)}
     defined |= {found for text in texts for found in re.findall(r"_MAKE\((\w+)\)", text)}
     stubs = folder / f"{name}.cc"
-    stubs.write_text("\n".join([
-        f'#include "{SOURCES / "fake_cuda.h"}"',
-        *(f'extern "C" __attribute__((visibility("default"))) int {function}() {{ fake_cuda_count("{function}"); '
-          "return 0; }" for function in sorted(needed - defined)), ""]))
+    exported = 'extern "C" __attribute__((visibility("default"))) int'
+    lines = [f'{exported} {name}() {{ fake_cuda_count("{name}"); return 0; }}' for name in sorted(needed - defined)]
+    stubs.write_text("\n".join([f'#include "{SOURCES / "fake_cuda.h"}"', *lines, ""]))
     symbols = folder / f"{name}.map"
     symbols.write_text(f"{name} {{ *; }};\n")
     versioned = [] if name.startswith("libcuda.") else [f"-Wl,--version-script={symbols}"]
-    command = ["g++", *FLAGS, f"-Wl,-soname,{name}", "-Wl,--no-undefined", *versioned, "-o", str(folder / name),
-               *(str(SOURCES / source) for source in sources), str(stubs), *flags]
+    command = [
+        "g++",
+        *FLAGS,
+        f"-Wl,-soname,{name}",
+        "-Wl,--no-undefined",
+        *versioned,
+        "-o",
+        str(folder / name),
+        *(str(SOURCES / source) for source in sources),
+        str(stubs),
+        *flags,
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         raise RuntimeError(f"{name} of the fake CUDA does not compile:\n{built.stderr[-4000:]}")

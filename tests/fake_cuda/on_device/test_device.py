@@ -38,7 +38,8 @@ def memory(cuda: ctypes.CDLL) -> ctypes.c_void_p:
 
 
 def test_a_replay_reads_host_memory_again(
-        cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p) -> None:
+    cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p
+) -> None:
     pinned, target = ctypes.c_void_p(), ctypes.create_string_buffer(8)
     assert cuda.cudaHostAlloc(ctypes.byref(pinned), EIGHT, 0) == 0
     source = (ctypes.c_char * 8).from_address(pinned.value or 0)
@@ -67,11 +68,15 @@ def test_a_replay_reads_host_memory_again(
 
 @pytest.mark.parametrize("call", ["cudaMalloc", "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy"])
 def test_capture_refuses(
-        cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p, call: str) -> None:
+    cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p, call: str
+) -> None:
     graph, pointer = ctypes.c_void_p(), ctypes.c_void_p()
-    arguments = {"cudaMalloc": (ctypes.byref(pointer), EIGHT), "cudaStreamSynchronize": (stream,),
-                 "cudaDeviceSynchronize": (),
-                 "cudaMemcpy": (memory, ctypes.create_string_buffer(8), EIGHT, TO_DEVICE)}[call]
+    arguments = {
+        "cudaMalloc": (ctypes.byref(pointer), EIGHT),
+        "cudaStreamSynchronize": (stream,),
+        "cudaDeviceSynchronize": (),
+        "cudaMemcpy": (memory, ctypes.create_string_buffer(8), EIGHT, TO_DEVICE),
+    }[call]
     assert cuda.cudaStreamBeginCapture(stream, 0) == 0
     assert getattr(cuda, call)(*arguments) == UNSUPPORTED
     assert cuda.cudaStreamEndCapture(stream, ctypes.byref(graph)) == INVALIDATED

@@ -31,8 +31,7 @@ def executed_nodes(model: Path, cuda: CudaOptions, batch: int, folder: Path) -> 
     kind = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[lr.type]
     session.run(None, {lr.name: np.zeros([size if isinstance(size, int) else batch for size in lr.shape], kind)})
     events = json.loads(Path(session.end_profiling()).read_text())
-    return [event["args"] for event in events
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    return [event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 
 
 def is_shape_arithmetic(node: dict[str, Any]) -> bool:
@@ -42,8 +41,9 @@ def is_shape_arithmetic(node: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-def test_every_node_is_on_cuda(idle_kernels: Device, emulated_ops: Path, decoders: Decoders, tmp_path: Path,
-                               fused: bool, nhwc: bool) -> None:
+def test_every_node_is_on_cuda(
+    idle_kernels: Device, emulated_ops: Path, decoders: Decoders, tmp_path: Path, fused: bool, nhwc: bool
+) -> None:
     model = decoders(FUSED_HALF) if fused else SHIPPED
     nodes = executed_nodes(model, CudaOptions(graphs=False, prefer_nhwc=nhwc), 2, tmp_path)
     assert sum(node["provider"] == CUDA for node in nodes) > 100

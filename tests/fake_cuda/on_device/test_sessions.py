@@ -29,14 +29,16 @@ def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-def test_replays_read_what_was_captured(idle_kernels: Device, emulated_ops: Path, decoders: Decoders,
-                                        caplog: pytest.LogCaptureFixture, nhwc: bool) -> None:
+def test_replays_read_what_was_captured(
+    idle_kernels: Device, emulated_ops: Path, decoders: Decoders, caplog: pytest.LogCaptureFixture, nhwc: bool
+) -> None:
     check_replays(idle_kernels, decoders(FUSED_HALF), caplog, nhwc)
 
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-def test_the_shipped_decoder_replays_what_was_captured(idle_kernels: Device, caplog: pytest.LogCaptureFixture,
-                                                       nhwc: bool) -> None:
+def test_the_shipped_decoder_replays_what_was_captured(
+    idle_kernels: Device, caplog: pytest.LogCaptureFixture, nhwc: bool
+) -> None:
     check_replays(idle_kernels, SHIPPED, caplog, nhwc)
 
 
@@ -50,7 +52,8 @@ def test_a_second_run_takes_no_more_memory(idle_kernels: Device) -> None:
 
 
 def test_a_capture_that_fails_leaves_a_session_without_graphs(
-        idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
+    idle_kernels: Device, caplog: pytest.LogCaptureFixture
+) -> None:
     session = DecoderSession(SHIPPED, "cuda")
     session.warm_up(1)
     assert session.graphs and idle_kernels.report()["graphs"] == 1
@@ -67,7 +70,8 @@ def test_a_capture_that_fails_leaves_a_session_without_graphs(
 
 @pytest.mark.parametrize("other", ["decoder", "new enlargers"])
 def test_captures_are_not_disturbed_by_other_sessions(
-        idle_kernels: Device, caplog: pytest.LogCaptureFixture, other: str) -> None:
+    idle_kernels: Device, caplog: pytest.LogCaptureFixture, other: str
+) -> None:
     working, stop = DecoderSession(SHIPPED, "cuda", cuda=CudaOptions(graphs=False)), threading.Event()
 
     def work() -> None:
@@ -98,8 +102,10 @@ def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device)
     idle_kernels.reset()
     enlarged = session.enlarge(square, 4)
     assert enlarged.shape == (1, 4 * session.side, 4 * session.side, 3)
-    assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
-                                               "device to pageable": enlarged.nbytes}
+    assert idle_kernels.report()["copied"] == {
+        "pageable to device": square.nbytes,
+        "device to pageable": enlarged.nbytes,
+    }
     assert idle_kernels.report()["bytes_in_use"] == first
 
 

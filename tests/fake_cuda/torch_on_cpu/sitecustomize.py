@@ -21,8 +21,9 @@ _LARGE = 4096**2
 class _AfterTorch(importlib.abc.MetaPathFinder):
     """Changes torch when it has been imported; importing it here would slow down all other programs."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-                  ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name != "torch":
             return None
         sys.meta_path.remove(self)

@@ -64,13 +64,18 @@ def test_it_is_the_page(data: st.DataObject) -> None:
     width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     longest = 16 * max(width, height)
     angle, length = data.draw(st.floats(0, 2 * math.pi)), data.draw(st.floats(4, longest))
-    square = OrientedSquare(data.draw(st.integers(0, 4 * width)), data.draw(st.integers(0, 4 * height)),
-                            round(length * math.cos(angle)), round(length * math.sin(angle)))
+    square = OrientedSquare(
+        data.draw(st.integers(0, 4 * width)),
+        data.draw(st.integers(0, 4 * height)),
+        round(length * math.cos(angle)),
+        round(length * math.sin(angle)),
+    )
     n = data.draw(st.integers(1, 12))
     rgb = noise(width, height, data.draw(st.integers(0, 9)))
     np.testing.assert_array_equal(sample_square(rgb, square, n), samples_of_the_page(rgb, square, n))
     np.testing.assert_array_equal(
-        cut_square(rgb, square, n), exact_resize(samples_of_the_page(rgb, square, 2 * n), (n, n)))
+        cut_square(rgb, square, n), exact_resize(samples_of_the_page(rgb, square, 2 * n), (n, n))
+    )
 
 
 def test_reduction_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,16 +95,22 @@ def test_outside_of_the_picture() -> None:
     np.testing.assert_array_equal(grey[20:, 20:], rgb[:20, :20])
 
 
-@pytest.mark.parametrize(("square", "corners"), [
-    (OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0), [[7, 17], [7, 23], [13, 23], [13, 17]]),
-    # Turned clockwise: its upper edge points down, so what was above it lies to its right.
-    (OrientedSquare(40, 80, 0, 24), [[13, 17], [7, 17], [7, 23], [13, 23]])])
+@pytest.mark.parametrize(
+    ("square", "corners"),
+    [
+        (OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0), [[7, 17], [7, 23], [13, 23], [13, 17]]),
+        # Turned clockwise: its upper edge points down, so what was above it lies to its right.
+        (OrientedSquare(40, 80, 0, 24), [[13, 17], [7, 17], [7, 23], [13, 23]]),
+    ],
+)
 def test_corners(square: OrientedSquare, corners: list[list[int]]) -> None:
     assert square.corners().tolist() == corners and square.side == 6
 
 
-@pytest.mark.parametrize(("across", "side"), [
-    ((4, 0), 1), ((2, 3), 1), ((5, 0), 1), ((6, 0), 2), ((0, -9), 2), ((12, 16), 5), ((400, 300), 125), ((8, 8), 3)])
+@pytest.mark.parametrize(
+    ("across", "side"),
+    [((4, 0), 1), ((2, 3), 1), ((5, 0), 1), ((6, 0), 2), ((0, -9), 2), ((12, 16), 5), ((400, 300), 125), ((8, 8), 3)],
+)
 def test_sides_are_rounded(across: Any, side: int) -> None:
     assert OrientedSquare(0, 0, *across).side == side
 
@@ -111,7 +122,8 @@ def test_the_nearest_square() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "left", "top", "side"), [((640, 480), 80, 0, 480), ((7, 12), 0, 2, 7), ((1, 1), 0, 0, 1)])
+    ("size", "left", "top", "side"), [((640, 480), 80, 0, 480), ((7, 12), 0, 2, 7), ((1, 1), 0, 0, 1)]
+)
 def test_the_centre_square(size: tuple[int, int], left: Any, top: Any, side: int) -> None:
     corners = centre_square(size).corners()
     assert corners[0].tolist() == [left, top] and corners[2].tolist() == [left + side, top + side]

@@ -17,14 +17,17 @@ MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          cwd=FOLDER.parent).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent
+    ).stdout
 
 
 def test_the_contract_needs_numpy_and_pillow_only() -> None:
-    modules = run("import importlib, json, sys\nbefore = set(sys.modules)\n"
-                  f"for name in {MODULES!r}: importlib.import_module(name)\n"
-                  "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))")
+    modules = run(
+        "import importlib, json, sys\nbefore = set(sys.modules)\n"
+        f"for name in {MODULES!r}: importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
+    )
     allowed = {"codec_contract", "numpy", "PIL", *sys.stdlib_module_names}
     # Compiled parts register their Cython runtime under names of their own; Pillow uses defusedxml if there.
     assert {name for name in json.loads(modules) if name not in allowed and "cython" not in name} <= {"defusedxml"}

@@ -43,11 +43,10 @@ def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
         assert said() == ""
 
 
-@pytest.mark.parametrize(("quota", "cores"), [
-    ("250000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("nonsense", 64), (None, 64)])
-def test_quotas_of_containers(
-    quota: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("250000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("nonsense", 64), (None, 64)]
+)
+def test_quotas_of_containers(quota: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if quota is not None:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     monkeypatch.setattr(onnx_runtime, "QUOTA", tmp_path / "cpu.max")

@@ -65,7 +65,10 @@ def parse_header(data: bytes) -> Header:
 
 
 def old(
-    flags: int = 4 << 2, sizes: bytes = b"", original: bytes = b"\x80\x01\x80\x01", body: bytes = b"",
+    flags: int = 4 << 2,
+    sizes: bytes = b"",
+    original: bytes = b"\x80\x01\x80\x01",
+    body: bytes = b"",
     first: bytes = b"\x11",
 ) -> bytes:
     """A forged payload of version 1."""
@@ -73,7 +76,11 @@ def old(
 
 
 def new(
-    flags: int = 16, sizes: bytes = b"", original: bytes = b"\x80\x01\x80\x01", body: bytes = b"", first: int = 0xA8,
+    flags: int = 16,
+    sizes: bytes = b"",
+    original: bytes = b"\x80\x01\x80\x01",
+    body: bytes = b"",
+    first: int = 0xA8,
     coding: int = CODING_RANGE,
 ) -> bytes:
     """A forged payload of version 2."""
@@ -85,9 +92,15 @@ CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
 
 @settings(max_examples=60, deadline=None)
 @given(
-    CONTENTS, st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.sampled_from([CODING_RAW, CODING_RANGE]),
+    CONTENTS,
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 1000),
+    st.sampled_from([CODING_RAW, CODING_RANGE]),
     st.one_of(st.just((256, 256)), st.tuples(st.integers(1, 65535), st.integers(1, 4096))),
-    st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]), st.sampled_from([1, 2]))
+    st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]),
+    st.sampled_from([1, 2]),
+)
 def test_round_trip(
     kind: str, width: int, height: int, seed: int, coding: int, original_size: tuple[int, int], fit: str, version: int
 ) -> None:
@@ -98,7 +111,7 @@ def test_round_trip(
     raw = 3 * width * height
     body = raw if header.coding == CODING_RAW else len(encode_lr(lr, TABLES))
     assert body <= raw
-    contract_id = CONTRACT[:CONTRACT_BYTES[version]]
+    contract_id = CONTRACT[: CONTRACT_BYTES[version]]
     assert header == Header(version, header.coding, contract_id, width, height, *original_size, fit)
     assert parse_header(data) == header
     assert len(data) - body <= (20 if version == 1 else 15)
@@ -116,9 +129,19 @@ def test_round_trip_of_extreme_sizes(width: int, height: int, version: int) -> N
     assert (header.lr_width, header.lr_height) == (width, height)
 
 
-@pytest.mark.parametrize(("version", "original", "bytes_around"), [
-    (2, (256, 256), 7), (2, (128, 128), 11), (2, (256, 255), 11), (2, (16383, 16383), 11), (2, (127, 1), 9),
-    (1, (256, 256), 16), (1, (128, 128), 16), (1, (16383, 16383), 16)])
+@pytest.mark.parametrize(
+    ("version", "original", "bytes_around"),
+    [
+        (2, (256, 256), 7),
+        (2, (128, 128), 11),
+        (2, (256, 255), 11),
+        (2, (16383, 16383), 11),
+        (2, (127, 1), 9),
+        (1, (256, 256), 16),
+        (1, (128, 128), 16),
+        (1, (16383, 16383), 16),
+    ],
+)
 def test_bytes_around_the_body(version: int, original: tuple[int, int], bytes_around: int) -> None:
     lr = content("gradient", 16, 16, 1)
     assert len(pack(lr, version=version, original_size=original)) == bytes_around + len(encode_lr(lr, TABLES))
@@ -129,11 +152,14 @@ def test_bytes_around_the_body(version: int, original: tuple[int, int], bytes_ar
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(st.integers(1, 65535), st.integers(1, 4096)), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
-    st.floats(0, 7), st.sampled_from([1, 2]))
-def test_a_square_comes_back(
-    size: tuple[int, int], x: int, y: int, length: int, angle: float, version: int
-) -> None:
+    st.tuples(st.integers(1, 65535), st.integers(1, 4096)),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 7),
+    st.sampled_from([1, 2]),
+)
+def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int, angle: float, version: int) -> None:
     length = 2 + length * (4 * max(size) - 4)
     across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
     square = OrientedSquare(round(4 * x * size[0]), round(4 * y * size[1]), *across)
@@ -204,13 +230,21 @@ def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int, 
 
 # -- damage ---------------------------------------------------------------------------------------------
 
-DAMAGED = [pack(lr, version=version, **changes) for version in (1, 2) for lr, changes in [
-    (content("gradient", 16, 16, 3), {}), (content("noise", 4, 4, 3), {"coding": CODING_RAW}),
-    (content("gradient", 16, 16, 4), {"original_size": (256, 256)}),
-    (content("gradient", 9, 4, 3), {"original_size": (4000, 3000), "fit": FIT_CROP}),
-    (content("constant", 1, 1, 3), {"original_size": (1, 1)}),
-    (content("gradient", 9, 4, 3), {
-        "original_size": (400, 300), "fit": FIT_ALIGN, "square": OrientedSquare(9, 999, 7, -80)})]]
+DAMAGED = [
+    pack(lr, version=version, **changes)
+    for version in (1, 2)
+    for lr, changes in [
+        (content("gradient", 16, 16, 3), {}),
+        (content("noise", 4, 4, 3), {"coding": CODING_RAW}),
+        (content("gradient", 16, 16, 4), {"original_size": (256, 256)}),
+        (content("gradient", 9, 4, 3), {"original_size": (4000, 3000), "fit": FIT_CROP}),
+        (content("constant", 1, 1, 3), {"original_size": (1, 1)}),
+        (
+            content("gradient", 9, 4, 3),
+            {"original_size": (400, 300), "fit": FIT_ALIGN, "square": OrientedSquare(9, 999, 7, -80)},
+        ),
+    ]
+]
 
 
 def refused(data: bytes) -> None:
@@ -245,8 +279,14 @@ def test_a_payload_that_goes_on_is_told_from_a_damaged_one(version: int, least: 
         assert error(raw[:length]).truncated
     square = DAMAGED[5 if version == 1 else 11]
     assert "it ends inside the square's slope" in str(error(square[:inside])) and error(square[:inside]).truncated
-    for damaged in (b"", b"no", raw + b"1", raw[:30] + bytes([raw[30] ^ 1]) + raw[31:], square[:-1],
-                    square[: inside - 10] + b"\xff" * 20):
+    for damaged in (
+        b"",
+        b"no",
+        raw + b"1",
+        raw[:30] + bytes([raw[30] ^ 1]) + raw[31:],
+        square[:-1],
+        square[: inside - 10] + b"\xff" * 20,
+    ):
         assert not error(damaged).truncated
 
 
@@ -299,55 +339,97 @@ def test_any_sealed_bytes_that_begin_as_version_2_are_refused_or_canonical(data:
     except PayloadError as error:
         assert len(str(error)) > 20
         return
-    assert pack(lr, coding=header.coding, original_size=header.original_size, fit=header.fit, square=header.square
-                ) == data
+    assert (
+        pack(lr, coding=header.coding, original_size=header.original_size, fit=header.fit, square=header.square) == data
+    )
 
 
 IN_BOTH_VERSIONS: list[tuple[dict[str, Any], str]] = [
-    ({"flags": 0x40 | 16}, "reserved"), ({"flags": 0x80 | 16}, "reserved"),
+    ({"flags": 0x40 | 16}, "reserved"),
+    ({"flags": 0x80 | 16}, "reserved"),
     ({"flags": 3 | 16}, "ends inside the square's x"),
-    *(({"flags": 3 | 16, "original": b"\x0a\x0a" + square}, message) for square, message in (
-        (b"\x14\x14\x28\x80", "ends inside the square's slope"), (b"\x29\x14\x28\0", "centre .10.25, 5.0. lies out"),
-        (b"\x14\x29\x28\0", "centre .5.0, 10.25. lies out"), (b"\x14\x14\0\x06", "edge .0.0, 0.75. must be 1 to 40"),
-        (b"\x14\x14\xc1\x02\0", "edge .-40.25, 0.0. must be 1 to 40"),
-        (b"\x14\x14\xa8\0\0", "edge is written with more bytes"))),
-    *(({"original": original}, message) for original, message in (
-        (b"\0\x01", "width must be 1"), (b"\x01\0", "height must be 1"), (b"\x80\0\x01", "more bytes than it needs"),
-        (b"\x01\x85\x80\0", "more bytes than it needs"), (b"\xff\xff\xff\x01\x01", "more than three bytes"),
-        (b"\x80\x80\x04\x01", "is 65536"), (b"\xff\xff\x03\xff\xff\x03", "65535 x 65535 exceeds"),
-        (b"\x80\x80", "ends inside the original width"), (b"\x01\x80", "ends inside the original height")))]
-LR_SIZES = [(b"\x81\x02\x01", "too large for coding 1"), (b"\xff\xff\x03\xff\x03", "65535 x 511 exceeds"),
-            (b"\x80\x80\x04\x01", "sides of 1 to 65535"), (b"\0\x05", "sides of 1 to 65535")]
+    *(
+        ({"flags": 3 | 16, "original": b"\x0a\x0a" + square}, message)
+        for square, message in (
+            (b"\x14\x14\x28\x80", "ends inside the square's slope"),
+            (b"\x29\x14\x28\0", "centre .10.25, 5.0. lies out"),
+            (b"\x14\x29\x28\0", "centre .5.0, 10.25. lies out"),
+            (b"\x14\x14\0\x06", "edge .0.0, 0.75. must be 1 to 40"),
+            (b"\x14\x14\xc1\x02\0", "edge .-40.25, 0.0. must be 1 to 40"),
+            (b"\x14\x14\xa8\0\0", "edge is written with more bytes"),
+        )
+    ),
+    *(
+        ({"original": original}, message)
+        for original, message in (
+            (b"\0\x01", "width must be 1"),
+            (b"\x01\0", "height must be 1"),
+            (b"\x80\0\x01", "more bytes than it needs"),
+            (b"\x01\x85\x80\0", "more bytes than it needs"),
+            (b"\xff\xff\xff\x01\x01", "more than three bytes"),
+            (b"\x80\x80\x04\x01", "is 65536"),
+            (b"\xff\xff\x03\xff\xff\x03", "65535 x 65535 exceeds"),
+            (b"\x80\x80", "ends inside the original width"),
+            (b"\x01\x80", "ends inside the original height"),
+        )
+    ),
+]
+LR_SIZES = [
+    (b"\x81\x02\x01", "too large for coding 1"),
+    (b"\xff\xff\x03\xff\x03", "65535 x 511 exceeds"),
+    (b"\x80\x80\x04\x01", "sides of 1 to 65535"),
+    (b"\0\x05", "sides of 1 to 65535"),
+]
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
-    (b"\xed", "at least 14 bytes, got 1"), (b"\xa8", "at least 7 bytes, got 1"),
-    (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
-    (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"), (b"\xad" * 20, "it begins with adad"),
-    *((start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
-      for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")),
-    *((forge(**changes), message) for forge in (old, new) for changes, message in IN_BOTH_VERSIONS),
-    *((forge(sizes=sizes), message) for forge in (partial(old, flags=14 << 2), partial(new, first=0xAC))
-      for sizes, message in LR_SIZES),
-    (old(first=b"\x21"), "this is a scene of several faces"), (old(first=b"\x31"), "version 3 is unknown"),
-    (old(first=b"\x13"), "coding 3 is unknown"), (old(flags=9 << 2), "size code 9"),
-    (old(flags=13 << 2), "size code 13"), (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
-    (old(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
-    (old(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-    (old(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
-    (old(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
-    (new(coding=3), "coding 3 is unknown"), (new(flags=16 | 32), "reserved flag bits are set .00110100."),
-    (new(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
-    *((new(first=0xAC, sizes=sizes), "short code that was not used")
-      for sizes in (b"\x10\x10", b"\x20\x20", b"\x40\x40", b"\x80\x01\x80\x01")),
-    (new(first=0xAC, sizes=b"\x90\0\x11"), "LR width is written with more bytes"),
-    (new(first=0xAC, sizes=b"\x11\x90\0"), "LR height is written with more bytes"),
-    (new(first=0xAC, sizes=b"\x11", original=b""), "ends inside the LR height"),
-    (new(first=0xAC, coding=0, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-    (new(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
-    (new(first=0xAB, coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
-    (new(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("text", "bytes, got str"),
+        (None, "bytes, got NoneType"),
+        (b"", "is empty"),
+        (b"\xed", "at least 14 bytes, got 1"),
+        (b"\xa8", "at least 7 bytes, got 1"),
+        (b"no payload", "it begins with 6e6f"),
+        (bytes(20), "begins with 0000"),
+        (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"),
+        (b"\xad" * 20, "it begins with adad"),
+        *(
+            (start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
+            for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")
+        ),
+        *((forge(**changes), message) for forge in (old, new) for changes, message in IN_BOTH_VERSIONS),
+        *(
+            (forge(sizes=sizes), message)
+            for forge in (partial(old, flags=14 << 2), partial(new, first=0xAC))
+            for sizes, message in LR_SIZES
+        ),
+        (old(first=b"\x21"), "this is a scene of several faces"),
+        (old(first=b"\x31"), "version 3 is unknown"),
+        (old(first=b"\x13"), "coding 3 is unknown"),
+        (old(flags=9 << 2), "size code 9"),
+        (old(flags=13 << 2), "size code 13"),
+        (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
+        (old(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
+        (old(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+        (old(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
+        (old(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
+        (new(coding=3), "coding 3 is unknown"),
+        (new(flags=16 | 32), "reserved flag bits are set .00110100."),
+        (new(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
+        *(
+            (new(first=0xAC, sizes=sizes), "short code that was not used")
+            for sizes in (b"\x10\x10", b"\x20\x20", b"\x40\x40", b"\x80\x01\x80\x01")
+        ),
+        (new(first=0xAC, sizes=b"\x90\0\x11"), "LR width is written with more bytes"),
+        (new(first=0xAC, sizes=b"\x11\x90\0"), "LR height is written with more bytes"),
+        (new(first=0xAC, sizes=b"\x11", original=b""), "ends inside the LR height"),
+        (new(first=0xAC, coding=0, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+        (new(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
+        (new(first=0xAB, coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
+        (new(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes"),
+    ],
+)
 def test_every_claim_is_checked(data: bytes, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         parse_header(data)
@@ -356,11 +438,16 @@ def test_every_claim_is_checked(data: bytes, message: str) -> None:
 
 
 ABSURD = [
-    old(original=b"\xff\xff\x03\xff\xff\x03"), old(first=b"\x10", flags=8 << 2),
+    old(original=b"\xff\xff\x03\xff\xff\x03"),
+    old(first=b"\x10", flags=8 << 2),
     old(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
-    old(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"), bytes(60_000_000),
-    new(original=b"\xff\xff\x03\xff\xff\x03"), new(first=0xAB, coding=0),
-    new(first=0xAC, coding=0, sizes=b"\x80\x20\x80\x20"), b"\xa8" + bytes(60_000_000)]
+    old(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"),
+    bytes(60_000_000),
+    new(original=b"\xff\xff\x03\xff\xff\x03"),
+    new(first=0xAB, coding=0),
+    new(first=0xAC, coding=0, sizes=b"\x80\x20\x80\x20"),
+    b"\xa8" + bytes(60_000_000),
+]
 
 
 @pytest.mark.parametrize("index", range(len(ABSURD)))
@@ -392,22 +479,37 @@ def test_the_beginning_of_a_contract_id_is_as_good_as_all() -> None:
         assert np.array_equal(unpack(pack(lr, version=version), CONTRACT[:count])[0], lr)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"contract_id": b"abc"}, "32 bytes, or 2"),
-    ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"), ({"fit": FIT_ALIGN}, "needs a square"),
-    ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
-    ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
-    ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
-    ({"coding": 3}, "coding 3"), ({"original_size": (0, 5)}, "width must be 1 to 65535"),
-    ({"original_size": (5, 65536)}, "height must be 1 to 65535"), ({"original_size": (20000, 20000)}, "exceeds")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contract_id": b"abc"}, "32 bytes, or 2"),
+        ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"),
+        ({"fit": FIT_ALIGN}, "needs a square"),
+        ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
+        ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
+        ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
+        ({"coding": 3}, "coding 3"),
+        ({"original_size": (0, 5)}, "width must be 1 to 65535"),
+        ({"original_size": (5, 65536)}, "height must be 1 to 65535"),
+        ({"original_size": (20000, 20000)}, "exceeds"),
+    ],
+)
 def test_arguments_outside_the_format_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         pack(content("gradient", 8, 8, 0), **changes)
 
 
-@pytest.mark.parametrize("lr", [
-    np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8), np.zeros((16, 16, 3), np.float32),
-    np.zeros((0, 16, 3), np.uint8), np.broadcast_to(np.uint8(0), (4097, 4097, 3)), [[0, 0, 0]]])
+@pytest.mark.parametrize(
+    "lr",
+    [
+        np.zeros((16, 16), np.uint8),
+        np.zeros((16, 16, 4), np.uint8),
+        np.zeros((16, 16, 3), np.float32),
+        np.zeros((0, 16, 3), np.uint8),
+        np.broadcast_to(np.uint8(0), (4097, 4097, 3)),
+        [[0, 0, 0]],
+    ],
+)
 def test_what_is_not_an_lr_is_refused(lr: np.ndarray) -> None:
     with pytest.raises(PayloadError, match="LR"):
         pack(lr)

@@ -17,8 +17,10 @@ from codec_contract.payload_text import TextForm, from_text, is_text, to_text
 GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
 
 
-@pytest.mark.parametrize(("data", "text"), [
-    (b"AB", "BB8"), (b"Hello!!", "%69 VD92EX0"), (b"base-45", "UJCLQE7W581"), (b"ietf!", "QED8WEX0"), (b"", "")])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b"AB", "BB8"), (b"Hello!!", "%69 VD92EX0"), (b"base-45", "UJCLQE7W581"), (b"ietf!", "QED8WEX0"), (b"", "")],
+)
 def test_base45_of_rfc_9285(data: bytes, text: str) -> None:
     assert to_text(data, "base45") == text
 
@@ -68,8 +70,24 @@ def test_other_base64_is_read() -> None:
     assert from_text(base64.b64encode(data + b"1").decode()) == data + b"1"  # with padding
 
 
-@pytest.mark.parametrize("text", [
-    "7W4Q!", "7W4QA", "W0U1", "W0U::::", "W0Uab", "W0U:::", "W0U::", "7W4Qé", "qEb!", "qEbXA", "rA=é", "ABL1", "ABL::"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7W4Q!",
+        "7W4QA",
+        "W0U1",
+        "W0U::::",
+        "W0Uab",
+        "W0U:::",
+        "W0U::",
+        "7W4Qé",
+        "qEb!",
+        "qEbXA",
+        "rA=é",
+        "ABL1",
+        "ABL::",
+    ],
+)
 def test_damaged_texts(text: str) -> None:
     with pytest.raises(PayloadError, match=r"is not whole base(64url|45): it was altered or cut off"):
         from_text(text)
@@ -87,7 +105,9 @@ def test_other_things_are_no_texts() -> None:
 def test_strings_that_hold_bytes_are_told() -> None:
     for data in map(bytes.fromhex, ("ed6e1100", "a846d704", "acffffff")):
         for text, step in (
-                (data.decode("latin-1"), "read as latin-1"), (data.decode("utf-8", "replace"), "read as UTF-8")):
+            (data.decode("latin-1"), "read as latin-1"),
+            (data.decode("utf-8", "replace"), "read as UTF-8"),
+        ):
             with pytest.raises(PayloadError, match=step):
                 from_text(text)
 
@@ -96,10 +116,11 @@ def test_strings_that_hold_bytes_are_told() -> None:
 def test_a_payload_that_went_through_text_is_told(name: str) -> None:
     data = (GOLDEN / f"{name}.grain").read_bytes()
     for damaged, message in (
-            (data.decode("latin-1").encode(), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
-            (data.decode("utf-8", "replace").encode(), "read as UTF-8, which replaced its bytes; send bytes, or"),
-            (to_text(data).encode("utf-8-sig"), "it is a payload's text; Payload.from_text reads it"),
-            (to_text(data, "base45").encode(), "Payload.from_text")):
+        (data.decode("latin-1").encode(), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
+        (data.decode("utf-8", "replace").encode(), "read as UTF-8, which replaced its bytes; send bytes, or"),
+        (to_text(data).encode("utf-8-sig"), "it is a payload's text; Payload.from_text reads it"),
+        (to_text(data, "base45").encode(), "Payload.from_text"),
+    ):
         with pytest.raises(PayloadError, match=message):
             parse_payload(damaged)
 

@@ -93,8 +93,10 @@ def test_grey_and_transparency(pillow_heif) -> None:
 
 def test_code_points(pillow_heif) -> None:
     """Display P3, and the PQ of HDR, which phones write without an ICC profile."""
-    plain, p3, pq = (heic(Image.new("RGB", (64, 64), (200, 100, 50)), color_primaries=primaries,
-                          transfer_characteristics=transfer) for primaries, transfer in ((1, 13), (12, 13), (9, 16)))
+    plain, p3, pq = (
+        heic(Image.new("RGB", (64, 64), (200, 100, 50)), color_primaries=primaries, transfer_characteristics=transfer)
+        for primaries, transfer in ((1, 13), (12, 13), (9, 16))
+    )
     assert_alike(load_picture(p3), np.full((64, 64, 3), (215, 93, 31)))
     assert_alike(load_picture(plain), np.full((64, 64, 3), (200, 100, 50)))
     with pytest.raises(ImageError, match=r"is an HDR picture \(PQ\)"):

@@ -26,8 +26,9 @@ from tests.networks import random_network
 
 def one_layer(weight: np.ndarray, bias: int = 0, shift: int = 1, **fields: object) -> IntegerConv:
     out = weight.shape[0]
-    return IntegerConv("layer", INPUT, weight.astype(np.int8), np.full(out, bias, np.int32),
-                       np.full(out, shift, np.int32), **fields)
+    return IntegerConv(
+        "layer", INPUT, weight.astype(np.int8), np.full(out, bias, np.int32), np.full(out, shift, np.int32), **fields
+    )
 
 
 def test_a_layer_computes_what_its_definition_says() -> None:
@@ -55,8 +56,9 @@ def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
                 patch = x[row * down :, column * across :][: layer.kernel[0], : layer.kernel[1]]
                 for channel in range(layer.out_channels):
                     source = patch if layer.groups == 1 else patch[:, :, channel : channel + 1]
-                    acc = int((source.transpose(2, 0, 1) * layer.weight[channel].astype(int)).sum()
-                              + layer.bias[channel])
+                    acc = int(
+                        (source.transpose(2, 0, 1) * layer.weight[channel].astype(int)).sum() + layer.bias[channel]
+                    )
                     shift = int(layer.shift[channel])
                     value = (2 * acc + 2**shift + 1) // 2 ** (shift + 1)
                     if layer.skip:
@@ -87,14 +89,17 @@ def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
     assert integer.integer_digest(renamed) != integer.integer_digest(network)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"stride": 1, "padding": (1, 1, 1, 1), "weight": np.ones((3, 3, 3, 3), np.int8)}, "Winograd"),
-    ({"input": "nowhere"}, "nowhere"),
-    ({"weight": np.ones((3, 3, 1, 1), np.int16)}, "int16"),
-    ({"weight": np.ones((0, 3, 1, 1), np.int8)}, r"weights int8 \[0, 3, 1, 1\]"),
-    ({"shift": np.zeros(3, np.int32)}, "1...22"),
-    ({"bias": np.zeros(2, np.int32)}, "bias"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stride": 1, "padding": (1, 1, 1, 1), "weight": np.ones((3, 3, 3, 3), np.int8)}, "Winograd"),
+        ({"input": "nowhere"}, "nowhere"),
+        ({"weight": np.ones((3, 3, 1, 1), np.int16)}, "int16"),
+        ({"weight": np.ones((0, 3, 1, 1), np.int8)}, r"weights int8 \[0, 3, 1, 1\]"),
+        ({"shift": np.zeros(3, np.int32)}, "1...22"),
+        ({"bias": np.zeros(2, np.int32)}, "bias"),
+    ],
+)
 def test_wrong_wiring_is_refused_by_name(change: dict, message: str) -> None:
     layer = one_layer(np.ones((3, 3, 1, 1)))
     with pytest.raises(BundleError, match=message):
@@ -110,19 +115,45 @@ def described(**change: object) -> bytes:
 
 
 def file_of(structure: str) -> bytes:
-    tensors = {"0.weight": np.ones((3, 3, 1, 1), np.int8), "0.bias": np.zeros(3, np.int32),
-               "0.shift": np.full(3, 2, np.int32)}
+    tensors = {
+        "0.weight": np.ones((3, 3, 1, 1), np.int8),
+        "0.bias": np.zeros(3, np.int32),
+        "0.shift": np.full(3, 2, np.int32),
+    }
     return bytes(to_bytes(tensors, metadata={"format": integer.FORMAT, "structure": structure}))
 
 
-@pytest.mark.parametrize("data", [
-    *(described(layers=[{**LAYER, **change}]) for change in (
-        *({"input": value} for value in (None, 0, "", [], {})), *({"skip": value} for value in (0, "", [], ["a"], {})),
-        {"name": 0}, {"groups": 1.5}, {"groups": "1"}, {"stride": "11"}, {"padding": [0, 0, 0, 0.5]})),
-    *(described(**change) for change in (
-        *({"architecture": value} for value in (None, 3, ["box"], {})), {"hr": 2.5}, {"lr": "2"}, {"hr": float("inf")},
-        {"layers": None}, {"layers": 3}, {"layers": ["layer"]})),
-    file_of("[" * 100_000 + "]" * 100_000), b"no safetensors at all"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            described(layers=[{**LAYER, **change}])
+            for change in (
+                *({"input": value} for value in (None, 0, "", [], {})),
+                *({"skip": value} for value in (0, "", [], ["a"], {})),
+                {"name": 0},
+                {"groups": 1.5},
+                {"groups": "1"},
+                {"stride": "11"},
+                {"padding": [0, 0, 0, 0.5]},
+            )
+        ),
+        *(
+            described(**change)
+            for change in (
+                *({"architecture": value} for value in (None, 3, ["box"], {})),
+                {"hr": 2.5},
+                {"lr": "2"},
+                {"hr": float("inf")},
+                {"layers": None},
+                {"layers": 3},
+                {"layers": ["layer"]},
+            )
+        ),
+        file_of("[" * 100_000 + "]" * 100_000),
+        b"no safetensors at all",
+    ],
+)
 def test_files_of_other_types_are_refused(data: bytes) -> None:
     assert integer.load_integer_network(described()).layers[0].name == "0"
     with pytest.raises(BundleError):

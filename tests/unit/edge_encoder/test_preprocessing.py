@@ -54,8 +54,13 @@ def linear_grey_profile() -> bytes:
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)  # D50, in 1/65536
     curve = b"curv" + bytes(8)
     tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))
-    header = struct.pack(">I4xI4s4s4s12x4s28x", 156 + len(white) + len(curve), 0x02100000, b"mntr", b"GRAY", b"XYZ ",
-                         b"acsp") + white[8:] + bytes(48)
+    header = (
+        struct.pack(
+            ">I4xI4s4s4s12x4s28x", 156 + len(white) + len(curve), 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"acsp"
+        )
+        + white[8:]
+        + bytes(48)
+    )
     return header + tags + white + curve
 
 
@@ -109,12 +114,16 @@ KINDS: dict[str, tuple[Any, object]] = {
     "grey image": (Image.fromarray(GREY), np.stack([GREY] * 3, axis=2)),
     "grey file": (encoded(Image.fromarray(GREY)), np.stack([GREY] * 3, axis=2)),
     "bilevel": (encoded(Image.fromarray(GREY > 127)), np.stack([(GREY > 127) * np.uint8(255)] * 3, axis=2)),
-    "palette": (encoded(Image.fromarray(picture()).quantize(16)),
-                np.asarray(Image.fromarray(picture()).quantize(16).convert("RGB"))),
+    "palette": (
+        encoded(Image.fromarray(picture()).quantize(16)),
+        np.asarray(Image.fromarray(picture()).quantize(16).convert("RGB")),
+    ),
     "clear palette entry": (encoded(palette(), transparency=0), [[CLEAR, (0, 0, 255)]]),
     "grey with alpha": (encoded(Image.new("LA", (1, 1), (100, 0))), [[CLEAR]]),
-    "clear colour": (encoded(Image.fromarray(np.uint8([[(1, 2, 3), (4, 5, 6)]])), transparency=(1, 2, 3)),
-                     [[CLEAR, (4, 5, 6)]]),
+    "clear colour": (
+        encoded(Image.fromarray(np.uint8([[(1, 2, 3), (4, 5, 6)]])), transparency=(1, 2, 3)),
+        [[CLEAR, (4, 5, 6)]],
+    ),
     "16 bits, PGM": (b"P5 2 1 65535\n" + struct.pack(">HH", 65535, 257), [[(255,) * 3, (1,) * 3]]),
     "16 bits, RGB": (picture().astype(np.uint16) * 257, picture()),
     "16 bits, RGBA": (np.dstack([picture().astype(np.uint16) * 257, np.full((5, 7), 65535, np.uint16)]), picture()),
@@ -160,8 +169,10 @@ class TestColour:
         grey = encoded(Image.new("RGB", (4, 4), (99, 99, 99)), icc_profile=bytes(swapped))
         assert np.abs(load_picture(grey).astype(int) - 99).max() <= 1
 
-    @pytest.mark.parametrize("profile", [
-        srgb_profile(), srgb_profile(srgb_curve()), srgb_profile().replace(b"\0s\0R\0G\0B", b"\0o\0u\0r\0s")])
+    @pytest.mark.parametrize(
+        "profile",
+        [srgb_profile(), srgb_profile(srgb_curve()), srgb_profile().replace(b"\0s\0R\0G\0B", b"\0o\0u\0r\0s")],
+    )
     def test_srgb_profile_changes_nothing(self, profile: bytes) -> None:
         rgb = picture(16, 16)
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=profile)), rgb)
@@ -170,9 +181,15 @@ class TestColour:
         data = encoded(Image.new("RGB", (4, 4), (100, 0, 255)), icc_profile=srgb_profile(np.array([0, 65535])))
         assert np.abs(load_picture(data).astype(int) - (168, 0, 255)).max() <= 1
 
-    @pytest.mark.parametrize(("image", "options"), [
-        (Image.new("L", (4, 4), 100), {}), (Image.new("L", (4, 4), 100), {"transparency": 3}),
-        (Image.new("LA", (4, 4), (100, 255)), {}), (Image.fromarray(np.full((4, 4), 100 * 257, np.uint16)), {})])
+    @pytest.mark.parametrize(
+        ("image", "options"),
+        [
+            (Image.new("L", (4, 4), 100), {}),
+            (Image.new("L", (4, 4), 100), {"transparency": 3}),
+            (Image.new("LA", (4, 4), (100, 255)), {}),
+            (Image.fromarray(np.full((4, 4), 100 * 257, np.uint16)), {}),
+        ],
+    )
     def test_profiles_of_grey_pictures(self, image: Image.Image, options: dict[str, object]) -> None:
         levels = load_picture(encoded(image, icc_profile=linear_grey_profile(), **options))
         assert np.abs(levels.astype(int) - 168).max() <= 1  # 255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055)
@@ -185,8 +202,9 @@ class TestColour:
         rgb = picture(16, 16)
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=b"nonsense")), rgb)
 
-    @pytest.mark.parametrize("background", [
-        (0, 0), (0, 0, 256), (-1, 0, 0), ("r", "g", "b"), (0.5, 0, 0), 5, None, "#ffffff"])
+    @pytest.mark.parametrize(
+        "background", [(0, 0), (0, 0, 256), (-1, 0, 0), ("r", "g", "b"), (0.5, 0, 0), 5, None, "#ffffff"]
+    )
     def test_background_is_checked(self, background: Any) -> None:
         with pytest.raises(ImageError, match="three levels"):
             load_picture(picture(), background=background)
@@ -211,21 +229,38 @@ LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 REFUSED: list[tuple[Any, dict[str, int], str]] = [
     (png_claiming(60000, 60000), {}, "60000 x 60000|decompression bomb"),
     (PROGRESSIVE[:-2] + 64 * LAST_SCAN + b"\xff\xd9", {}, "more than 64 scans; it would take too long to read"),
-    *((data, {}, "has 9000 x 6001 pixels; only JPEG files that are not progressive may have more than 54000000")
-      for data in (png_claiming(9000, 6001), PROGRESSIVE.replace(b"\x08\0\x10\0\x10", b"\x08\x17\x71\x23\x28"))),
+    *(
+        (data, {}, "has 9000 x 6001 pixels; only JPEG files that are not progressive may have more than 54000000")
+        for data in (png_claiming(9000, 6001), PROGRESSIVE.replace(b"\x08\0\x10\0\x10", b"\x08\x17\x71\x23\x28"))
+    ),
     (reduced_tiff(), {}, "the first picture of .* is a reduced one, as in raw files"),
-    (png_claiming(1000, 1000), {}, "truncated"), (np.zeros((1, 65536, 3), np.uint8), {}, "at most 65535"),
-    ("a\0b", {}, "cannot read the picture a\x00b: embedded null byte"), (b"", {}, r"^the picture of 0 bytes is empty$"),
+    (png_claiming(1000, 1000), {}, "truncated"),
+    (np.zeros((1, 65536, 3), np.uint8), {}, "at most 65535"),
+    ("a\0b", {}, "cannot read the picture a\x00b: embedded null byte"),
+    (b"", {}, r"^the picture of 0 bytes is empty$"),
     (HUNDRED, {"max_pixels": 9999}, r"100 x 100 pixels, more than 9999.*max_pixels"),
     (Image.open(io.BytesIO(HUNDRED)), {"max_pixels": 9999}, "the PIL picture claims 100 x 100 pixels, more than 9999"),
-    *((Image.new(*kind), {}, "floating-point levels, or others than 0 to 65535")
-      for kind in (("I", (2, 2), 70000), ("I", (2, 2), -1), ("F", (2, 2), 0.5))),
+    *(
+        (Image.new(*kind), {}, "floating-point levels, or others than 0 to 65535")
+        for kind in (("I", (2, 2), 70000), ("I", (2, 2), -1), ("F", (2, 2), 0.5))
+    ),
     *((source, {}, "got") for source in (None, 3, [[1, 2], [3, 4]], {"a": 1})),
-    *((data, {}, "is not a picture")
-      for data in (b"hello", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")),
-    *((np.zeros(shape, kind), {}, "picture array") for shape, kind in (
-        ((4, 4, 3), float), ((4, 4, 3), np.int32), ((3, 4, 5), np.uint8), ((4, 4, 2), np.uint8),
-        ((1, 4, 4, 3), np.uint8), ((4,), np.uint8), ((4, 4), bool))),
+    *(
+        (data, {}, "is not a picture")
+        for data in (b"hello", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    ),
+    *(
+        (np.zeros(shape, kind), {}, "picture array")
+        for shape, kind in (
+            ((4, 4, 3), float),
+            ((4, 4, 3), np.int32),
+            ((3, 4, 5), np.uint8),
+            ((4, 4, 2), np.uint8),
+            ((1, 4, 4, 3), np.uint8),
+            ((4,), np.uint8),
+            ((4, 4), bool),
+        )
+    ),
     *((np.zeros(shape, np.uint8), {}, "empty") for shape in ((0, 4, 3), (4, 0, 3), (0, 0))),
 ]
 
@@ -255,12 +290,19 @@ class TestRefusals:
         with pytest.raises(ImageError, match="max_pixels is a whole number of at least 1, got"):
             load_picture(encoded(Image.new("RGB", (2, 2))), max_pixels=limit)
 
-    @pytest.mark.parametrize("function", [
-        "PIL.PngImagePlugin.PngImageFile._open", "PIL.ImageFile.ImageFile.load", "PIL.ImageCms.buildTransform",
-        "numpy.ascontiguousarray"])
+    @pytest.mark.parametrize(
+        "function",
+        [
+            "PIL.PngImagePlugin.PngImageFile._open",
+            "PIL.ImageFile.ImageFile.load",
+            "PIL.ImageCms.buildTransform",
+            "numpy.ascontiguousarray",
+        ],
+    )
     def test_lack_of_memory_is_no_damage(self, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = encoded(Image.new("RGB", (2, 2)), icc_profile=ImageCms.ImageCmsProfile(
-            ImageCms.createProfile("XYZ")).tobytes())
+        data = encoded(
+            Image.new("RGB", (2, 2)), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+        )
         monkeypatch.setattr(function, Mock(side_effect=MemoryError))
         with pytest.raises(DeviceMemoryError, match="too little memory to read the picture"):
             load_picture(data)

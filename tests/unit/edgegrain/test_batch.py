@@ -25,8 +25,14 @@ from tests.tiny_bundle import HR, write_tiny_bundle
 
 
 def plan(verb: str = "compress", **changes: object) -> BatchPlan:
-    fields: dict[str, object] = {"source": "in", "target": "out", "verb": verb, "bundles": ["tiny"],
-                                 "suffix": ".grain" if verb == "compress" else ".png", **changes}
+    fields: dict[str, object] = {
+        "source": "in",
+        "target": "out",
+        "verb": verb,
+        "bundles": ["tiny"],
+        "suffix": ".grain" if verb == "compress" else ".png",
+        **changes,
+    }
     return BatchPlan(**fields)  # type: ignore[arg-type]
 
 
@@ -51,9 +57,15 @@ def write_pictures(folder: Path) -> dict[str, np.ndarray]:
 
 def test_results_never_share_a_name() -> None:
     assert [plan().result(name) for name in ("a.jpg", "a.png", "b/a.jpg")] == [
-        "a.jpg.grain", "a.png.grain", "b/a.jpg.grain"]
+        "a.jpg.grain",
+        "a.png.grain",
+        "b/a.jpg.grain",
+    ]
     assert [plan("restore").result(name) for name in ("a.grain", "a.jpg.grain", "a.GRAIN")] == [
-        "a.png", "a.jpg.png", "a.GRAIN.png"]
+        "a.png",
+        "a.jpg.png",
+        "a.GRAIN.png",
+    ]
 
 
 def test_candidates_by_suffix() -> None:
@@ -86,7 +98,8 @@ class TestWorker:
         (tmp_path / "out" / "taken.png.grain").mkdir(parents=True)  # a result that cannot be written
         (tmp_path / "in" / "taken.png").write_bytes((tmp_path / "in" / "deep" / "0.png").read_bytes())
         tally = Worker(at(tmp_path, folder, "compress")).work(
-            [*pictures, "damaged.png", "huge.png", "missing.png", "taken.png"])
+            [*pictures, "damaged.png", "huge.png", "missing.png", "taken.png"]
+        )
         codec = sdk.Codec(folder)
         written = {name: (tmp_path / "out" / f"{name}.grain").read_bytes() for name in pictures}
         assert written == {name: codec.compress(rgb) for name, rgb in pictures.items()}
@@ -121,7 +134,8 @@ class TestWorker:
             codec.compress(np.full((HR, HR, 3), index, np.uint8)).save(tmp_path / "in" / f"{index:02}.grain")
         (tmp_path / "in" / "03.grain").write_bytes(b"\xed\x6e")
         tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(
-            [f"{index:02}.grain" for index in range(20)])
+            [f"{index:02}.grain" for index in range(20)]
+        )
         assert (counts, tally.done, tally.failures[0]["name"]) == ([8, 8, 8], 19, "03.grain")
         with Image.open(tmp_path / "out" / "17.png") as restored:
             assert np.asarray(restored).max() == 17
@@ -132,9 +146,14 @@ class TestWorker:
         with pytest.raises(BundleError, match="decoder.onnx"):
             Worker(at(tmp_path, broken, "restore")).work([])
 
-    @pytest.mark.parametrize(("work", "status"), [
-        ("time.sleep(60)", 1), ("raise DeviceError('an illegal address')", 1),
-        ("raise DeviceMemoryError('too large')", 0)])
+    @pytest.mark.parametrize(
+        ("work", "status"),
+        [
+            ("time.sleep(60)", 1),
+            ("raise DeviceError('an illegal address')", 1),
+            ("raise DeviceMemoryError('too large')", 0),
+        ],
+    )
     def test_it_ends_when_a_file_hangs_or_its_device_fails(self, work: str, status: int, tmp_path: Path) -> None:
         write_pictures(tmp_path / "in")
         program = f"""if True:
@@ -180,9 +199,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise Died("it died")
         return Tally(done=len(names))
 
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(
-        remote=lambda **options: lambda cls: SimpleNamespace(remote=Actor),
-        wait=lambda tasks: (tasks[:1], tasks[1:]), get=get))
+    monkeypatch.setitem(
+        sys.modules,
+        "ray",
+        SimpleNamespace(
+            remote=lambda **options: lambda cls: SimpleNamespace(remote=Actor),
+            wait=lambda tasks: (tasks[:1], tasks[1:]),
+            get=get,
+        ),
+    )
     monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=Died, RayTaskError=Refused))
     return state
 
@@ -192,15 +217,21 @@ def test_the_file_that_ends_a_process_is_found(cluster: SimpleNamespace) -> None
     for part in tallies(plan(), iter([["a", "b"], ["c", "poison", "d"], ["e"]]), 2):
         total.add(part)
     assert (total.done, total.failed) == (5, 1)
-    assert total.failures == [{"name": "poison", "error":
-                               "the process that worked on it died or hung; the file may be malicious"}]
+    assert total.failures == [
+        {"name": "poison", "error": "the process that worked on it died or hung; the file may be malicious"}
+    ]
     assert ("poison",) in cluster.tasks and cluster.actors == 4
     assert list(tallies(plan(), iter([]), 2)) == [Tally()]
 
 
-@pytest.mark.parametrize(("error", "kind", "message"), [
-    (Refused(BundleError("a bundle is damaged")), BundleError, "a bundle is damaged"),
-    (Refused(ValueError("other")), ServiceError, "other"), (Died("no memory"), ServiceError, "no worker could start")])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (Refused(BundleError("a bundle is damaged")), BundleError, "a bundle is damaged"),
+        (Refused(ValueError("other")), ServiceError, "other"),
+        (Died("no memory"), ServiceError, "no worker could start"),
+    ],
+)
 def test_errors_of_all_files_end_the_run(
     error: Exception, kind: type[Exception], message: str, cluster: SimpleNamespace
 ) -> None:

@@ -94,8 +94,9 @@ class TestSearch:
         assert len(found) <= len(start) and error(found.lr, picture) < error(start.lr, picture)
         assert set((found.lr % 5).ravel().tolist()) == {0}
 
-    def test_a_picture_is_searched_once_and_always_gets_the_same_payload(self, bundle: Path, picture: np.ndarray
-                                                                         ) -> None:
+    def test_a_picture_is_searched_once_and_always_gets_the_same_payload(
+        self, bundle: Path, picture: np.ndarray
+    ) -> None:
         parts: list[float] = []
         codec = RefiningCodec(bundle, steps=4, report=parts.append)
         first = codec.compress(picture)
@@ -114,8 +115,9 @@ class TestSearch:
             codec.compress_batch([picture, b"no picture"])
 
     @pytest.mark.parametrize("factor", [2, 4])
-    def test_at_larger_sizes(self, factor: int, tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
-                             ) -> None:
+    def test_at_larger_sizes(
+        self, factor: int, tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The loss is that of the enlarged pictures alone: their errors shrink."""
         folder = write_tiny_bundle(tmp_path, doublings=2)
         nothing = LossWeights(l1=0, lpips=0, identity=0, lr=0)
@@ -124,8 +126,10 @@ class TestSearch:
         network = SuperResolution(SuperResolutionConfig((8, 8), (1, 1), (1,), (8, 8), (1, 1)))  # new: bilinear
         monkeypatch.setattr(refinement, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
         large = np.asarray(Image.fromarray(portrait).resize((factor * HR, factor * HR), Image.Resampling.LANCZOS))
-        start, found = (codec(folder, **options).compress(large) for codec, options in (
-            (sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR})))
+        start, found = (
+            codec(folder, **options).compress(large)
+            for codec, options in ((sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR}))
+        )
         assert len(found) <= len(start)
 
         def enlarged_error(lr: np.ndarray) -> float:
@@ -142,8 +146,10 @@ class TestSearch:
     def test_a_limit_of_bytes(self, bundle: Path, picture: np.ndarray) -> None:
         """Above the encoder's bytes more detail fits, below them less, and far below nothing."""
         start = len(sdk.Codec(bundle).compress(picture))
-        found = {limit: RefiningCodec(bundle, steps=30, max_bytes=limit).compress(picture)
-                 for limit in (start - 8, start, start + 40)}
+        found = {
+            limit: RefiningCodec(bundle, steps=30, max_bytes=limit).compress(picture)
+            for limit in (start - 8, start, start + 40)
+        }
         assert all(len(payload) <= limit for limit, payload in found.items())
         assert len(found[start + 40]) > start
         errors = [error(payload.lr, picture) for payload in found.values()]
@@ -157,8 +163,9 @@ class TestSearch:
 
 
 @pytest.mark.usefixtures("without_weights")
-def test_if_no_lr_is_better_the_encoders_stays(bundle: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
-                                               ) -> None:
+def test_if_no_lr_is_better_the_encoders_stays(
+    bundle: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: Constant())
     assert RefiningCodec(bundle, steps=6).compress(picture) == sdk.Codec(bundle).compress(picture)
 
@@ -182,9 +189,13 @@ class TestCommand:
         payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(path)
         assert (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
 
-    @pytest.mark.parametrize(("arguments", "said"), [
-        (("--refine-size", 512), "add --refine 40"),
-        (("--refine", 5, "--remote", "http://localhost:1"), "the service does not refine")])
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--refine-size", 512), "add --refine 40"),
+            (("--refine", 5, "--remote", "http://localhost:1"), "the service does not refine"),
+        ],
+    )
     def test_what_does_not_go_together(
         self, shell: Shell, tmp_path: Path, arguments: tuple[object, ...], said: str
     ) -> None:

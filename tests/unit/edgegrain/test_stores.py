@@ -51,8 +51,9 @@ def test_folders_that_cannot_be_listed_are_reported(place: str, monkeypatch: pyt
     for name in ("a.png", "locked/c.png", "z/d.png"):
         store.write(name, b"")
     entries = Store._entries
-    monkeypatch.setattr(Store, "_entries", lambda store, folder: (
-        entries(store, folder) if folder not in locked else 1 / 0))  # any error of a library
+    monkeypatch.setattr(
+        Store, "_entries", lambda store, folder: entries(store, folder) if folder not in locked else 1 / 0
+    )  # any error of a library
     assert sorted(store.names(reported.__setitem__)) == ["a.png", "z/d.png"] and reported.keys() == {"locked"}
     locked.add("")
     with pytest.raises(OSError, match="cannot list .*bucket: division by zero"):

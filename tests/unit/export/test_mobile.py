@@ -43,20 +43,44 @@ def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bundle: Path) -> None:
     out, printed = run
     report, network = json.loads((out / "report.json").read_text()), load_integer_network(bundle / ENCODER_WEIGHTS)
-    assert {"writing encoder.tflite", "writing encoder.mlpackage", "writing encoder.onnx",
-            "comparing with the int64 reference"} < set(printed.splitlines())
+    assert {
+        "writing encoder.tflite",
+        "writing encoder.mlpackage",
+        "writing encoder.onnx",
+        "comparing with the int64 reference",
+    } < set(printed.splitlines())
     assert report["source"] == "bundle tiny-64-lr16"
     assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
     assert sum(line.endswith(": 0 differing bytes") for line in printed.splitlines()) == len(report["runtimes"]) >= 13
-    for part in ("XNNPACK, 1 thread", "XNNPACK, 2 threads", "without delegate, 1 thread", "oneDNN off, batch 16",
-                 "without delegate, 2 threads", "reference kernels, 1 thread", "numpy interpreter", "CompiledModel",
-                 "all optimizations, 1 thread", "all optimizations, 2 threads", "no optimizations, 1 thread",
-                 "no optimizations, 2 threads", "oneDNN, batch 1"):
+    for part in (
+        "XNNPACK, 1 thread",
+        "XNNPACK, 2 threads",
+        "without delegate, 1 thread",
+        "oneDNN off, batch 16",
+        "without delegate, 2 threads",
+        "reference kernels, 1 thread",
+        "numpy interpreter",
+        "CompiledModel",
+        "all optimizations, 1 thread",
+        "all optimizations, 2 threads",
+        "no optimizations, 1 thread",
+        "no optimizations, 2 threads",
+        "oneDNN, batch 1",
+    ):
         assert any(part in row["name"] for row in report["runtimes"]), part
     for row in report["runtimes"]:
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
-    assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": integer_digest(network).hex(),
-                                "flops": 2 * network.multiply_adds()} == report["encoder"]
+    assert (
+        report["encoder"]
+        | {
+            "exact": True,
+            "hr": 64,
+            "lr": 16,
+            "digest": integer_digest(network).hex(),
+            "flops": 2 * network.multiply_adds(),
+        }
+        == report["encoder"]
+    )
     assert report["bound"]["worst_log2"] == pytest.approx(max(prove_bound(network).values()), abs=1e-3)
     assert sum(report["inputs"].values()) == 15
     assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
@@ -87,23 +111,35 @@ def test_one_format_alone_and_quick(bundle: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
-        bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = onnx.onnx_model
-    monkeypatch.setattr(onnx, "onnx_model", lambda graph: make(replace(graph, nodes=tuple(
-        replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes))))
+    monkeypatch.setattr(
+        onnx,
+        "onnx_model",
+        lambda graph: make(
+            replace(
+                graph, nodes=tuple(replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes)
+            )
+        ),
+    )
     assert "do not ship it: ONNX Runtime" in invoke(bundle, tmp_path, "--formats", "onnx", "--inputs", "4", status=1)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
     assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
-    (["--formats", "tflite,gguf"], "unknown format gguf"),
-    (["--data", "."], "no pictures"),
-    (["--out", __file__], "is a file; name a folder"),
-])
-def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                arguments: list[str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
+        (["--formats", "tflite,gguf"], "unknown format gguf"),
+        (["--data", "."], "no pictures"),
+        (["--out", __file__], "is a file; name a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_exit_status_one(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in invoke(bundle, tmp_path / "dist", "--inputs", "1", *arguments, status=1)
     assert not (tmp_path / "dist").exists()
@@ -115,11 +151,13 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
     weights[-1] ^= 1
     (folder / "encoder.safetensors").write_bytes(weights)
     assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in invoke(
-        folder, tmp_path / "dist", "--inputs", "1", status=1)
+        folder, tmp_path / "dist", "--inputs", "1", status=1
+    )
 
 
-def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                  ) -> None:
+def test_the_output_may_be_on_another_file_system(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other, rename = tmp_path / "other", os.replace
 
     def rename_within_one(source: Path, target: Path) -> None:

@@ -22,7 +22,7 @@ def drawing(repository: Path) -> dict[str, int]:
             if package := re.match(r" ((?:\w+/)+)", cell):
                 columns[column] = package[1]
                 layers[package[1]] = layer
-                cell = cell[package.end():]
+                cell = cell[package.end() :]
             for folder in re.findall(r"(\w+)/", cell):
                 layers[f"{columns[column]}{folder}/"] = layer
     return layers

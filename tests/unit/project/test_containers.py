@@ -55,8 +55,11 @@ def unknown(expression: str) -> set[str]:
 
 def settings_of(environment: dict[str, str]) -> Settings:
     """The settings from environment variables; unknown variables are refused."""
-    names = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): value for name, value in environment.items()
-             if name.startswith(ENVIRONMENT_PREFIX)}
+    names = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
     return Settings(**names)
 
 
@@ -72,8 +75,19 @@ def test_dockerfiles(folder: Path, kind: str) -> None:
     lines = list(instructions((folder / f"Dockerfile.{kind}").read_text()))
     values: dict[str, list[str]] = {}
     for word, rest in lines:
-        assert word in {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK",
-                        "ENTRYPOINT"}
+        assert word in {
+            "ARG",
+            "FROM",
+            "WORKDIR",
+            "COPY",
+            "RUN",
+            "USER",
+            "ENV",
+            "EXPOSE",
+            "STOPSIGNAL",
+            "HEALTHCHECK",
+            "ENTRYPOINT",
+        }
         values.setdefault(word, []).append(rest)
     assert values["ENTRYPOINT"] == ['["edgegrain", "serve"]'] and values["USER"] == ["10001"]
     variables = dict(pair.split("=", 1) for line in values["ENV"] for pair in line.split())
@@ -125,8 +139,15 @@ def test_the_cuda_image_is_built_with_fused_ops(folder: Path, repository: Path) 
 def test_the_build_context_holds_what_the_wheel_needs(repository: Path) -> None:
     kept = {line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     project = tomllib.loads((repository / "pyproject.toml").read_text())
-    needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], "hatch_build.py", "bundles",
-              "pyproject.toml", "requirements", project["project"]["readme"], *project["project"]["license-files"]}
+    needed = {
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
+        "hatch_build.py",
+        "bundles",
+        "pyproject.toml",
+        "requirements",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+    }
     assert needed <= kept and all((repository / name).exists() for name in kept)
 
 
@@ -207,8 +228,10 @@ class TestKubernetes:
     def test_without_its_secret_the_service_does_not_start(self, documents: dict[str, Any]) -> None:
         (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
         (tokens,) = (item for item in container["env"] if "value" not in item)
-        assert tokens == {"name": "EDGEGRAIN_SERVE_TOKENS",
-                          "valueFrom": {"secretKeyRef": {"name": "edgegrain", "key": "tokens"}}}
+        assert tokens == {
+            "name": "EDGEGRAIN_SERVE_TOKENS",
+            "valueFrom": {"secretKeyRef": {"name": "edgegrain", "key": "tokens"}},
+        }
 
     def test_names_agree(self, documents: dict[str, Any]) -> None:
         assert documents.keys() == {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}

@@ -13,4 +13,4 @@ def test_the_page_is_up_to_date(repository: Path) -> None:
     assert sorted(name for names in script["SECTIONS"].values() for name in names) == sorted({*sdk.__all__} - {"Align"})
     page = (repository / "docs" / "python.md").read_text()
     assert page == script["page"](), "run: python docs/python_page.py"
-    assert "- `quality`: `\"tiny\"`, `\"small\"`, `\"medium\"` or `\"large\"` takes this rate" in page
+    assert '- `quality`: `"tiny"`, `"small"`, `"medium"` or `"large"` takes this rate' in page

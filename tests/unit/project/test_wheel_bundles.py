@@ -45,13 +45,17 @@ def bundles_of(files: dict[str, str]) -> set[str]:
     return {place.split("/")[2] for place in files}
 
 
-def test_bundles_of_the_repository(wheel: Callable[..., dict[str, str]], tmp_path: Path,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundles_of_the_repository(
+    wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
     shutil.rmtree(tmp_path / "bundles" / MEDIUM)
     folder = tmp_path / "bundles" / DEFAULT_BUNDLE
-    assert wheel() == {f"edgegrain/bundles/{DEFAULT_BUNDLE}/{path.relative_to(folder).as_posix()}": str(path)
-                       for path in folder.rglob("*") if path.is_file()}
+    assert wheel() == {
+        f"edgegrain/bundles/{DEFAULT_BUNDLE}/{path.relative_to(folder).as_posix()}": str(path)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     shutil.copytree(folder, tmp_path / "bundles" / MEDIUM)
     assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "shared"}
     assert wheel("editable") == {}
@@ -65,8 +69,9 @@ def test_all_qualities(wheel: Callable[..., dict[str, str]], monkeypatch: pytest
         wheel()
 
 
-def test_an_enlarger_that_bundles_share_is_held_once(wheel: Callable[..., dict[str, str]], tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_enlarger_that_bundles_share_is_held_once(
+    wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
     for place, source in wheel().items():
         (tmp_path / "site" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +81,8 @@ def test_an_enlarger_that_bundles_share_is_held_once(wheel: Callable[..., dict[s
     for name in DEFAULT_BUNDLE, MEDIUM, "large":
         installed, made = load_manifest(site / name), load_manifest(tmp_path / "bundles" / name)
         assert {file: installed.open_file(file) for file in installed.files} == {
-            file: made.open_file(file) for file in made.files}
+            file: made.open_file(file) for file in made.files
+        }
     damaged = next((site / "shared").iterdir())
     damaged.write_bytes(b"other")
     with pytest.raises(BundleError):

@@ -154,8 +154,10 @@ class TestFindFaces:
     def test_problems(self, portrait: np.ndarray) -> None:
         pictures = {
             ("none",): (GREY, "no face was found in the picture of 90 x 120 pixels"),
-            ("too-small",): (np.pad(resized(portrait, 40), ((60, 60), (60, 60), (0, 0)), constant_values=120),
-                             r"a size of 2\d pixels, expected at least 32; use a larger"),
+            ("too-small",): (
+                np.pad(resized(portrait, 40), ((60, 60), (60, 60), (0, 0)), constant_values=120),
+                r"a size of 2\d pixels, expected at least 32; use a larger",
+            ),
             ("cut-off",): (portrait[:, :125], "cut off by the picture's edge"),
         }
         for problems, (picture, message) in pictures.items():
@@ -226,8 +228,16 @@ def photograph(width: int = 400, height: int = 300) -> np.ndarray:
 
 def aligned(square: OrientedSquare, size: tuple[int, int] = (400, 300)) -> sdk.Payload:
     """A payload of a square of a picture."""
-    return sdk.Payload(encode_payload(np.zeros((1, 1, 3), np.uint8), contract_id=bytes(2), tables=CoderTables.default(),
-                                      original_size=size, fit="align", square=square))
+    return sdk.Payload(
+        encode_payload(
+            np.zeros((1, 1, 3), np.uint8),
+            contract_id=bytes(2),
+            tables=CoderTables.default(),
+            original_size=size,
+            fit="align",
+            square=square,
+        )
+    )
 
 
 SQUARE = OrientedSquare(810, 610, 380, -90)

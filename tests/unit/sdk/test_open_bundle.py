@@ -54,7 +54,8 @@ def test_each_device_gets_its_form(folder: Path, library_there: None) -> None:
 
 
 def test_a_cpu_gets_int8_where_it_can_but_not_to_enlarge(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = write_tiny_bundle(tmp_path)
     add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
     monkeypatch.setattr(open_bundle, "can_run_int8", lambda: False)
@@ -105,15 +106,19 @@ def test_the_form_restores_the_same_pictures(folder: Path, caplog: pytest.LogCap
     default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="fused")
     with caplog.at_level(logging.INFO):
         np.testing.assert_array_equal(np.asarray(cuda.restore(lr)), np.asarray(default.restore(lr)))
-    assert [(decoder.file, decoder.precision, decoder.ops, decoder.provider, decoder.graphs) for decoder in (
-        cuda.running_decoder, default.running_decoder)] == [
-            ("decoder_cuda.onnx", "float16", "plain", "CPUExecutionProvider", False),
-            ("decoder.onnx", "float32", "plain", "CPUExecutionProvider", False)]
+    assert [
+        (decoder.file, decoder.precision, decoder.ops, decoder.provider, decoder.graphs)
+        for decoder in (cuda.running_decoder, default.running_decoder)
+    ] == [
+        ("decoder_cuda.onnx", "float16", "plain", "CPUExecutionProvider", False),
+        ("decoder.onnx", "float32", "plain", "CPUExecutionProvider", False),
+    ]
     assert "decodes with decoder_cuda.onnx, float16, plain ops, CPUExecutionProvider" in caplog.text
 
 
 def test_a_session_on_cuda_takes_the_form_and_the_log_says_so(
-        folder: Path, library_there: None, pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture) -> None:
+    folder: Path, library_there: None, pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         bundle = OpenBundle(load_manifest(folder), "cuda")
         running = bundle.running_decoder

@@ -109,9 +109,17 @@ class TestInspect:
     def test_reports_everything(self, payload: sdk.Payload, tmp_path: Path) -> None:
         contract = sdk.bundles()[0].lr_contract_id
         expected = sdk.PayloadInfo(
-            bytes=len(payload), version=2, coding="range" if payload[3] >> 2 & 3 else "raw", contract_id=contract[:4],
-            bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True,
-            sides=(HR,))
+            bytes=len(payload),
+            version=2,
+            coding="range" if payload[3] >> 2 & 3 else "raw",
+            contract_id=contract[:4],
+            bundle=DEFAULT_BUNDLE,
+            lr_size=(LR, LR),
+            original_size=(40, 30),
+            fit="stretch",
+            body_checked=True,
+            sides=(HR,),
+        )
         path = payload.save(tmp_path / "p.grain")
         for form in (payload, bytes(payload), bytearray(payload), path, str(path)):
             assert sdk.inspect(form) == expected
@@ -123,10 +131,16 @@ class TestInspect:
 
     @pytest.mark.parametrize(("coding", "name"), enumerate(("raw", "range", "deflate")))
     def test_every_coding_of_an_unknown_contract_is_stated(self, coding: int, name: str) -> None:
-        data = encode_payload(np.zeros((LR, LR, 3), np.uint8), contract_id=b"\x12\x34", tables=CoderTables.default(),
-                              original_size=(9, 8), coding=coding)
+        data = encode_payload(
+            np.zeros((LR, LR, 3), np.uint8),
+            contract_id=b"\x12\x34",
+            tables=CoderTables.default(),
+            original_size=(9, 8),
+            coding=coding,
+        )
         assert sdk.inspect(data) == sdk.PayloadInfo(
-            len(data), 2, name, "1234", None, (LR, LR), (9, 8), "pad", body_checked=name == "raw")
+            len(data), 2, name, "1234", None, (LR, LR), (9, 8), "pad", body_checked=name == "raw"
+        )
 
     def test_every_bit_counts(self, payload: sdk.Payload) -> None:
         for position in range(0, 8 * len(payload), 37):

@@ -127,8 +127,10 @@ class TestVerbs:
             remote.compress("https://example.org/me.jpg")
 
     def test_the_token_is_needed(self, service: LiveService) -> None:
-        with sdk.connect(service.url, token="another-token-of-16") as remote, pytest.raises(
-                sdk.ServiceError, match="status 401"):
+        with (
+            sdk.connect(service.url, token="another-token-of-16") as remote,
+            pytest.raises(sdk.ServiceError, match="status 401"),
+        ):
             remote.bundles()
 
     def test_the_async_twin_does_the_same(self, service: LiveService, bundle: Path) -> None:
@@ -201,14 +203,24 @@ BUSY = (503, {}, b'{"type": "urn:edgegrain:problem:queue-full", "detail": "too m
 
 
 class TestErrors:
-    @pytest.mark.parametrize(("answers", "message", "attempts"), [
-        pytest.param([BUSY, None, (502, {}, b"<html>"), NOTHING], None, 4, id="transient errors are retried"),
-        pytest.param([BUSY], "status 503: too many", 4, id="attempts are bounded"),
-        pytest.param([(503, {"Retry-After": "3600"}, BUSY[2])], "status 503: too many", 1, id="a long pause"),
-        *(pytest.param([(status, {}, body)], f"status {status}: .*edgegrain service", 1, id=f"status {status}")
-          for status, body in ((400, b"no JSON"), (401, b"[]"), (404, b'{"type": 3}'), (413, b""), (500, b"{}"))),
-        *(pytest.param([(200, {}, body)], "not a list of bundles; is this an edgegrain service", 1, id=f"{body!r}")
-          for body in (b"nonsense", b"[3]", b'[{"id": "x"}]'))])
+    @pytest.mark.parametrize(
+        ("answers", "message", "attempts"),
+        [
+            pytest.param([BUSY, None, (502, {}, b"<html>"), NOTHING], None, 4, id="transient errors are retried"),
+            pytest.param([BUSY], "status 503: too many", 4, id="attempts are bounded"),
+            pytest.param([(503, {"Retry-After": "3600"}, BUSY[2])], "status 503: too many", 1, id="a long pause"),
+            *(
+                pytest.param([(status, {}, body)], f"status {status}: .*edgegrain service", 1, id=f"status {status}")
+                for status, body in ((400, b"no JSON"), (401, b"[]"), (404, b'{"type": 3}'), (413, b""), (500, b"{}"))
+            ),
+            *(
+                pytest.param(
+                    [(200, {}, body)], "not a list of bundles; is this an edgegrain service", 1, id=f"{body!r}"
+                )
+                for body in (b"nonsense", b"[3]", b'[{"id": "x"}]')
+            ),
+        ],
+    )
     def test_answers(self, answers: list[Answer | None], message: str | None, attempts: int) -> None:
         script = Script(*answers)
         with script as url, sdk.connect(url, retries=QUICK) as remote:
@@ -241,23 +253,32 @@ class TestErrors:
 
     def test_answers_of_another_service(self) -> None:
         with Script((200, {}, b"<!doctype html>")) as url, sdk.connect(url) as remote:
-            for ask, message in ((remote.compress, "a payload"), (remote.compress_scene, "a scene"),
-                                 (remote.compress_faces, "a list of payloads")):
+            for ask, message in (
+                (remote.compress, "a payload"),
+                (remote.compress_scene, "a scene"),
+                (remote.compress_faces, "a list of payloads"),
+            ):
                 with pytest.raises(sdk.ServiceError, match=f"is not {message}.*is this an edgegrain service"):
                     ask(b"a picture")
 
     @pytest.mark.parametrize("body", [b"nonsense", encoded(picture(), "JPEG"), encoded(picture())[:-400], b""])
     def test_an_answer_that_is_no_picture(self, bundle: Path, body: bytes) -> None:
         payload = sdk.Codec(bundle).compress(picture())
-        with Script((200, {}, body)) as url, sdk.connect(url) as remote, pytest.raises(
-                sdk.ServiceError, match="is not a picture"):
+        with (
+            Script((200, {}, body)) as url,
+            sdk.connect(url) as remote,
+            pytest.raises(sdk.ServiceError, match="is not a picture"),
+        ):
             remote.restore(payload)
 
     def test_an_error_ends_a_batch(self, bundle: Path) -> None:
         payload = sdk.Codec(bundle).compress(picture())
         script = Script((200, {}, encoded(picture())), (400, {}, b"{}"))
-        with script as url, sdk.connect(url, concurrency=1) as remote, pytest.raises(
-                sdk.ServiceError, match="^payload 1: "):
+        with (
+            script as url,
+            sdk.connect(url, concurrency=1) as remote,
+            pytest.raises(sdk.ServiceError, match="^payload 1: "),
+        ):
             remote.restore_batch([payload] * 50)
         assert len(script.moments) < 50
 
@@ -289,9 +310,22 @@ def test_pauses_are_as_long_as_asked_for_within_the_patience() -> None:
     assert retries.pause(2, 9, 2) is retries.pause(1, 0, 3600) is None
 
 
-@pytest.mark.parametrize("url", [
-    "", "host:8000", "ftp://host", "http://", "http://host?x=1", "http://ho\nst", "http://[::1", "http://host:abc",
-    "http://host#x", "http://user:s3cret@host", "http://s3cret@host:8000/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host:8000",
+        "ftp://host",
+        "http://",
+        "http://host?x=1",
+        "http://ho\nst",
+        "http://[::1",
+        "http://host:abc",
+        "http://host#x",
+        "http://user:s3cret@host",
+        "http://s3cret@host:8000/x",
+    ],
+)
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(sdk.ServiceError, match="is not the address of a service, expected|no way to") as caught:
         sdk.connect(url)
@@ -315,9 +349,14 @@ def test_without_httpx_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         sdk.connect("http://host")
 
 
-@pytest.mark.parametrize(("variable", "value", "found"), [
-    ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"), ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
-    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file")])
+@pytest.mark.parametrize(
+    ("variable", "value", "found"),
+    [
+        ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"),
+        ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
+    ],
+)
 def test_unusable_proxies_and_certificates(
     variable: str, value: str, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,8 @@ def test_an_edited_picture_of_each_fit() -> None:
     np.testing.assert_array_equal(result, before)
     stretched = np.asarray(sdk.retouch(codec, after, before, fit="stretch", feather=0))
     np.testing.assert_array_equal(
-        stretched[38:42, 58:62], np.asarray(codec.restore(codec.compress(after, "stretch")))[38:42, 58:62])
+        stretched[38:42, 58:62], np.asarray(codec.restore(codec.compress(after, "stretch")))[38:42, 58:62]
+    )
 
 
 def test_strength_is_passed_on(edited: np.ndarray, tmp_path: Path) -> None:
@@ -90,9 +91,15 @@ def test_strength_is_passed_on(edited: np.ndarray, tmp_path: Path) -> None:
     assert (light - dark).max() == 10
 
 
-@pytest.mark.parametrize(("width", "options", "message"), [
-    (60, {}, "64 x 64 pixels, the edited picture 60 x 64"), (64, {"threshold": 0}, "1 to 255 levels"),
-    (64, {"feather": -1}, "0 to 1000 pixels"), (64, {"fit": "align"}, "unknown fit 'align'")])
+@pytest.mark.parametrize(
+    ("width", "options", "message"),
+    [
+        (60, {}, "64 x 64 pixels, the edited picture 60 x 64"),
+        (64, {"threshold": 0}, "1 to 255 levels"),
+        (64, {"feather": -1}, "0 to 1000 pixels"),
+        (64, {"fit": "align"}, "unknown fit 'align'"),
+    ],
+)
 def test_refusals(original: np.ndarray, edited: np.ndarray, width: int, options: dict[str, Any], message: str) -> None:
     with pytest.raises(sdk.ImageError, match=message):
         sdk.retouch(sdk.Codec(), np.ascontiguousarray(edited[:, :width]), original, **options)
@@ -121,7 +128,8 @@ def test_the_command(
     assert shell.ok(*arguments) == f"{tmp_path / 'edited.png'} -> {out}: 64 x 64 pixels\n"
     with Image.open(out) as image:
         np.testing.assert_array_equal(
-            np.asarray(image), np.asarray(sdk.retouch(sdk.Codec(), edited, original, feather=1)))
+            np.asarray(image), np.asarray(sdk.retouch(sdk.Codec(), edited, original, feather=1))
+        )
     shell.fails("--force", *arguments)
     assert sdk.read_mark(out) is not None
     shell.ok(*arguments, "--force", "--no-mark")

@@ -60,8 +60,19 @@ def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
     data = path.read_bytes()
     upload = UploadFile(io.BytesIO(data))
     with path.open("rb") as file:
-        for source in (path, str(path), data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1],
-                       Image.fromarray(rgb), Image.open(path), file, file, upload):
+        for source in (
+            path,
+            str(path),
+            data,
+            bytearray(data),
+            memoryview(data),
+            memoryview(data[::-1])[::-1],
+            Image.fromarray(rgb),
+            Image.open(path),
+            file,
+            file,
+            upload,
+        ):
             assert sdk.compress(source) == expected
         assert not file.closed
 
@@ -83,13 +94,30 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     lr_path = tmp_path / "lr.png"
     lr_path.write_bytes(encoded(payload.lr))
     expected = np.asarray(sdk.restore(payload))
-    forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, encoded(payload.lr),
-             lr_path, str(lr_path), Image.fromarray(payload.lr)]
+    forms = [
+        bytes(payload),
+        bytearray(payload),
+        memoryview(payload),
+        path,
+        str(path),
+        payload.lr,
+        encoded(payload.lr),
+        lr_path,
+        str(lr_path),
+        Image.fromarray(payload.lr),
+    ]
     text_path = tmp_path / "p.txt"
     text_path.write_text(payload.text() + "\n", "utf-8-sig")  # with a byte order mark
-    forms += [payload.text(), payload.text("base45"), text_path, payload.text().encode(), io.BytesIO(payload),
-              "\ufeff" + payload.text(), io.BytesIO(payload.text().encode("utf-8-sig")),
-              f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}"]
+    forms += [
+        payload.text(),
+        payload.text("base45"),
+        text_path,
+        payload.text().encode(),
+        io.BytesIO(payload),
+        "\ufeff" + payload.text(),
+        io.BytesIO(payload.text().encode("utf-8-sig")),
+        f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}",
+    ]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
 
@@ -98,8 +126,11 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
 def test_an_lr_in_other_pixels(mode: str) -> None:
     """`canvas.toBlob` and Android write RGBA."""
     grey = np.arange(LR * LR, dtype=np.uint8).reshape(LR, LR)
-    lr = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(
-        picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
+    lr = (
+        Image.fromarray(grey.astype(np.uint16) * 257)
+        if mode == "I;16"
+        else Image.fromarray(picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
+    )
     expected = np.asarray(sdk.restore(np.asarray((Image.fromarray(grey) if mode == "I;16" else lr).convert("RGB"))))
     forms: list[Any] = [lr, encoded(lr), *([np.asarray(lr)] if mode == "RGBA" else [])]
     for form in forms:
@@ -278,8 +309,16 @@ class TestRefusals:
             sdk.restore(payload, max_pixels=float("nan"))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
-        "lr", [np.zeros((8, 8, 3), np.uint8), np.zeros((LR, LR), np.uint8), np.zeros((LR, LR, 3), np.float32),
-               Image.new("RGB", (LR, 8)), Image.new("RGBA", (LR, LR)), Image.new("RGB", (300, 300))])
+        "lr",
+        [
+            np.zeros((8, 8, 3), np.uint8),
+            np.zeros((LR, LR), np.uint8),
+            np.zeros((LR, LR, 3), np.float32),
+            Image.new("RGB", (LR, 8)),
+            Image.new("RGBA", (LR, LR)),
+            Image.new("RGB", (300, 300)),
+        ],
+    )
     def test_other_lrs(self, lr: object) -> None:
         with pytest.raises(sdk.ImageError):
             sdk.restore(lr)  # type: ignore[arg-type]
@@ -291,11 +330,15 @@ class TestRefusals:
         with pytest.raises(sdk.PayloadError, match="more than 67108864 bytes"):
             sdk.restore(path)
 
-    @pytest.mark.parametrize(("work", "error", "message"), [
-        (lambda: sdk.compress(picture(), bundle="cats"), sdk.BundleError, "no bundle 'cats'"),
-        (lambda: sdk.compress(picture(), fit="cover"), sdk.ImageError, "unknown fit"),
-        (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
-        (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device")])
+    @pytest.mark.parametrize(
+        ("work", "error", "message"),
+        [
+            (lambda: sdk.compress(picture(), bundle="cats"), sdk.BundleError, "no bundle 'cats'"),
+            (lambda: sdk.compress(picture(), fit="cover"), sdk.ImageError, "unknown fit"),
+            (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
+            (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device"),
+        ],
+    )
     def test_unknown_names(self, work: Callable[[], object], error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             work()

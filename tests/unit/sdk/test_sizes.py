@@ -53,8 +53,10 @@ def lanczos(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
 
 
-@pytest.mark.parametrize(("size", "enlarged"), [
-    (1, 64), (48, 64), (64, 64), (65, 128), (100, 128), (128, 128), (129, 256), (255, 256), (256, 256)])
+@pytest.mark.parametrize(
+    ("size", "enlarged"),
+    [(1, 64), (48, 64), (64, 64), (65, 128), (100, 128), (128, 128), (129, 256), (255, 256), (256, 256)],
+)
 def test_sizes_between_those_of_the_bundle_are_reduced_from_the_next_one(
     codec: Codec, size: int, enlarged: int
 ) -> None:
@@ -87,16 +89,33 @@ def test_the_longest_side_has_the_size(codec: Codec, fit: str, original: tuple[i
 def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
     payload = codec.compress(noise(300, 200), "crop")
     np.testing.assert_array_equal(codec.restore(payload, size=128), square(payload, 128))
-    aligned = sdk.Payload(encode_payload(
-        payload.lr, contract_id=bytes.fromhex(codec.bundle.lr_contract_id), tables=codec._open.tables,
-        original_size=(300, 200), fit="align", square=OrientedSquare(400, 400, 320, 240)), lr=payload.lr)
+    aligned = sdk.Payload(
+        encode_payload(
+            payload.lr,
+            contract_id=bytes.fromhex(codec.bundle.lr_contract_id),
+            tables=codec._open.tables,
+            original_size=(300, 200),
+            fit="align",
+            square=OrientedSquare(400, 400, 320, 240),
+        ),
+        lr=payload.lr,
+    )
     np.testing.assert_array_equal(codec.restore(aligned, size=256), square(payload, 256))
     np.testing.assert_array_equal(codec.restore(aligned), lanczos(square(payload, 128), (100, 100)))
 
 
-@pytest.mark.parametrize(("original", "enlarged"), [
-    ((64, 64), 64), ((40, 30), 64), ((65, 65), 128), ((128, 128), 128), ((200, 200), 256), ((256, 256), 256),
-    ((900, 900), 256)])
+@pytest.mark.parametrize(
+    ("original", "enlarged"),
+    [
+        ((64, 64), 64),
+        ((40, 30), 64),
+        ((65, 65), 128),
+        ((128, 128), 128),
+        ((200, 200), 256),
+        ((256, 256), 256),
+        ((900, 900), 256),
+    ],
+)
 def test_originals_take_the_smallest_size_that_covers_them(
     codec: Codec, original: tuple[int, int], enlarged: int
 ) -> None:
@@ -117,10 +136,17 @@ def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
             np.testing.assert_array_equal(restored, codec.restore(payload, size=size))
 
 
-@pytest.mark.parametrize(("size", "message"), [
-    (65, "plain-64-lr16 restores pictures at up to 64 pixels, not at 65; its sizes: 64$"),
-    (0, "a size is 1 to 65535 pixels, got 0"), (-4, "got -4"), (1 << 20, "got 1048576"),
-    ("large", "unknown size 'large', expected 'original', 'native' or a number"), (64.0, "unknown size 64.0")])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (65, "plain-64-lr16 restores pictures at up to 64 pixels, not at 65; its sizes: 64$"),
+        (0, "a size is 1 to 65535 pixels, got 0"),
+        (-4, "got -4"),
+        (1 << 20, "got 1048576"),
+        ("large", "unknown size 'large', expected 'original', 'native' or a number"),
+        (64.0, "unknown size 64.0"),
+    ],
+)
 def test_sizes_that_cannot_be_restored(plain: Codec, size: object, message: str) -> None:
     payload = plain.compress(noise(70, 70))
     for source in (payload, payload.lr):

@@ -26,7 +26,8 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def test_overlapping_windows_see_the_same_values_and_rows_are_drawn_once(
-        manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[int] = []
     generator = np.random.default_rng
 

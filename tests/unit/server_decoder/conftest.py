@@ -38,15 +38,25 @@ def ops_library(repository: Path) -> Path:
 
 def _build(folder: Path) -> None:
     # -O3 takes 40 seconds more to compile than it saves here, -O1 12.
-    commands = (["cmake", "-S", str(SOURCES), "-B", str(folder), "-DEDGEGRAIN_CUDA=OFF",
-                 "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG"],
-                ["cmake", "--build", str(folder), "--parallel", "2"])
+    commands = (
+        [
+            "cmake",
+            "-S",
+            str(SOURCES),
+            "-B",
+            str(folder),
+            "-DEDGEGRAIN_CUDA=OFF",
+            "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG",
+        ],
+        ["cmake", "--build", str(folder), "--parallel", "2"],
+    )
     headers = folder.parent / "fake_cuda" / "ops" / "headers" / "include" / "onnxruntime"  # another test fetches them
     known = {"ONNXRUNTIME_INCLUDE_DIR": str(headers)} if (headers / "onnxruntime_cxx_api.h").is_file() else {}
     for command in commands:
         try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS,
-                                    env=known | os.environ)
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=BUILD_SECONDS, env=known | os.environ
+            )
         except subprocess.TimeoutExpired:
             pytest.skip(f"the library of fused ops could not be built in {BUILD_SECONDS} s; build it with 'make ops'")
         if result.returncode and command == commands[0]:  # no compiler, or no headers and no network to fetch them

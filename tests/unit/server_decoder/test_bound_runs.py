@@ -28,8 +28,10 @@ def enlarged(lr: np.ndarray) -> np.ndarray:
 
 def noisy(shape: list) -> bytes:
     """hr = lr + noise."""
-    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name, sizes in (
-        ("lr", ["b", 3, "h", "w"]), ("noise", shape), ("hr", ["b", 3, "h", "w"]))}
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+        for name, sizes in (("lr", ["b", 3, "h", "w"]), ("noise", shape), ("hr", ["b", 3, "h", "w"]))
+    }
     node = helper.make_node("Add", ["lr", "noise"], ["hr"])
     graph = helper.make_graph([node], "noisy", [values["lr"], values["noise"]], [values["hr"]])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
@@ -45,8 +47,10 @@ def test_bound_runs_equal_unbound_ones() -> None:
     runs = bound(noisy(["b", 3, "h", "w"]))
 
     def feeds(count: int, side: int = 6) -> dict[str, np.ndarray]:
-        return {name: np.random.default_rng().standard_normal((count, 3, side, side), np.float32)
-                for name in ("lr", "noise")}
+        return {
+            name: np.random.default_rng().standard_normal((count, 3, side, side), np.float32)
+            for name in ("lr", "noise")
+        }
 
     for count in (2, 1, 2):
         runs.keep(feeds(count))
@@ -73,13 +77,18 @@ def test_a_result_is_not_written_by_the_runs_of_other_threads() -> None:
 def made(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
     """Device, its number and graphs of all buffers that sessions make; they lie on the CPU."""
     made: list[tuple[str, int, bool]] = []
-    monkeypatch.setattr("server_decoder.decoder_session.BoundRuns", lambda session, device, number, *, graphs: (
-        made.append((device, number, graphs)) or BoundRuns(session, "cpu", graphs=graphs)))
+    monkeypatch.setattr(
+        "server_decoder.decoder_session.BoundRuns",
+        lambda session, device, number, *, graphs: (
+            made.append((device, number, graphs)) or BoundRuns(session, "cpu", graphs=graphs)
+        ),
+    )
     return made
 
 
-def fail_captures(session: DecoderSession, monkeypatch: pytest.MonkeyPatch, sizes: Sequence[int], text: str
-                  ) -> list[str]:
+def fail_captures(
+    session: DecoderSession, monkeypatch: pytest.MonkeyPatch, sizes: Sequence[int], text: str
+) -> list[str]:
     """Let runs with the graphs of these sizes fail; returns a list of the graphs of all runs."""
     run, graphs = session._session.run_with_iobinding, []
 
@@ -114,7 +123,8 @@ def test_buffers_that_were_kept_fit_batches_of_any_strength(made: list, monkeypa
 
 
 def test_a_capture_that_fails_is_not_repeated(
-        made: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    made: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     session = DecoderSession(repeating_decoder(), "cuda")
     graphs = fail_captures(session, monkeypatch, [2, 4], "CUDA failure 901: operation failed")
     session.warm_up([1])
@@ -122,7 +132,8 @@ def test_a_capture_that_fails_is_not_repeated(
     session.warm_up([2, 4])
     assert not session.graphs and sorted(session._bound._kept) == [1, 2, 4]
     assert [record.getMessage() for record in caplog.records] == [
-        "this decoder runs without CUDA graphs: CUDA failure 901: operation failed"]
+        "this decoder runs without CUDA graphs: CUDA failure 901: operation failed"
+    ]
     for count in (1, 2, 3, 4):
         np.testing.assert_array_equal(session.decode(lrs(count)), enlarged(lrs(count)))
     assert graphs[2:] == ["-1", "2", *["-1"] * 7]
@@ -138,10 +149,17 @@ def test_a_capture_without_memory_is_an_error_and_keeps_nothing(made: list, monk
 
 
 def test_releases_that_replay_graphs_wrongly_run_without(
-        made: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    made: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.29.1")
     session = DecoderSession(repeating_decoder(), "cuda", cuda=CudaOptions())
     assert made == [("cuda", 0, False)] and not session.graphs
     assert "install onnxruntime-gpu 1.30 or newer" in caplog.text
     assert [can_replay_graphs(version) for version in ("1.9.0", "1.29.1", "1.30.0", "1.31.1", "2.0.0", "?")] == [
-        False, False, True, True, True, False]
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -25,8 +25,14 @@ from tests.unit.server_decoder.test_bound_runs import enlarged, lrs, noisy
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 
 
-def model(*nodes: object, shape: Sequence[object] = ("b", 3, "h", "w"), given: str = "lr", made: str = "hr",
-          kind: int = TensorProto.FLOAT, weights: Sequence[TensorProto] = ()) -> bytes:
+def model(
+    *nodes: object,
+    shape: Sequence[object] = ("b", 3, "h", "w"),
+    given: str = "lr",
+    made: str = "hr",
+    kind: int = TensorProto.FLOAT,
+    weights: Sequence[TensorProto] = (),
+) -> bytes:
     inputs, outputs = ([helper.make_tensor_value_info(name, kind, list(shape))] for name in (given, made))
     graph = helper.make_graph(list(nodes), "test", inputs, outputs, list(weights))
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
@@ -82,12 +88,16 @@ def test_shared_by_threads(session: DecoderSession) -> None:
             np.testing.assert_array_equal(hr, enlarged(lr))
 
 
-@pytest.mark.parametrize(("lr", "message"), [
-    (np.zeros((1, LR, LR, 3), np.float32), r"uint8 \[B, h, w, 3\], got float32"),
-    (np.zeros((LR, LR, 3), np.uint8), r"got uint8 \[16, 16, 3\]"),
-    (np.zeros((1, 3, LR, LR), np.uint8), r"got uint8 \[1, 3, 16, 16\]"),
-    (np.zeros((0, LR, LR, 3), np.uint8), r"got uint8 \[0, 16, 16, 3\]"),
-    ([[1, 2]], "got list")])
+@pytest.mark.parametrize(
+    ("lr", "message"),
+    [
+        (np.zeros((1, LR, LR, 3), np.float32), r"uint8 \[B, h, w, 3\], got float32"),
+        (np.zeros((LR, LR, 3), np.uint8), r"got uint8 \[16, 16, 3\]"),
+        (np.zeros((1, 3, LR, LR), np.uint8), r"got uint8 \[1, 3, 16, 16\]"),
+        (np.zeros((0, LR, LR, 3), np.uint8), r"got uint8 \[0, 16, 16, 3\]"),
+        ([[1, 2]], "got list"),
+    ],
+)
 def test_other_arrays_are_refused(session: DecoderSession, lr: np.ndarray, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         session.decode(lr)
@@ -121,15 +131,29 @@ OF_8 = ["b", 3, 8, 8]
 HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    (b"", "cannot be loaded"), (b"not onnx", "cannot be loaded"), (HALF, "cannot be loaded"),
-    (Path("absent.onnx"), "cannot be loaded"),
-    *((elementwise("Identity", **options), "not a decoder") for options in (
-        {"given": "x", "shape": OF_8}, {"made": "y", "shape": OF_8}, {"shape": ["b", 4, 8, 8]}, {"shape": [3, 8, 8]})),
-    (elementwise("Identity", shape=OF_8, kind=TensorProto.FLOAT16), r"tensor\(float16\)"),
-    (changed(quantizing_decoder(), planar), LEVELS), (changed(quantizing_decoder(), float_result), LEVELS),
-    (noisy(["b", 3, "h", "w"]), r"not a decoder: its input is lr .*, noise tensor"),
-    (changed(steered_decoder(), strength_of_two_axes), "it takes strength as tensor.float")])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"", "cannot be loaded"),
+        (b"not onnx", "cannot be loaded"),
+        (HALF, "cannot be loaded"),
+        (Path("absent.onnx"), "cannot be loaded"),
+        *(
+            (elementwise("Identity", **options), "not a decoder")
+            for options in (
+                {"given": "x", "shape": OF_8},
+                {"made": "y", "shape": OF_8},
+                {"shape": ["b", 4, 8, 8]},
+                {"shape": [3, 8, 8]},
+            )
+        ),
+        (elementwise("Identity", shape=OF_8, kind=TensorProto.FLOAT16), r"tensor\(float16\)"),
+        (changed(quantizing_decoder(), planar), LEVELS),
+        (changed(quantizing_decoder(), float_result), LEVELS),
+        (noisy(["b", 3, "h", "w"]), r"not a decoder: its input is lr .*, noise tensor"),
+        (changed(steered_decoder(), strength_of_two_axes), "it takes strength as tensor.float"),
+    ],
+)
 def test_models_that_are_no_decoder_are_refused(source: bytes | Path, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         DecoderSession(source)
@@ -148,19 +172,21 @@ def test_cuda_is_refused_where_it_is_not_installed() -> None:
 
 
 def test_a_provider_that_does_not_start_is_an_error(
-        pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretended_cuda.active = [CPU]
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
     with pytest.raises(DeviceError, match=r"did not start \(.*libonnxruntime_providers_cuda.*\); active: CPUExecution"):
         DecoderSession(repeating_decoder(), device="cuda", memory_limit=10**9)
-    (_, ((name, chosen), last)), = pretended_cuda.started
+    ((_, ((name, chosen), last)),) = pretended_cuda.started
     assert [name, last] == [CUDA, CPU]
     assert chosen["gpu_mem_limit"] == "1000000000" and chosen["enable_cuda_graph"] == "1"
 
 
 def test_a_provider_that_fails_says_why(pretended_cuda: PretendedCuda) -> None:
-    pretended_cuda.refuse = Mock(side_effect=RuntimeError(
-        "CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc"))
+    pretended_cuda.refuse = Mock(
+        side_effect=RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
+    )
     with pytest.raises(DeviceError, match=r"did not start \(.*; CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
 
@@ -172,7 +198,8 @@ def test_no_block_of_memory_is_planned_for_each_batch_size(pretended_cuda: Prete
 
 
 def test_a_model_that_cannot_be_captured_runs_without_graphs(
-        pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture) -> None:
+    pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(wanted: Sequence[Any]) -> None:
         if wanted[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
@@ -185,13 +212,16 @@ def test_a_model_that_cannot_be_captured_runs_without_graphs(
 
 @pytest.mark.parametrize(("half", "nhwc", "graphs"), [(0, False, False), (0, True, True), (1, False, True)])
 def test_transposed_convolutions_of_planar_floats_are_not_captured(
-        pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture, half: bool, nhwc: bool, graphs: bool) -> None:
+    pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture, half: bool, nhwc: bool, graphs: bool
+) -> None:
     kind = np.float16 if half else np.float32
     doubled = [helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[2, 2], group=3)]
     if half:
-        doubled = [helper.make_node("Cast", ["lr"], ["narrow"], to=TensorProto.FLOAT16),
-                   helper.make_node("ConvTranspose", ["narrow", "weight"], ["wide"], strides=[2, 2], group=3),
-                   helper.make_node("Cast", ["wide"], ["hr"], to=TensorProto.FLOAT)]
+        doubled = [
+            helper.make_node("Cast", ["lr"], ["narrow"], to=TensorProto.FLOAT16),
+            helper.make_node("ConvTranspose", ["narrow", "weight"], ["wide"], strides=[2, 2], group=3),
+            helper.make_node("Cast", ["wide"], ["hr"], to=TensorProto.FLOAT),
+        ]
     weight = numpy_helper.from_array(np.ones((3, 1, 2, 2), kind), "weight")
     session = DecoderSession(model(*doubled, weights=[weight]), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs == graphs != ("without CUDA graphs: cuDNN's transposed convolutions" in caplog.text)
@@ -219,10 +249,14 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
             small.decode(lr)
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
-    wide, narrow = (numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in (
-        ("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1))))  # 6 MB of weights
-    nodes = [helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
-             helper.make_node("Conv", ["x", "narrow"], ["hr"])]
+    wide, narrow = (
+        numpy_helper.from_array(np.zeros(size, np.float32), name)
+        for name, size in (("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1)))
+    )  # 6 MB of weights
+    nodes = [
+        helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["x", "narrow"], ["hr"]),
+    ]
     with pytest.raises(DeviceMemoryError, match="(loading the decoder|decoding) needs more memory"):
         DecoderSession(model(*nodes, weights=[wide, narrow]), memory_limit=limit).decode(lr[:1])
     with pytest.raises(DeviceError, match="in bytes and at least 1"):

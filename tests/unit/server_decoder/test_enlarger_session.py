@@ -58,16 +58,26 @@ def test_the_second_doubling_takes_values_that_are_not_rounded() -> None:
     np.testing.assert_array_equal(session.enlarge(pictures, 4), doubled(pictures, 4) + 1)
 
 
-@pytest.mark.parametrize(("models", "message"), [
-    (nearest_enlarger(1, 8), r"file 1 .* squares of 16 pixels: its input is picture tensor\(uint8\) \['b', 8, 8, 3\]"),
-    (nearest_enlarger(1, SIDE, TensorProto.FLOAT), r"its input is picture tensor\(float\)"),
-    (nearest_enlarger(2, SIDE)[:1], "its output is enlarged .*, values .*, features .*, expected enlarged"),
-    (nearest_enlarger(2, SIDE)[1:], r"its input is values .*, expected picture"),
-    (nearest_enlarger(1, SIDE) * 2, "its output is enlarged .*, expected enlarged, values, features"),
-    ([nearest_enlarger(2, SIDE)[0], nearest_enlarger(2, 8)[1]], r"file 2 .* squares of 32 pixels: its input is values"),
-    ([], "1 or 2 files, got 0"),
-    (nearest_enlarger(2, SIDE) + nearest_enlarger(1, 4 * SIDE), "1 or 2 files, got 3"),
-    ([b"no model"], "the enlarger cannot be loaded")])
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (
+            nearest_enlarger(1, 8),
+            r"file 1 .* squares of 16 pixels: its input is picture tensor\(uint8\) \['b', 8, 8, 3\]",
+        ),
+        (nearest_enlarger(1, SIDE, TensorProto.FLOAT), r"its input is picture tensor\(float\)"),
+        (nearest_enlarger(2, SIDE)[:1], "its output is enlarged .*, values .*, features .*, expected enlarged"),
+        (nearest_enlarger(2, SIDE)[1:], r"its input is values .*, expected picture"),
+        (nearest_enlarger(1, SIDE) * 2, "its output is enlarged .*, expected enlarged, values, features"),
+        (
+            [nearest_enlarger(2, SIDE)[0], nearest_enlarger(2, 8)[1]],
+            r"file 2 .* squares of 32 pixels: its input is values",
+        ),
+        ([], "1 or 2 files, got 0"),
+        (nearest_enlarger(2, SIDE) + nearest_enlarger(1, 4 * SIDE), "1 or 2 files, got 3"),
+        ([b"no model"], "the enlarger cannot be loaded"),
+    ],
+)
 def test_files_that_are_no_such_enlarger(models: list[bytes], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         EnlargerSession(models, SIDE)
@@ -82,8 +92,10 @@ def test_a_model_that_does_not_keep_to_its_signature() -> None:
         EnlargerSession([model.SerializeToString()], SIDE).enlarge(squares(1), 2)
 
 
-@pytest.mark.parametrize("wrong", [
-    np.zeros((1, SIDE, 8, 3), np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((1, SIDE, SIDE, 3)), [1]])
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((1, SIDE, 8, 3), np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((1, SIDE, SIDE, 3)), [1]],
+)
 def test_other_arrays_are_refused(one_doubling: EnlargerSession, wrong: np.ndarray) -> None:
     with pytest.raises(ImageError, match=r"takes pictures as uint8 \[N, 16, 16, 3\], got"):
         one_doubling.enlarge(wrong, 2)

@@ -73,8 +73,9 @@ def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, T
         ll, b1, b2, b3 = (bands[:, band * quarter : (band + 1) * quarter] for band in range(4))
         one = torch.ones(2, 2)
         rows, columns = torch.tensor([[1.0, 1], [-1, -1]]), torch.tensor([[1.0, -1], [1, -1]])
-        return 0.5 * (torch.kron(ll, one) + torch.kron(b1, rows) + torch.kron(b2, columns)
-                      + torch.kron(b3, rows * columns))
+        return 0.5 * (
+            torch.kron(ll, one) + torch.kron(b1, rows) + torch.kron(b2, columns) + torch.kron(b3, rows * columns)
+        )
 
     x = styled(prior.conv, prior.input, codes[0])
     features = {4: x}
@@ -127,9 +128,14 @@ def test_noise_is_the_stored_one_unless_given(prior: MobileStyleGAN) -> None:
     assert (mixed[1] - picture[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("config", [
-    MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2),
-    MobileStyleGANConfig(128, "wavelet", 1024, 8, code_width=24, mapping_layers=2), TINY])
+@pytest.mark.parametrize(
+    "config",
+    [
+        MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2),
+        MobileStyleGANConfig(128, "wavelet", 1024, 8, code_width=24, mapping_layers=2),
+        TINY,
+    ],
+)
 def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig) -> None:
     prior = random_prior(config)
     codes = random_codes(prior)
@@ -137,8 +143,13 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
     offsets = {16: torch.randn(2, config.channels(16), 16, 16), 32: torch.tanh}
     half, far = config.size // 2, config.size - 16
     whole, own = (prior(codes, maps, offsets).picture for maps in (noise, None))
-    for window in (Window(0, 0, half), Window(half - 10, 6, half), Window(far, far, 16), Window(2, half, 2),
-                   Window(0, 0, config.size)):
+    for window in (
+        Window(0, 0, half),
+        Window(half - 10, 6, half),
+        Window(far, far, 16),
+        Window(2, half, 2),
+        Window(0, 0, config.size),
+    ):
         synthesis = prior(codes, noise, offsets, window)
         torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
         assert synthesis.features[16].shape[-1] == 16
@@ -152,8 +163,12 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
 
 def test_windows_that_cannot_be_computed(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
-    for window, message in ((Window(0, 40, 32), "no part of a picture of 64x64"), (Window(-2, 0, 8), "no part"),
-                            (Window(0, 0, 0), "no part"), (Window(1, 0, 8), "even pixels")):
+    for window, message in (
+        (Window(0, 40, 32), "no part of a picture of 64x64"),
+        (Window(-2, 0, 8), "no part"),
+        (Window(0, 0, 0), "no part"),
+        (Window(1, 0, 8), "even pixels"),
+    ):
         with pytest.raises(ModelError, match=message):
             prior(codes, window=window)
     fine = random_prior(MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2))
@@ -225,8 +240,12 @@ def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
     header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
     for name, metadata in (("other", None), ("empty", header), ("wild", header | {"config": '{"sise": 64}'})):
         save_file({"input": torch.zeros(1)}, tmp_path / name, metadata)
-    for name, message in (("short", "holds no MobileStyleGAN"), ("other", "edgegrain prior fetch"),
-                          ("empty", "does not fit the sizes in its header"), ("wild", "sise")):
+    for name, message in (
+        ("short", "holds no MobileStyleGAN"),
+        ("other", "edgegrain prior fetch"),
+        ("empty", "does not fit the sizes in its header"),
+        ("wild", "sise"),
+    ):
         with pytest.raises(ModelError, match=message):
             load_mobile_stylegan(tmp_path / name)
 

@@ -65,9 +65,11 @@ def test_loading_both_kinds(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     (tmp_path / "text").write_text("hello")
     for path, config, message in (
-            (mobile, STYLEGAN2, "is not a StyleGAN2 "), (stylegan2, MOBILE, "is not a MobileStyleGAN "),
-            (tmp_path / "x.safetensors", None, r"not a prior \(format None\); edgegrain convert --from stylegan2-"),
-            (tmp_path / "text", None, "no safetensors file")):
+        (mobile, STYLEGAN2, "is not a StyleGAN2 "),
+        (stylegan2, MOBILE, "is not a MobileStyleGAN "),
+        (tmp_path / "x.safetensors", None, r"not a prior \(format None\); edgegrain convert --from stylegan2-"),
+        (tmp_path / "text", None, "no safetensors file"),
+    ):
         with pytest.raises(ModelError, match=message):
             load_prior(path, config)
 
@@ -84,10 +86,14 @@ TINY = MobileStyleGANConfig(size=32, channel_base=256, channel_max=8, code_width
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("make", "measured"), [
-    (lambda: StyleGAN2(StyleGAN2Config(16, 64, 8, code_width=8, mapping_layers=1)), {"mean_code"}),
-    (lambda: MobileStyleGAN(TINY), {"mean_code"}),
-    (lambda: MobileStyleGAN(replace(TINY, head="rgb")), {"mean_code", "head.weight", "head.bias"})])
+@pytest.mark.parametrize(
+    ("make", "measured"),
+    [
+        (lambda: StyleGAN2(StyleGAN2Config(16, 64, 8, code_width=8, mapping_layers=1)), {"mean_code"}),
+        (lambda: MobileStyleGAN(TINY), {"mean_code"}),
+        (lambda: MobileStyleGAN(replace(TINY, head="rgb")), {"mean_code", "head.weight", "head.bias"}),
+    ],
+)
 def test_hash_covers_everything_but_what_is_measured(make: Callable[[], GenerativePrior], measured: set[str]) -> None:
     prior = make()
     before = prior_digest(prior)

@@ -73,9 +73,13 @@ def test_windows_equal_the_whole_picture() -> None:
     for factor, sides in ((2, [32]), (4, [32, 64])):
         steps, whole = network.forward_windows(picture, windows, factor), network(picture, factor)
         assert [step.shape[-1] for step in steps] == sides
-        expected = torch.stack([
-            whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
-            for index, of_picture in enumerate(windows) for top, left, size in of_picture])
+        expected = torch.stack(
+            [
+                whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
+                for index, of_picture in enumerate(windows)
+                for top, left, size in of_picture
+            ]
+        )
         torch.testing.assert_close(steps[-1], expected, atol=1e-5, rtol=0)
     twice, found = network.forward_whole_and_windows(picture, windows)
     assert torch.equal(twice, network(picture, 2))
@@ -96,8 +100,11 @@ def test_coordinates_run_from_edge_to_edge() -> None:
 
 def test_wrong_inputs_are_refused() -> None:
     only_2 = SuperResolutionConfig((8,), (1,), (), (6,), (1,))
-    for config, width, factor, message in ((SMALL, 31, 2, "multiples of 2"), (SMALL, 32, 3, "by 2 or 4, not by 3"),
-                                           (only_2, 32, 4, "by 2, not by 4")):
+    for config, width, factor, message in (
+        (SMALL, 31, 2, "multiples of 2"),
+        (SMALL, 32, 3, "by 2 or 4, not by 3"),
+        (only_2, 32, 4, "by 2, not by 4"),
+    ):
         with pytest.raises(ModelError, match=message):
             SuperResolution(config)(torch.zeros(1, 3, width, 32), factor)
     for wrong, message in (({"down": (1, 1)}, "4 widths need 4"), ({"fine_blocks": (1,)}, "fine scales")):
@@ -108,8 +115,9 @@ def test_wrong_inputs_are_refused() -> None:
 @torch.no_grad()
 def test_a_weight_file_holds_the_network_and_its_training(tmp_path: Path) -> None:
     network, picture = shaken(), random_picture()
-    path = save_super_resolution(network, tmp_path / "super_resolution.safetensors", training={"pictures_seen": 7},
-                                 dtype=torch.float32)
+    path = save_super_resolution(
+        network, tmp_path / "super_resolution.safetensors", training={"pictures_seen": 7}, dtype=torch.float32
+    )
     for place in (path, tmp_path):  # the file, the folder of a run
         loaded = load_super_resolution(place)
         assert loaded.config == SMALL and torch.equal(loaded(picture), network(picture))
@@ -134,12 +142,24 @@ def inside(picture: Tensor) -> Tensor:
     return picture[..., EDGE:-EDGE, EDGE:-EDGE]
 
 
-@pytest.mark.parametrize(("rows", "columns", "least", "most"), [
-    (1 / 2, 0, 0, 0), (0, 1 / 4, 0, 0), (1 / 4, 1 / 4, 0, 0), (1 / 4, 1 / 2, 0, 0), (3 / 4, 1 / 4, 0, 0),
-    (1 / 8, 0, 1, 1), (3 / 8, 1 / 8, 1, 1), (1 / 64, 0, 0.99, 1.01), (1 / 3, 1 / 5, 0.99, 1.01),
-    (1 / 5, 0, 0.95, 1.05)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "least", "most"),
+    [
+        (1 / 2, 0, 0, 0),
+        (0, 1 / 4, 0, 0),
+        (1 / 4, 1 / 4, 0, 0),
+        (1 / 4, 1 / 2, 0, 0),
+        (3 / 4, 1 / 4, 0, 0),
+        (1 / 8, 0, 1, 1),
+        (3 / 8, 1 / 8, 1, 1),
+        (1 / 64, 0, 0.99, 1.01),
+        (1 / 3, 1 / 5, 0.99, 1.01),
+        (1 / 5, 0, 0.95, 1.05),
+    ],
+)
 def test_waves_of_2_and_4_pixels_are_removed_and_others_stay(
-        rows: float, columns: float, least: float, most: float) -> None:
+    rows: float, columns: float, least: float, most: float
+) -> None:
     picture = inside(wave(rows, columns))
     found = inside(notch_filter(wave(rows, columns)))
     kept = (found * picture).sum() / picture.pow(2).sum()

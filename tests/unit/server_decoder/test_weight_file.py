@@ -36,8 +36,15 @@ KIND = WeightKind("linear layer", "linear", width, {"format": "linear-1"}, "save
 
 def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
     layer, again = nn.Linear(3, 3), nn.Linear(3, 3)
-    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, layer.state_dict(), dtype=torch.float32,
-                        records={"training": {"steps": 7}}, entries={"licence": "none"})
+    path = save_network(
+        tmp_path / "a.safetensors",
+        KIND,
+        {"width": 3},
+        layer.state_dict(),
+        dtype=torch.float32,
+        records={"training": {"steps": 7}},
+        entries={"licence": "none"},
+    )
     assert read_config(path, KIND) == 3
     assert read_record(path, KIND, "training", {}) == {"steps": 7} and read_record(path, KIND, "history", []) == []
     assert read_header(path)["licence"] == "none"
@@ -52,8 +59,10 @@ def test_parts_are_read_without_the_frozen_one(tmp_path: Path) -> None:
     before = network["frozen"].weight.clone()
     state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
     trained = {name: tensor for name, tensor in state.items() if name.startswith("trained.")}
-    whole, part = (save_network(tmp_path / name, KIND, {"width": 2}, tensors, dtype=torch.float32)
-                   for name, tensors in (("whole", state), ("part", trained)))
+    whole, part = (
+        save_network(tmp_path / name, KIND, {"width": 2}, tensors, dtype=torch.float32)
+        for name, tensors in (("whole", state), ("part", trained))
+    )
     fill_network(network, part, KIND, without="frozen.")
     assert torch.equal(network["frozen"].weight, before)
     assert torch.equal(network["trained"].weight, state["trained.weight"])
@@ -64,9 +73,17 @@ def test_parts_are_read_without_the_frozen_one(tmp_path: Path) -> None:
         fill_network(network, whole, KIND, without="frozen.")
 
 
-@pytest.mark.parametrize("header", [
-    {}, {"linear": '{"width": 3}'}, {"format": "linear-2", "linear": '{"width": 3}'}, {"format": "linear-1"},
-    {"format": "linear-1", "linear": "{"}, {"format": "linear-1", "linear": '{"height": 3}'}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"linear": '{"width": 3}'},
+        {"format": "linear-2", "linear": '{"width": 3}'},
+        {"format": "linear-1"},
+        {"format": "linear-1", "linear": "{"},
+        {"format": "linear-1", "linear": '{"height": 3}'},
+    ],
+)
 def test_files_of_another_kind_are_refused(tmp_path: Path, header: dict[str, str]) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "a.safetensors", header)
     with pytest.raises(ModelError, match=r"a\.safetensors holds no linear layer \(.*\); save one first"):
@@ -76,15 +93,22 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, header: dict[str, str
 @pytest.mark.parametrize("name", ["noise", "absent"])
 def test_unreadable_files_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "noise").write_bytes(b"noise")
-    for read in (lambda path: read_config(path, KIND), lambda path: read_record(path, KIND, "training", {}),
-                 lambda path: fill_network(nn.Linear(1, 1), path, KIND)):
+    for read in (
+        lambda path: read_config(path, KIND),
+        lambda path: read_record(path, KIND, "training", {}),
+        lambda path: fill_network(nn.Linear(1, 1), path, KIND),
+    ):
         with pytest.raises(ModelError, match="holds no linear layer"):
             read(tmp_path / name)
 
 
 def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
-    state = {"matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None], "kernel": torch.randn(8, 4, 3, 3),
-             "zeros": torch.zeros(64, 64), "bias": torch.randn(5000)}
+    state = {
+        "matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None],
+        "kernel": torch.randn(8, 4, 3, 3),
+        "zeros": torch.zeros(64, 64),
+        "bias": torch.randn(5000),
+    }
     path = write_weights(tmp_path / "compact.safetensors", state, {"a": "b"}, compact=True)
     read = read_weights(path)
     assert set(read) == set(state) and read_header(path) == {"a": "b"}
@@ -101,8 +125,10 @@ def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
     assert torch.equal(read_weights(again)["matrix"], read["matrix"])  # what was rounded stays
 
 
-@pytest.mark.parametrize(("value", "compact", "message"), [
-    (math.nan, True, "not finite"), (math.inf, False, "not finite"), (1e5, False, "does not fit torch.float16")])
+@pytest.mark.parametrize(
+    ("value", "compact", "message"),
+    [(math.nan, True, "not finite"), (math.inf, False, "not finite"), (1e5, False, "does not fit torch.float16")],
+)
 def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path, value: float, compact: bool, message: str) -> None:
     state = {"matrix": torch.full((64, 64), value)}  # large enough for int8
     with pytest.raises(ModelError, match=f"'matrix' .*{message}"):

@@ -21,9 +21,12 @@ CLASSICAL_SCORES = {"bytes": 340.0, "psnr": 24.0, "lpips_alex": 0.5, "dists": 0.
 
 def summary(nbytes: float, lpips: float, pictures: str = "0") -> dict[str, Any]:
     means = {"bytes": nbytes, "psnr": 23.456, "lpips_alex": lpips, "dists": 0.18, "identity": None}
-    return {"bundle": {"id": "faces", "version": "1.0.0"}, "training_losses": ["lpips_alex"],
-            "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
-            "means": {"faces": means, CLASSICAL_BY_LPIPS: CLASSICAL_SCORES}}
+    return {
+        "bundle": {"id": "faces", "version": "1.0.0"},
+        "training_losses": ["lpips_alex"],
+        "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
+        "means": {"faces": means, CLASSICAL_BY_LPIPS: CLASSICAL_SCORES},
+    }
 
 
 @pytest.fixture
@@ -34,8 +37,10 @@ def files(tmp_path: Path) -> list[str]:
     large = summary(338.9, 0.346, pictures="1") | {"size": 1024}
     del large["means"][CLASSICAL_BY_LPIPS]
     (tmp_path / "large.json").write_text(json.dumps(large))
-    return [f"{quality}={tmp_path / name}.json" for quality, name in (
-        ("small", "large"), ("medium", "medium"), ("120", "least"), ("small", "small"))]
+    return [
+        f"{quality}={tmp_path / name}.json"
+        for quality, name in (("small", "large"), ("medium", "medium"), ("120", "least"), ("small", "small"))
+    ]
 
 
 def test_the_table_rises_in_rate_and_marks_losses(files: list[str]) -> None:

@@ -55,8 +55,15 @@ def test_bicubic_rescaling_keeps_odd_sizes() -> None:
 def test_means_and_table() -> None:
     one, two = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2), RescalingScores(3000, 34.0, 0.9, 35.0, 0.92, 0.1)
     means = mean_rows([PictureRow("a", {"IRN": one}, 0.1, 2), PictureRow("b", {"IRN": two, "WebP": one}, 0.1, 2)])
-    assert means["IRN"] == {"pictures": 2, "nbytes": 2000, "psnr": 32, "ssim": 0.85, "psnr_y": 33, "ssim_y": 0.87,
-                            "lpips_alex": 0.15}
+    assert means["IRN"] == {
+        "pictures": 2,
+        "nbytes": 2000,
+        "psnr": 32,
+        "ssim": 0.85,
+        "psnr_y": 33,
+        "ssim_y": 0.87,
+        "lpips_alex": 0.15,
+    }
     assert means["WebP"]["pictures"] == 1
     assert markdown(means).splitlines()[2] == "| IRN | 2,000 | 33.00 | 0.8700 | 32.00 | 0.8500 | 0.1500 |"
     without = mean_rows([PictureRow("a", {"IRN": replace(one, lpips_alex=None)}, 0.1, 2)])
@@ -82,8 +89,9 @@ class _StandIn:
         return payload
 
     def restore(self, payload: bytes, seed: int | None = None) -> Image.Image:
-        return Image.fromarray((self._lr.repeat(4, 0).repeat(4, 1).astype(int) + (seed or 0)).clip(0, 255).astype(
-            np.uint8))
+        return Image.fromarray(
+            (self._lr.repeat(4, 0).repeat(4, 1).astype(int) + (seed or 0)).clip(0, 255).astype(np.uint8)
+        )
 
 
 def test_a_picture_is_measured_in_every_way(tmp_path: Path) -> None:
@@ -128,5 +136,6 @@ def test_the_section_tells_where_the_table_comes_from() -> None:
     assert lines[:3] == markdown(result["means"]).splitlines()
     assert " ".join(lines[4:6]) == (
         "Kodak, 1 pictures, measured 2026-11-20. On average, the LR differs from the bicubic one by 2.0 levels, and "
-        "another random z changes the picture by 0.13:")
+        "another random z changes the picture by 0.13:"
+    )
     assert lines[-4:] == ["<!-- not run: needs your pictures -->", "```sh", "the command", "```"]

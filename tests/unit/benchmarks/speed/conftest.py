@@ -16,6 +16,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_grain import INVERTIBLE, tiny_grain
 
     folder = tmp_path_factory.mktemp("pack")
-    pack.write(folder, "tiny", tiny_grain(INVERTIBLE), INVERTIBLE.decoder.lr, ("plain.float32", "fused.float32"),
-               weights=True)
+    pack.write(
+        folder, "tiny", tiny_grain(INVERTIBLE), INVERTIBLE.decoder.lr, ("plain.float32", "fused.float32"), weights=True
+    )
     return folder

@@ -40,7 +40,8 @@ def test_all_variants_compute_the_same(packed: Path) -> None:
 
 @pytest.mark.parametrize("kernels", [True, False])
 def test_the_session_takes_fused_ops_if_they_run(
-        packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool) -> None:
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool
+) -> None:
     opened: list[str] = []
 
     def session(path: Path, *_: object, **__: object) -> Namespace:
@@ -60,8 +61,10 @@ def test_the_session_takes_fused_ops_if_they_run(
 
 
 def test_ratios_are_of_one_precision(packed: Path, tmp_path: Path) -> None:
-    rows = [{"variant": variant, "batch": 1, "ms": ms} for variant, ms in (
-        ("torch-compile", 4.0), ("ort-plain", 2.0), ("ort-fused", 2.0), ("ort-fused-half", 1.0))]
+    rows = [
+        {"variant": variant, "batch": 1, "ms": ms}
+        for variant, ms in (("torch-compile", 4.0), ("ort-plain", 2.0), ("ort-fused", 2.0), ("ort-fused-half", 1.0))
+    ]
     for device, compiled in (("cpu", {"ort_vs_torch_compile": 2.0}), ("cuda", {"half_ort_vs_torch_compile": 4.0})):
         ratios = decoder.side_by_side(rows, 1, tmp_path, pack.read_table(packed), device)
         assert ratios == {**compiled, "fused_vs_plain": 1.0, "half_vs_float32": 2.0}
@@ -71,10 +74,18 @@ def test_what_cannot_be_measured_says_why(packed: Path, monkeypatch: pytest.Monk
     assert "FileNotFoundError" in decoder.measured("session", 1, packed / "none", "cpu", 1, 0.01)["error"]
 
     # What torch says without a compiler; asking it takes half a minute.
-    monkeypatch.setattr(decoder, "torch_run", Mock(side_effect=RuntimeError(
-        "InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")))
+    monkeypatch.setattr(
+        decoder,
+        "torch_run",
+        Mock(
+            side_effect=RuntimeError(
+                "InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more"
+            )
+        ),
+    )
     assert decoder.measured("torch-compile", 1, packed, "cpu", 1, 0.01) == {
-        "error": "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"}
+        "error": "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"
+    }
 
 
 def test_a_report_grows_while_it_is_measured(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,16 +103,30 @@ def test_a_report_grows_while_it_is_measured(packed: Path, tmp_path: Path, monke
     monkeypatch.setattr(decoder, "in_own_process", in_own_process)
     monkeypatch.setattr(decoder, "copy_rate", lambda device, threads: 1e9)
     monkeypatch.setattr(decoder, "matmul_rate", lambda device, threads, kind: 1e12)
-    monkeypatch.setattr(sys, "argv", ["decoder.py", "--packed", str(packed), "--batches", "1,2", "--variants",
-                                      "torch-eager,ort-plain,torch-compile,session", "--out", str(out)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "decoder.py",
+            "--packed",
+            str(packed),
+            "--batches",
+            "1,2",
+            "--variants",
+            "torch-eager,ort-plain,torch-compile,session",
+            "--out",
+            str(out),
+        ],
+    )
     with pytest.raises(KeyboardInterrupt):
         decoder.main()
     assert [len(report.get("runs", ())) for report in seen] == list(range(8))
     kept = json.loads(out.read_text())
     assert kept["left"] == ["session in batches of 2"] and kept["ort_vs_torch_eager"] == 2.0
-    assert ("Not measured: torch.compile, batch 1: no compiler; torch.compile, batch 2: no compiler; the run was "
-            "interrupted before session in batches of 2."
-            ) in "\n".join(performance_page.decoder_section(kept, "the command"))
+    assert (
+        "Not measured: torch.compile, batch 1: no compiler; torch.compile, batch 2: no compiler; the run was "
+        "interrupted before session in batches of 2."
+    ) in "\n".join(performance_page.decoder_section(kept, "the command"))
 
 
 def test_packs_are_measured_without_onnx(repository: Path, packed: Path, tmp_path: Path) -> None:
@@ -139,8 +164,9 @@ def test_encoders_are_measured_on_both_runtimes_and_compared(tmp_path: Path, mon
     (found,) = encoder.onnx_run(paths["onnx"], picture, 1)()
     assert np.array_equal(found, encoder.tflite_run(paths["tflite"], picture, 1)())
     monkeypatch.setattr(encoder, "prepare", lambda *_: {})
-    monkeypatch.setattr(encoder, "in_own_process", lambda _, arguments, limit: {
-        "ms": 8.0 if "official" in " ".join(arguments) else 2.0})
+    monkeypatch.setattr(
+        encoder, "in_own_process", lambda _, arguments, limit: {"ms": 8.0 if "official" in " ".join(arguments) else 2.0}
+    )
     report = encoder.compare(Namespace(threads=4, seconds=0.01, sizes="256", limit=1), tmp_path)
     assert {row["threads"] for row in report["runs"]} == {1, 4}
     assert report["exact_vs_official_encoder_xnnpack_256"] == 4.0
@@ -156,9 +182,10 @@ def test_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert measurement.matmul_rate("cpu", 2, seconds=0) > 0 and measurement.copy_rate("cpu", seconds=0) > 0
     script = tmp_path / "script.py"
     for program, seconds, expected in (
-            ("import sys\nprint('noise')\nprint('{\"got\": \"' + sys.argv[1] + '\"}')\n", 60, {"got": "x"}),
-            ("raise SystemExit('out of luck')", 60, {"error": "out of luck"}),
-            ("import time\ntime.sleep(60)", 0.2, {"error": "took more than 0 s"})):
+        ("import sys\nprint('noise')\nprint('{\"got\": \"' + sys.argv[1] + '\"}')\n", 60, {"got": "x"}),
+        ("raise SystemExit('out of luck')", 60, {"error": "out of luck"}),
+        ("import time\ntime.sleep(60)", 0.2, {"error": "took more than 0 s"}),
+    ):
         script.write_text(program)
         assert measurement.in_own_process(str(script), ["x"], seconds) == expected
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -167,9 +194,18 @@ def test_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
     subprocess.run(["sh", "-n", str(repository / "benchmarks" / "gpu_host.sh")], check=True)
-    help_text = subprocess.run([sys.executable, str(repository / "benchmarks" / "speed" / "decoder.py"), "--help"],
-                               capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [sys.executable, str(repository / "benchmarks" / "speed" / "decoder.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     script = (repository / "benchmarks" / "gpu_host.sh").read_text()
-    used = {word for line in script.splitlines() if line.startswith(("step decoder", "  --")) for word in line.split()
-            if word.startswith("--")} - {"--side", "--batch", "--read"}
+    used = {
+        word
+        for line in script.splitlines()
+        if line.startswith(("step decoder", "  --"))
+        for word in line.split()
+        if word.startswith("--")
+    } - {"--side", "--batch", "--read"}
     assert {"--packed", "--budget", "--variants"} <= used and all(option in help_text for option in used)

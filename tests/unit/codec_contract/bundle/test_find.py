@@ -124,7 +124,8 @@ def test_a_control_has_range_and_default(steered: Manifest, tmp_path: Path) -> N
     assert controls_of(load_manifest(plain)) == {}
     refresh_manifest(plain, decoder={"controls": ["seed", "unheard-of"]})
     assert {name: str(control) for name, control in controls_of(load_manifest(plain)).items()} == {
-        "seed": "0 to 4294967295"}
+        "seed": "0 to 4294967295"
+    }
 
 
 def test_a_bundle_from_before_ranges_were_written_has_the_paper_s(tmp_path: Path) -> None:

@@ -46,16 +46,29 @@ def test_names() -> None:
     assert parse_hub_name("hf://anna/tiny-2.b@refs/pr/1") == ("anna/tiny-2.b", "refs/pr/1")
 
 
-@pytest.mark.parametrize("name", [
-    "hf://anna", "hf://anna/", Path(NAME), "hf://anna/tiny/decoder.onnx", "hf://anna/tiny@", "hf://../tiny",
-    "hf://anna/tiny@../../x", "hf://anna/tiny@v1\n", "hf://anna/ti ny", "hf:"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf://anna",
+        "hf://anna/",
+        Path(NAME),
+        "hf://anna/tiny/decoder.onnx",
+        "hf://anna/tiny@",
+        "hf://../tiny",
+        "hf://anna/tiny@../../x",
+        "hf://anna/tiny@v1\n",
+        "hf://anna/ti ny",
+        "hf:",
+    ],
+)
 def test_other_names_are_refused_before_the_network(name: str | Path) -> None:
     with pytest.raises(BundleError, match=r"names no bundle of the Hub; expected .*hf://owner/name@revision, as a st"):
         find_bundle(name)
 
 
 def test_the_bundle_and_nothing_else_is_downloaded_once(
-        hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     commit, files = hub.add(REPOSITORY, bundle), files_of(bundle)
     hub.repositories[REPOSITORY].commits[commit]["pictures/huge.bin"] = b"not of the bundle"
     hub.cut[DECODER] = 200  # the connection breaks off; huggingface-hub opens another one
@@ -103,7 +116,8 @@ def test_without_the_hub_the_last_commit_is_used(hub: Hub, bundle: Path, monkeyp
 
 
 def test_an_altered_file_is_refused_and_downloaded_again(
-        hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hub.add(REPOSITORY, bundle)
     folder = find_hub_bundle(NAME)
     (folder / DECODER).resolve().write_bytes(b"altered")
@@ -117,9 +131,10 @@ def test_what_is_wrong_on_the_hub_is_refused(hub: Hub, bundle: Path) -> None:
     good = files_of(bundle)
     hub.add(REPOSITORY, bundle)
     for change, message in (
-            ({DECODER: good[DECODER][:-1] + b"!"}, f"{DECODER} of bundle tiny-64-lr16 is altered"),
-            ({"manifest.json": good["manifest.json"].replace(b'"README.md": {', b'"../evil": {')}, "malformed|plain"),
-            ({"manifest.json": b"[]"}, "manifest")):
+        ({DECODER: good[DECODER][:-1] + b"!"}, f"{DECODER} of bundle tiny-64-lr16 is altered"),
+        ({"manifest.json": good["manifest.json"].replace(b'"README.md": {', b'"../evil": {')}, "malformed|plain"),
+        ({"manifest.json": b"[]"}, "manifest"),
+    ):
         hub.repositories[REPOSITORY].commit({**good, **change})
         with pytest.raises(BundleError, match=message):
             find_hub_bundle(NAME, verify=True)

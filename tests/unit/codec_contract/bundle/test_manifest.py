@@ -28,8 +28,11 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.contract_id import lr_contract_id
 
 FILES = {
-    "coder.json": b'{"format":"tables"}', "decoder.onnx": bytes(range(256)) * 20,
-    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program", "empty.txt": b""}
+    "coder.json": b'{"format":"tables"}',
+    "decoder.onnx": bytes(range(256)) * 20,
+    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program",
+    "empty.txt": b"",
+}
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -72,7 +75,11 @@ def parse(**changes: Any) -> Manifest:
 def test_every_field_is_read(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.version, manifest.codec, manifest.domain) == (
-        "faces-256-lr16", "1.0.0", "grain", "faces")
+        "faces-256-lr16",
+        "1.0.0",
+        "grain",
+        "faces",
+    )
     assert (manifest.hr, manifest.lr) == (256, 16)
     assert manifest.lr_contract_id == b"\xab" * 32
     assert manifest.decoder["file"] == "decoder.onnx"
@@ -84,9 +91,11 @@ def test_every_field_is_read(bundle: Path) -> None:
     assert {name: verify_bundle(bundle).open_file(name) for name in FILES} == FILES
 
 
-@pytest.mark.parametrize("change", [
-    None, "folder", lambda data: data[:9] + b"!" + data[10:], lambda data: data + b"x", lambda data: data[:-1]],
-    ids=["missing", "folder", "changed", "longer", "shorter"])
+@pytest.mark.parametrize(
+    "change",
+    [None, "folder", lambda data: data[:9] + b"!" + data[10:], lambda data: data + b"x", lambda data: data[:-1]],
+    ids=["missing", "folder", "changed", "longer", "shorter"],
+)
 def test_an_altered_file_is_never_handed_out(bundle: Path, change: Any) -> None:
     path = bundle / "decoder.onnx"
     path.unlink()
@@ -122,23 +131,49 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> N
         load_manifest(bundle).open_file("coder.json")
 
 
-@pytest.mark.parametrize("name", [
-    "a\x1b[2Jb", "../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "a/", "..\\secret", "C:/x",
-    "a\0b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\x1b[2Jb",
+        "../secret",
+        "a/../../secret",
+        "/etc/passwd",
+        "a//b",
+        "./a",
+        "a/.",
+        "",
+        "a/",
+        "..\\secret",
+        "C:/x",
+        "a\0b",
+    ],
+)
 def test_names_that_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(BundleError, match="bundle faces-256-lr16 is malformed: the file '.*' has not the form"):
         parse(files={name: {"sha256": "0" * 64, "size": 1}})
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"schema": 2}, "schema 2, this release reads 1"), ({"id": "../x"}, "'../x' has not the form"),
-    ({"version": 1}, "expected string"), ({"version": "1/../../../x"}, "'1/../../../x' has not the form"),
-    ({"lr_contract_id": "ab" * 31}, "has not the form"), ({"codec": "jpeg"}, "codec jpeg is unknown, expected one"),
-    ({"hr": 0}, "0 is no whole number from 1 to 16384"), ({"hr": 1e3}, "1000.0 is no whole number"),
-    ({"lr": 15}, "hr 256 is not a multiple of lr 15"), ({"encoder": []}, "'encoder' is no object"),
-    ({"preprocessing": {"tile_overlap": 9}}, "9 is no whole number from 0 to 8"), ({"files": []}, "is malformed"),
-    ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"), ({"enlarger": {}}, "lacks the field 'files'"),
-    ({"rates": [{"file": "x"}]}, "lacks the field 'lr_contract_id'"), ({"rates": 3}, "is malformed")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "schema 2, this release reads 1"),
+        ({"id": "../x"}, "'../x' has not the form"),
+        ({"version": 1}, "expected string"),
+        ({"version": "1/../../../x"}, "'1/../../../x' has not the form"),
+        ({"lr_contract_id": "ab" * 31}, "has not the form"),
+        ({"codec": "jpeg"}, "codec jpeg is unknown, expected one"),
+        ({"hr": 0}, "0 is no whole number from 1 to 16384"),
+        ({"hr": 1e3}, "1000.0 is no whole number"),
+        ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
+        ({"encoder": []}, "'encoder' is no object"),
+        ({"preprocessing": {"tile_overlap": 9}}, "9 is no whole number from 0 to 8"),
+        ({"files": []}, "is malformed"),
+        ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
+        ({"enlarger": {}}, "lacks the field 'files'"),
+        ({"rates": [{"file": "x"}]}, "lacks the field 'lr_contract_id'"),
+        ({"rates": 3}, "is malformed"),
+    ],
+)
 def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         parse(**changes)
@@ -183,8 +218,11 @@ def test_tiles_are_restored_at_the_original_s_size() -> None:
 
 
 MADE_FROM = "11" * 32
-FORM_FILES = {"decoder.onnx": {"size": 10, "sha256": MADE_FROM}, "decoder_cuda.onnx": {"size": 5, "sha256": "22" * 32},
-         "generator.onnx": {"size": 7, "sha256": "33" * 32}}
+FORM_FILES = {
+    "decoder.onnx": {"size": 10, "sha256": MADE_FROM},
+    "decoder_cuda.onnx": {"size": 5, "sha256": "22" * 32},
+    "generator.onnx": {"size": 7, "sha256": "33" * 32},
+}
 CUDA = {"file": "decoder_cuda.onnx", "precision": "float16", "ops": "fused", "source": MADE_FROM}
 
 
@@ -241,16 +279,24 @@ def test_other_decoders_are_chosen_by_name() -> None:
 
 ENCODER = hashlib.sha256(b"encoder").digest()
 PREPROCESSING = {
-    "resize": "pillow-bilinear-22bit-width-first", "fit_default": "pad", "pad": "edge", "more": ["ä", True, None]}
+    "resize": "pillow-bilinear-22bit-width-first",
+    "fit_default": "pad",
+    "pad": "edge",
+    "more": ["ä", True, None],
+}
 
 
 def test_the_id_is_the_hash_of_the_written_record() -> None:
     tables = CoderTables.default()
     record = (
-        '{"coder":"' + tables.digest().hex() + '","contract":"edgegrain LR contract 1","encoder":"' + ENCODER.hex()
+        '{"coder":"'
+        + tables.digest().hex()
+        + '","contract":"edgegrain LR contract 1","encoder":"'
+        + ENCODER.hex()
         + '","preprocessing":{"fit_default":"pad","more":["\\u00e4",true,null],"pad":"edge",'
         + '"resize":"pillow-bilinear-22bit-width-first"},'
-        + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}')
+        + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}'
+    )
     assert lr_contract_id(ENCODER, PREPROCESSING, tables) == hashlib.sha256(record.encode()).digest()
 
 
@@ -262,9 +308,11 @@ def test_everything_that_fixes_the_bytes_changes_it() -> None:
     output = dataclasses.replace(third.output, weight=weight)
     nudged = CoderTables((first, second, dataclasses.replace(third, output=output)))
     ids = {
-        lr_contract_id(ENCODER, PREPROCESSING, tables), lr_contract_id(ENCODER, PREPROCESSING, nudged),
+        lr_contract_id(ENCODER, PREPROCESSING, tables),
+        lr_contract_id(ENCODER, PREPROCESSING, nudged),
         lr_contract_id(ENCODER, {**PREPROCESSING, "pad": "black"}, tables),
-        lr_contract_id(bytes(32), PREPROCESSING, tables)}
+        lr_contract_id(bytes(32), PREPROCESSING, tables),
+    }
     assert len(ids) == 4
 
 

@@ -24,14 +24,7 @@ from codec_contract.lr_coder.coder_tables import (
     to_indices,
     to_levels,
 )
-from codec_contract.lr_coder.context import (
-    CONTEXT_SIZES,
-    INPUT_LIMIT,
-    MEAN_BITS,
-    MEAN_MAX,
-    SCALE_MAX,
-    all_contexts,
-)
+from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, all_contexts
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, encode_payload, parse_payload
 from tests.payload_bytes import decode_payload
 from tests.pictures import noise
@@ -81,6 +74,7 @@ def network(channel: int, value: int = 0) -> ChannelNetwork:
 
 def predicted(network: ChannelNetwork, context: np.ndarray, reference: np.ndarray) -> tuple[list[int], list[int]]:
     """Means and scale indices as the page computes them, in int32."""
+
     def accumulated(layer: Layer, values: np.ndarray) -> np.ndarray:
         return (values @ layer.weight.T + (layer.bias + ((1 << layer.shift) >> 1))) >> layer.shift
 
@@ -116,19 +110,28 @@ def test_tables_that_could_overflow_are_refused() -> None:
         CoderTables((heavy, network(1), network(2)))
 
 
-@pytest.mark.parametrize(("field", "value", "message"), [
-    ("weight", np.full((2, CONTEXT_SIZES[0] + 4), 128, np.int32), "magnitude at most 127"),
-    ("weight", np.zeros((2, 7), np.int32), r"weights \[2, 7\]"), ("bias", np.zeros(3, np.int32), "3 biases"),
-    *(("shift", np.array([0, shift], np.int32), "outside 0 to 24") for shift in (25, -1))])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("weight", np.full((2, CONTEXT_SIZES[0] + 4), 128, np.int32), "magnitude at most 127"),
+        ("weight", np.zeros((2, 7), np.int32), r"weights \[2, 7\]"),
+        ("bias", np.zeros(3, np.int32), "3 biases"),
+        *(("shift", np.array([0, shift], np.int32), "outside 0 to 24") for shift in (25, -1)),
+    ],
+)
 def test_an_unusable_layer_is_named(field: str, value: Any, message: str) -> None:
     broken = dataclasses.replace(network(0).output, **{field: value})
     with pytest.raises(BundleError, match=f"channel 0, output layer.*{message}"):
         CoderTables((dataclasses.replace(network(0), output=broken), network(1), network(2)))
 
 
-@pytest.mark.parametrize(("networks", "message"), [
-    ((network(1), network(1), network(2)), "channel 0, hidden layer 0"),
-    ((dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4)), network(1), network(2)), "3 outputs")])
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ((network(1), network(1), network(2)), "channel 0, hidden layer 0"),
+        ((dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4)), network(1), network(2)), "3 outputs"),
+    ],
+)
 def test_tables_of_wrong_shape_are_refused(networks: tuple[ChannelNetwork, ...], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         CoderTables(networks)
@@ -143,16 +146,24 @@ def changed(path: Any, value: Any) -> str:
     return json.dumps(record)
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ("", "malformed"), ("[" * 100_000, "malformed"), ("[]", "malformed"), ('{"format":"something else"}', "unknown"),
-    (changed(["channels"], []), "malformed"), (changed(["channels", 0], 3), "malformed"),
-    (changed(["channels", 0, "hidden", 0], None), "malformed"),
-    (changed(["channels", 0, "output", "shift"], [-1, 0]), "outside 0 to 24"),
-    (changed(["channels", 0, "output", "bias"], [0]), "channel 0, output layer has"),
-    (changed(["channels", 0, "output", "bias"], [2**70, 1]), "malformed"),
-    (changed(["channels", 0, "output", "bias"], [2**30, 1]), "channel 0, output layer can reach"),
-    (changed(["channels", 0, "output", "weight"], "*AAA"), "malformed"),
-    (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "expected .* inputs")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "malformed"),
+        ("[" * 100_000, "malformed"),
+        ("[]", "malformed"),
+        ('{"format":"something else"}', "unknown"),
+        (changed(["channels"], []), "malformed"),
+        (changed(["channels", 0], 3), "malformed"),
+        (changed(["channels", 0, "hidden", 0], None), "malformed"),
+        (changed(["channels", 0, "output", "shift"], [-1, 0]), "outside 0 to 24"),
+        (changed(["channels", 0, "output", "bias"], [0]), "channel 0, output layer has"),
+        (changed(["channels", 0, "output", "bias"], [2**70, 1]), "malformed"),
+        (changed(["channels", 0, "output", "bias"], [2**30, 1]), "channel 0, output layer can reach"),
+        (changed(["channels", 0, "output", "weight"], "*AAA"), "malformed"),
+        (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "expected .* inputs"),
+    ],
+)
 def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         CoderTables.from_json(data)
@@ -187,6 +198,7 @@ def test_bodies_hold_rounded_levels_in_fewer_bytes(step: int) -> None:
 @pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
 def test_payloads_hold_rounded_levels_and_no_others(coding: int) -> None:
     """Each LR has one payload: payloads of the same contract id with levels of step 1 are refused."""
+
     def pack(lr: np.ndarray, tables: CoderTables) -> bytes:
         return encode_payload(lr, contract_id=CONTRACT, tables=tables, original_size=(640, 480), coding=coding)
 
@@ -236,13 +248,15 @@ def random_tables(seed: int, widths: Any) -> CoderTables:
 
 def lines_of(width: int, height: int) -> list[list[int]]:
     """The pixels of each line x + 3 y = t, from top to bottom, by their index in reading order."""
-    lines = ([y * width + t - 3 * y for y in range(height) if 0 <= t - 3 * y < width]
-             for t in range(width + 3 * height))
+    lines = (
+        [y * width + t - 3 * y for y in range(height) if 0 <= t - 3 * y < width] for t in range(width + 3 * height)
+    )
     return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("tables", [
-    CoderTables.default(), random_tables(0, (7,)), random_tables(1, (16, 5, 9)), random_tables(2, (256, 30))])
+@pytest.mark.parametrize(
+    "tables", [CoderTables.default(), random_tables(0, (7,)), random_tables(1, (16, 5, 9)), random_tables(2, (256, 30))]
+)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 1), (7, 11)])
 def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tuple[int, ...]) -> None:
     height, width = shape

@@ -154,13 +154,16 @@ def test_pictures_need_fewer_bytes_than_as_png() -> None:
     assert len(deflate_lr(lr)) < 0.95 * len(png.getvalue())
 
 
-@pytest.mark.parametrize(("body", "size", "message"), [
-    (b"no deflate", (2, 2), "corrupt"),
-    (zlib.compress(bytes(11)), (2, 2), "12 samples"),
-    (zlib.compress(bytes(13)), (2, 2), "12 samples"),
-    (zlib.compress(bytes(12)) + b"x", (2, 2), "12 samples"),
-    (zlib.compress(bytes(12))[:-1], (2, 2), "12 samples"),
-])
+@pytest.mark.parametrize(
+    ("body", "size", "message"),
+    [
+        (b"no deflate", (2, 2), "corrupt"),
+        (zlib.compress(bytes(11)), (2, 2), "12 samples"),
+        (zlib.compress(bytes(13)), (2, 2), "12 samples"),
+        (zlib.compress(bytes(12)) + b"x", (2, 2), "12 samples"),
+        (zlib.compress(bytes(12))[:-1], (2, 2), "12 samples"),
+    ],
+)
 def test_other_bodies_are_refused(body: bytes, size: tuple[int, int], message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         inflate_lr(body, *size)

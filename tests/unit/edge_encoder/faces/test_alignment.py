@@ -45,33 +45,39 @@ def test_an_upright_face() -> None:
     assert square == OrientedSquare(400, 416, 640, 0)
 
 
-@pytest.mark.parametrize(("points", "message"), [
-    (((5, 5), (5, 5), (5, 5)), "points of the face coincide"),
-    (((5, 5), (5.01, 5), (5, 5.01)), "must be 1 to 800 pixels"),
-    (((0, 50), (201, 50), (100, 150)), "must be 1 to 800 pixels"),
-    (((150, 100), (260, 100), (205, 150)), "lies outside of the picture of 200 x 150"),
-    (((math.nan, 50), (80, 50), (100, 150)), "are finite numbers"),
-    (((50, 50), (80, math.inf), (100, 150)), "are finite numbers"),
-])
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (((5, 5), (5, 5), (5, 5)), "points of the face coincide"),
+        (((5, 5), (5.01, 5), (5, 5.01)), "must be 1 to 800 pixels"),
+        (((0, 50), (201, 50), (100, 150)), "must be 1 to 800 pixels"),
+        (((150, 100), (260, 100), (205, 150)), "lies outside of the picture of 200 x 150"),
+        (((math.nan, 50), (80, 50), (100, 150)), "are finite numbers"),
+        (((50, 50), (80, math.inf), (100, 150)), "are finite numbers"),
+    ],
+)
 def test_faces_that_no_square_fits(points: tuple[tuple[float, float], ...], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         ffhq_square(points, (200, 150))
 
 
-@pytest.mark.parametrize(("square", "size", "framed"), [
-    ((512, 512, 1024, 0), (256, 256), True),
-    ((512 + 30, 512, 1024, 0), (256, 256), True),  # 2.9 % of the side
-    ((512 + 22, 512 + 22, 1024, 0), (256, 256), False),
-    ((512, 512, 1100, 0), (256, 256), True),  # 7.4 %
-    ((512, 512, 948, 0), (256, 256), True),
-    ((512, 512, 1110, 0), (256, 256), False),
-    ((512, 512, 938, 0), (256, 256), False),
-    ((512, 512, 1022, 66), (256, 256), True),  # 3.7 degrees
-    ((512, 512, 1020, 75), (256, 256), False),
-    ((512, 512, -1024, 0), (256, 256), False),
-    ((512, 550, 1024, 0), (256, 275), True),
-    ((512, 640, 1024, 0), (256, 320), False),  # a portrait of 4 : 5
-])
+@pytest.mark.parametrize(
+    ("square", "size", "framed"),
+    [
+        ((512, 512, 1024, 0), (256, 256), True),
+        ((512 + 30, 512, 1024, 0), (256, 256), True),  # 2.9 % of the side
+        ((512 + 22, 512 + 22, 1024, 0), (256, 256), False),
+        ((512, 512, 1100, 0), (256, 256), True),  # 7.4 %
+        ((512, 512, 948, 0), (256, 256), True),
+        ((512, 512, 1110, 0), (256, 256), False),
+        ((512, 512, 938, 0), (256, 256), False),
+        ((512, 512, 1022, 66), (256, 256), True),  # 3.7 degrees
+        ((512, 512, 1020, 75), (256, 256), False),
+        ((512, 512, -1024, 0), (256, 256), False),
+        ((512, 550, 1024, 0), (256, 275), True),
+        ((512, 640, 1024, 0), (256, 320), False),  # a portrait of 4 : 5
+    ],
+)
 def test_framed_pictures(square: tuple[int, ...], size: tuple[int, int], framed: bool) -> None:
     assert is_framed(OrientedSquare(*square), size) == framed
 
@@ -82,8 +88,11 @@ def placed(portrait: np.ndarray, size: tuple[int, int], centre: tuple[float, flo
     picture = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
     cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
     back = (cos, sin, 128 - cos * centre[0] - sin * centre[1], -sin, cos, 128 + sin * centre[0] - cos * centre[1])
-    turned = Image.fromarray(portrait).convert("RGBA").transform(size, Image.Transform.AFFINE, back,
-                                                                 Image.Resampling.BICUBIC)
+    turned = (
+        Image.fromarray(portrait)
+        .convert("RGBA")
+        .transform(size, Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
+    )
     picture.paste(turned.convert("RGB"), mask=turned.getchannel("A"))
     return np.asarray(picture)
 
@@ -109,9 +118,20 @@ def test_a_framed_portrait(finder: FaceFinder, portrait: np.ndarray) -> None:
     assert np.hypot(*(face.points[:2] - [(96, 122), (160, 123)]).T).max() < 4
 
 
-@pytest.mark.parametrize(("degrees", "scale", "size"), [
-    (0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.3, (700, 450)), (90, 1, (420, 500)),
-    (180, 0.8, (600, 500)), (270, 1, (420, 500)), (0, 0.2, (1200, 800)), (8, 0.5, (3000, 2100))])
+@pytest.mark.parametrize(
+    ("degrees", "scale", "size"),
+    [
+        (0, 1, (500, 420)),
+        (20, 0.6, (640, 480)),
+        (-30, 2, (900, 800)),
+        (12, 0.3, (700, 450)),
+        (90, 1, (420, 500)),
+        (180, 0.8, (600, 500)),
+        (270, 1, (420, 500)),
+        (0, 0.2, (1200, 800)),
+        (8, 0.5, (3000, 2100)),
+    ],
+)
 def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, portrait: np.ndarray, degrees: float, scale: float, size: tuple[int, int]
 ) -> None:

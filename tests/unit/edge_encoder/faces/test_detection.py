@@ -56,6 +56,8 @@ def test_share_outside() -> None:
 def test_problems() -> None:
     assert face(degrees=80).problems((200, 200)) == {}
     assert "a size of 20 pixels, expected at least 32" in face(side=20).problems((200, 200))["too-small"]
-    assert "turned away by 60 degrees, expected at most 45" in face(
-        turned=40 / 1.35 * 3**0.5).problems((200, 200))["turned-away"]
+    assert (
+        "turned away by 60 degrees, expected at most 45"
+        in face(turned=40 / 1.35 * 3**0.5).problems((200, 200))["turned-away"]
+    )
     assert list(face(centre=(0, 80)).problems((200, 200))) == ["cut-off"]

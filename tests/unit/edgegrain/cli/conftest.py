@@ -17,8 +17,18 @@ import sdk
 from edgegrain.__main__ import app
 from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_face_root, tiny_root
 
-__all__ = ["Shell", "picture", "pipe_in", "shell", "tiny_bundles", "tiny_face_bundles", "tiny_face_root", "tiny_root",
-           "write_payload", "write_picture"]
+__all__ = [
+    "Shell",
+    "picture",
+    "pipe_in",
+    "shell",
+    "tiny_bundles",
+    "tiny_face_bundles",
+    "tiny_face_root",
+    "tiny_root",
+    "write_payload",
+    "write_picture",
+]
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:

@@ -77,12 +77,20 @@ def test_summary_failures_and_status(
     status, printed, err = shell(pictures, out, "--json")
     summary = json.loads(printed)
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
-    assert status == 1 and failure["name"] == "c.png" and err == (
-        f"error: c.png: {failure['error']}\n1 of 3 failed; all are in {out / 'failures.jsonl'}\n")
+    assert (
+        status == 1
+        and failure["name"] == "c.png"
+        and err == (f"error: c.png: {failure['error']}\n1 of 3 failed; all are in {out / 'failures.jsonl'}\n")
+    )
     payloads = [(out / f"{name}.png.grain").stat().st_size for name in "ab"]
     assert {key: summary[key] for key in ("verb", "done", "skipped", "failed", "bytes_out", "failures")} == {
-        "verb": "compress", "done": 2, "skipped": 0, "failed": 1, "bytes_out": sum(payloads),
-        "failures": str(out / "failures.jsonl")}
+        "verb": "compress",
+        "done": 2,
+        "skipped": 0,
+        "failed": 1,
+        "bytes_out": sum(payloads),
+        "failures": str(out / "failures.jsonl"),
+    }
     assert sorted(path.name for path in out.iterdir()) == ["a.png.grain", "b.png.grain", "failures.jsonl"]
 
     damaged.unlink()
@@ -111,7 +119,11 @@ def test_a_run_of_restoring_into_its_source_goes_on(
         shell.ok(source, target)
     assert [plan.verb for plan in plans] == ["compress", "restore"]  # nothing was left for the third
     assert sorted(path.name for path in payloads.rglob("*.*")) == [
-        "a.png.grain", "a.png.png", "b.png.grain", "b.png.png"]
+        "a.png.grain",
+        "a.png.png",
+        "b.png.grain",
+        "b.png.png",
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_a_failure(
@@ -163,8 +175,9 @@ def test_pictures_of_a_chosen_strength(pictures: Path, plans: list[BatchPlan], t
         shell.ok(tmp_path / "payloads", out, "--bundle", bundle, "--strength", strength)
         restored.append(np.asarray(Image.open(out / "a.png.png")).astype(int))
     assert (restored[1] - restored[0] == 10).all()  # half a level for each unit
-    shell.fails("a number from 4 to 64, got 99", tmp_path / "payloads", tmp_path / "none", "--bundle", bundle,
-                "--strength", 99)
+    shell.fails(
+        "a number from 4 to 64, got 99", tmp_path / "payloads", tmp_path / "none", "--bundle", bundle, "--strength", 99
+    )
     assert len(plans) == 3 and not (tmp_path / "none").exists()
 
 
@@ -177,8 +190,9 @@ def test_payloads_are_not_restored_among_originals(pictures: Path, plans: list[B
     assert len(plans) == 1
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload")])
+@pytest.mark.parametrize(
+    ("source", "message"), [("nowhere", "is not a folder"), ("empty", "holds no picture or payload")]
+)
 def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "empty").mkdir()
     shell.fails(message, tmp_path / source, tmp_path / "out", status=2)
@@ -202,8 +216,7 @@ def test_faces_are_found(
     for option, fit in (("--no-align", "pad"), ("--fit=crop", "crop")):
         shell.ok(pictures, tmp_path / fit, "--bundle", bundle, option)
         assert (tmp_path / fit / "b.png.grain").read_bytes() == codec.compress(group, fit)  # type: ignore[arg-type]
-    assert [(plan.align, plan.fit) for plan in plans] == [
-        (True, None), (False, None), (True, "crop")]
+    assert [(plan.align, plan.fit) for plan in plans] == [(True, None), (False, None), (True, "crop")]
 
     payloads = tmp_path / "scenes"
     payloads.mkdir()
@@ -235,24 +248,42 @@ def test_a_quality_or_a_limit_chooses_bundles(
     noise = np.random.default_rng(0).integers(0, 256, (HR, HR, 3), dtype=np.uint8)
     Image.fromarray(noise).save(pictures / "b.png")
     shell.ok(pictures, tmp_path / "one", "--quality", "tiny")
-    limit, least = (len(sdk.Codec(folders[quality]).compress(pictures / f"{name}.png"))
-                    for quality, name in (("medium", "a"), ("tiny", "b")))
+    limit, least = (
+        len(sdk.Codec(folders[quality]).compress(pictures / f"{name}.png"))
+        for quality, name in (("medium", "a"), ("tiny", "b"))
+    )
     shell.ok(pictures, tmp_path / "two", "--max-bytes", limit)
     assert [([Path(folder).name for folder in plan.bundles], plan.max_bytes) for plan in plans] == [
-        ([folders["tiny"].name], None), ([folders[name].name for name in ("medium", "small", "tiny")], limit)]
+        ([folders["tiny"].name], None),
+        ([folders[name].name for name in ("medium", "small", "tiny")], limit),
+    ]
     payloads = [sdk.Payload((tmp_path / "two" / f"{name}.png.grain").read_bytes()) for name in "ab"]
     assert [payload.header.lr_width for payload in payloads] == [32, 8]
     shell.ok(tmp_path / "two", tmp_path / "restored")  # each payload by the bundle that it names
     assert [Image.open(tmp_path / "restored" / f"{name}.png.png").size for name in "ab"] == [(HR, HR)] * 2
-    shell.fails(f"b.png: no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}",
-                pictures, tmp_path / "three", "--max-bytes", least - 1)
+    shell.fails(
+        f"b.png: no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}",
+        pictures,
+        tmp_path / "three",
+        "--max-bytes",
+        least - 1,
+    )
     shell.fails("restoring does not take it", tmp_path / "one", tmp_path / "back", "--quality", "tiny", status=2)
 
 
-@pytest.mark.parametrize(("verb", "option", "said"), [
-    *(("compress", option, "compressing does not take it")
-      for option in ("--size=native", "--format=webp", "--no-mark", "--strength=8")),
-    *(("restore", option, "restoring does not take it") for option in ("--fit=crop", "--max-bytes=400", "--no-align"))])
+@pytest.mark.parametrize(
+    ("verb", "option", "said"),
+    [
+        *(
+            ("compress", option, "compressing does not take it")
+            for option in ("--size=native", "--format=webp", "--no-mark", "--strength=8")
+        ),
+        *(
+            ("restore", option, "restoring does not take it")
+            for option in ("--fit=crop", "--max-bytes=400", "--no-align")
+        ),
+    ],
+)
 def test_options_of_another_verb(
     verb: str, option: str, said: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
 ) -> None:

@@ -16,9 +16,29 @@ from codec_contract import __version__
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from tests.unit.edgegrain.cli.conftest import Shell
 
-TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "faces", "serve", "batch", "train",
-             "prior", "publish", "pictures", "metrics", "export", "convert", "device-kit", "device-report", "evaluate",
-             "models", "doctor")
+TOP_LEVEL = (
+    "compress",
+    "restore",
+    "info",
+    "bundles",
+    "retouch",
+    "demo",
+    "faces",
+    "serve",
+    "batch",
+    "train",
+    "prior",
+    "publish",
+    "pictures",
+    "metrics",
+    "export",
+    "convert",
+    "device-kit",
+    "device-report",
+    "evaluate",
+    "models",
+    "doctor",
+)
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -31,8 +51,14 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def python(repository: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=repository, env={**os.environ, **environment},
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=repository,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_lists_the_commands_and_exit_statuses(shell: Shell) -> None:
@@ -57,19 +83,32 @@ def test_version(shell: Shell, repository: Path) -> None:
     assert python(repository, "-m", "edgegrain", "--version").stdout == f"edgegrain {__version__}\n"
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["comprss"], "No such command"), (["compress"], "Missing argument"), (["restore"], "Missing argument"),
-    (["compress", "--fit", "cover", "x"], "'cover' is not one of 'pad', 'stretch', 'crop'")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["comprss"], "No such command"),
+        (["compress"], "Missing argument"),
+        (["restore"], "Missing argument"),
+        (["compress", "--fit", "cover", "x"], "'cover' is not one of 'pad', 'stretch', 'crop'"),
+    ],
+)
 def test_wrong_usage_is_status_2(shell: Shell, arguments: list[str], said: str) -> None:
     assert "Usage" in shell.fails(said, *arguments, status=2)
 
 
-@pytest.mark.parametrize(("words", "found"), [
-    ("edgegrain comp", "compress"), ("edgegrain restore --str", "--strength")])
+@pytest.mark.parametrize(
+    ("words", "found"), [("edgegrain comp", "compress"), ("edgegrain restore --str", "--strength")]
+)
 def test_the_shell_completes_commands(repository: Path, words: str, found: str) -> None:
     program = "import sys; sys.argv[0] = 'edgegrain'; from edgegrain.__main__ import app; app()"
-    result = python(repository, "-c", program, _EDGEGRAIN_COMPLETE="complete_bash", COMP_WORDS=words,
-                    COMP_CWORD=str(words.count(" ")))
+    result = python(
+        repository,
+        "-c",
+        program,
+        _EDGEGRAIN_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(words.count(" ")),
+    )
     assert result.stdout.split() == [found]
 
 
@@ -81,13 +120,17 @@ def test_missing_library_says_what_to_install(repository: Path, missing: str) ->
     assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr
 
 
-@pytest.mark.parametrize(("words", "forgotten", "missing", "extra"), [
-    ("serve", "edgegrain.service.app", "granian.constants", "server"),
-    ("evaluate --data .", "edgegrain.evaluation.report", "jinja2", "eval"),
-    ("publish run . --out b", "edgegrain.training.checkpoint", "safetensors", "export,train"),
-    ("export encoder", "", "export.proof.prove", "export"),
-    ("export decoder", "", "export.bundle.writer", "export"),
-    ("export bundle . --out b", "", "export.bundle.grain", "export")])
+@pytest.mark.parametrize(
+    ("words", "forgotten", "missing", "extra"),
+    [
+        ("serve", "edgegrain.service.app", "granian.constants", "server"),
+        ("evaluate --data .", "edgegrain.evaluation.report", "jinja2", "eval"),
+        ("publish run . --out b", "edgegrain.training.checkpoint", "safetensors", "export,train"),
+        ("export encoder", "", "export.proof.prove", "export"),
+        ("export decoder", "", "export.bundle.writer", "export"),
+        ("export bundle . --out b", "", "export.bundle.grain", "export"),
+    ],
+)
 def test_missing_library_names_the_extra(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, forgotten: str, missing: str, extra: str
 ) -> None:

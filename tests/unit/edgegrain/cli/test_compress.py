@@ -77,8 +77,14 @@ class TestCompress:
             shell.ok("restore", folder, "--format", file_format)
         shell.ok("retouch", folder / "anna.jpg")
         assert {path.name for path in folder.iterdir()} == {
-            "anna.jpg", "anna.grain", "anna.lr.png", "anna.restored.png", "anna.restored.webp", "anna.restored.jpg",
-            "anna.retouched.png"}
+            "anna.jpg",
+            "anna.grain",
+            "anna.lr.png",
+            "anna.restored.png",
+            "anna.restored.webp",
+            "anna.restored.jpg",
+            "anna.retouched.png",
+        }
         write_picture(folder / "ben.jpg")
         status, out, err = shell("compress", folder, "--lr")
         assert status == 1 and out.startswith(f"{folder / 'ben.jpg'} -> {folder / 'ben.grain'}: ")
@@ -94,10 +100,22 @@ class TestCompress:
     def test_json(self, shell: Shell, tmp_path: Path, picture: Path) -> None:
         found = shell.json("compress", picture, "--lr", "--bundle", "random-64-lr16")
         payload = sdk.Payload((tmp_path / "me.grain").read_bytes())
-        assert found == {"failed": [], "done": [{
-            "picture": str(picture), "payload": str(tmp_path / "me.grain"), "bytes": len(payload),
-            "picture_bytes": picture.stat().st_size, "width": 90, "height": 70, "fit": "pad",
-            "bundle": "random-64-lr16", "lr": str(tmp_path / "me.lr.png")}]}
+        assert found == {
+            "failed": [],
+            "done": [
+                {
+                    "picture": str(picture),
+                    "payload": str(tmp_path / "me.grain"),
+                    "bytes": len(payload),
+                    "picture_bytes": picture.stat().st_size,
+                    "width": 90,
+                    "height": 70,
+                    "fit": "pad",
+                    "bundle": "random-64-lr16",
+                    "lr": str(tmp_path / "me.lr.png"),
+                }
+            ],
+        }
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "me.lr.png")), payload.lr)
 
     def test_quality_and_limit(
@@ -113,13 +131,25 @@ class TestCompress:
             assert row["bundle"] == folder.name
         limit = sizes["medium"] - 1
         assert shell.json("compress", picture, "--max-bytes", limit, "--force")["done"][0]["bytes"] == sizes["small"]
-        shell.fails(f"fits into 20 bytes: the smallest payload of this picture has {sizes['tiny']}",
-                    "compress", picture, "--quality", "tiny", "--max-bytes", 20, "--force")
+        shell.fails(
+            f"fits into 20 bytes: the smallest payload of this picture has {sizes['tiny']}",
+            "compress",
+            picture,
+            "--quality",
+            "tiny",
+            "--max-bytes",
+            20,
+            "--force",
+        )
         assert shell("compress", picture, "--quality", "large")[0] == 1
 
     def test_another_bundle_s_damage_does_not_matter(
-        self, shell: Shell, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture
+        self,
+        shell: Shell,
+        tmp_path: Path,
+        picture: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         write_tiny_bundle(tmp_path / "bundles", DEFAULT_BUNDLE)
         (write_tiny_bundle(tmp_path / "bundles", "other-64-lr16") / "manifest.json").write_text("damaged")
@@ -131,13 +161,18 @@ class TestCompress:
         status, out, _ = shell("bundles")
         assert status == 1 and DEFAULT_BUNDLE in out and "other-64-lr16" not in out
 
-    @pytest.mark.parametrize("arguments", [
-        ("compress", "in/a.png", "--out", "in/a.png"),
-        ("compress", "in", "in/a.lr.png", "--lr"), ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
-        ("restore", "a.grain", "a.restored.png"),
-        ("restore", "a.grain", "--background", "in/a.png", "--out", "in/a.png"),
-        ("retouch", "in/a.lr.png", "--original", "in/a.png", "--out", "in/a.png"),
-        ("demo", "face.png", "--out", ".")])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("compress", "in/a.png", "--out", "in/a.png"),
+            ("compress", "in", "in/a.lr.png", "--lr"),
+            ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
+            ("restore", "a.grain", "a.restored.png"),
+            ("restore", "a.grain", "--background", "in/a.png", "--out", "in/a.png"),
+            ("retouch", "in/a.lr.png", "--original", "in/a.png", "--out", "in/a.png"),
+            ("demo", "face.png", "--out", "."),
+        ],
+    )
     def test_no_result_replaces_a_source(
         self, arguments: tuple[str, ...], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -192,7 +227,8 @@ class TestCompress:
         assert out.splitlines()[-1].startswith("2 pictures: ")
 
     def test_a_folder_that_cannot_be_read_does_not_stop_the_others(
-            self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write_picture(tmp_path / "in" / "a.png")
         locked = write_picture(tmp_path / "in" / "locked" / "b.png").parent
         lock(monkeypatch, locked)
@@ -203,11 +239,15 @@ class TestCompress:
         assert status == 1 and [row["file"] for row in json.loads(out)["failed"]] == [str(locked)]
 
     def test_a_full_disk_names_the_file_that_was_written(
-            self, shell: Shell, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self, shell: Shell, picture: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
         target = picture.with_suffix(".grain")
         assert shell("compress", picture) == (
-            1, "", f"error: {picture}: [Errno 28] No space left on device: '{target}'\n")
+            1,
+            "",
+            f"error: {picture}: [Errno 28] No space left on device: '{target}'\n",
+        )
 
     def test_colliding_names_keep_their_suffix(self, shell: Shell, tmp_path: Path) -> None:
         for index, name in enumerate(["a.jpg", "a.jpeg", "b.jpg", "deep/a.jpg"]):
@@ -224,16 +264,26 @@ class TestCompress:
         out = shell.ok("compress", write_picture(tmp_path / "me.png", size=(1, 1)))
         assert "times more than the file" in out and "times more than its pixels" in out
 
-    @pytest.mark.parametrize(("said", "arguments", "status"), [
-        ("holds no file with the suffix", ["empty"], 2),
-        ("taken is a file; name a folder", ["me.png", "--out", "taken"], 2),
-        ("such as taken.grain", ["me.png", "--out", "taken", "--force"], 2),
-        ("would both become out", ["me.png", "empty/../me.png", "in/me.png", "--out", "out"], 2),
-        ("90 x 70 pixels, more than 1000", ["me.png", "--max-megapixels", "0.001"], 1),
-        ("no bundle 'cats'", ["me.png", "--bundle", "cats"], 1)])
+    @pytest.mark.parametrize(
+        ("said", "arguments", "status"),
+        [
+            ("holds no file with the suffix", ["empty"], 2),
+            ("taken is a file; name a folder", ["me.png", "--out", "taken"], 2),
+            ("such as taken.grain", ["me.png", "--out", "taken", "--force"], 2),
+            ("would both become out", ["me.png", "empty/../me.png", "in/me.png", "--out", "out"], 2),
+            ("90 x 70 pixels, more than 1000", ["me.png", "--max-megapixels", "0.001"], 1),
+            ("no bundle 'cats'", ["me.png", "--bundle", "cats"], 1),
+        ],
+    )
     def test_wrong_pictures(
-        self, shell: Shell, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
-        arguments: list[str], status: int
+        self,
+        shell: Shell,
+        picture: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        said: str,
+        arguments: list[str],
+        status: int,
     ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "empty").mkdir()
@@ -279,7 +329,8 @@ class TestPipes:
         assert list(picture.parent.iterdir()) == [picture]
 
     def test_standard_input_goes_to_standard_output(
-            self, picture: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        self, picture: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         outputs = []
         for command, given in (("compress", picture.read_bytes()), ("restore", sdk.compress(picture))):
             pipe_in(monkeypatch, given)
@@ -291,7 +342,8 @@ class TestPipes:
             assert restored.size == (90, 70)
 
     def test_standard_input_goes_to_a_file(
-            self, shell: Shell, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self, shell: Shell, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         out = tmp_path / "out.grain"
         pipe_in(monkeypatch, picture.read_bytes())
         assert f"- -> {out}: " in shell.ok("compress", "-", "--out", out)
@@ -299,12 +351,17 @@ class TestPipes:
         pipe_in(monkeypatch, out.read_bytes())
         assert "90 x 70 pixels, fit pad" in shell.ok("info", "-")
 
-    @pytest.mark.parametrize(("arguments", "said"), [
-        (["-", "me.png"], "standard input (-) is read alone"), (["-", "--out", "."], "name the file for standard"),
-        (["-", "--out", "me"], "name the file for standard"),
-        (["me.png", "other.png", "--out", "-"], "takes the result of one file"),
-        ([".", "--out", "-"], "takes the result of one file"),
-        (["me.png", "--lr", "--out", "-"], "the LR is written next to the payload")])
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["-", "me.png"], "standard input (-) is read alone"),
+            (["-", "--out", "."], "name the file for standard"),
+            (["-", "--out", "me"], "name the file for standard"),
+            (["me.png", "other.png", "--out", "-"], "takes the result of one file"),
+            ([".", "--out", "-"], "takes the result of one file"),
+            (["me.png", "--lr", "--out", "-"], "the LR is written next to the payload"),
+        ],
+    )
     @pytest.mark.usefixtures("picture")
     def test_a_pipe_needs_one_place(
         self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str

@@ -27,10 +27,12 @@ def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
     assert payload == sdk.compress(photograph) and square is not None and abs(square.side - 177) < 6
     assert bytes(scene) == sdk.compress_scene(photograph, max_bytes=1500) and len(scene) <= 1500
     ratio = photograph.stat().st_size / len(payload)
-    for line in (f": 512 x 512 pixels, {photograph.stat().st_size:,} bytes\n",
-                 f"found a face in a square of {square.side} pixels\n",
-                 f"compressed to {len(payload):,} bytes: {ratio:,.0f} times less than the file",
-                 f"with a blurred background: {len(scene):,} bytes\n"):
+    for line in (
+        f": 512 x 512 pixels, {photograph.stat().st_size:,} bytes\n",
+        f"found a face in a square of {square.side} pixels\n",
+        f"compressed to {len(payload):,} bytes: {ratio:,.0f} times less than the file",
+        f"with a blurred background: {len(scene):,} bytes\n",
+    ):
         assert line in out
     compared = re.findall(r"compared with: (\w+)(.*)", out)
     assert [codec for codec, _ in compared] == ["JPEG", "WebP", "AVIF"]
@@ -45,8 +47,10 @@ def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pictures["restored_photograph"], np.asarray(sdk.restore(scene)))
     marks = {name: sdk.read_mark(tmp_path / "out" / f"{name}.png") for name in pictures}
     assert {name: mark.source_type.rpartition("/")[2] for name, mark in marks.items() if mark} == {
-        "restored": "compositeWithTrainedAlgorithmicMedia", "side_by_side": "compositeSynthetic",
-        "restored_photograph": "compositeWithTrainedAlgorithmicMedia"}
+        "restored": "compositeWithTrainedAlgorithmicMedia",
+        "side_by_side": "compositeSynthetic",
+        "restored_photograph": "compositeWithTrainedAlgorithmicMedia",
+    }
     assert pictures["side_by_side"].shape[1] == 2 * MARGIN + 4 * SHEET_SIDE + 3 * GAP
 
 
@@ -61,6 +65,8 @@ def test_own_picture_and_lines(shell: Shell, tmp_path: Path, picture: Path) -> N
 
 
 def test_the_demonstration_needs_no_torch() -> None:
-    program = ("import sys; sys.modules['torch'] = None; "
-               "import edgegrain.cli.demo, edgegrain.evaluation.classical_codecs, edgegrain.pictures.sheets")
+    program = (
+        "import sys; sys.modules['torch'] = None; "
+        "import edgegrain.cli.demo, edgegrain.evaluation.classical_codecs, edgegrain.pictures.sheets"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

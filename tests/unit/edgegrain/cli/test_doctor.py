@@ -43,7 +43,9 @@ def test_json(shell: Shell) -> None:
     report = shell.json("doctor", "--bundle", "faces")
     assert report["broken"] == 0
     assert [check["name"] for check in report["checks"]] == [
-        *INSTALLATION, *(f"bundle {DEFAULT_BUNDLE}: {part}" for part in ("files", "encoder", "decoder on cpu"))]
+        *INSTALLATION,
+        *(f"bundle {DEFAULT_BUNDLE}: {part}" for part in ("files", "encoder", "decoder on cpu")),
+    ]
 
 
 def test_no_bundle_and_no_onnx_runtime(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +79,13 @@ def with_fields(**fields: object) -> Callable[[Path], None]:
 
 def with_file(name: str, data: bytes | None, **fields: object) -> Callable[[Path], None]:
     """Replace a file, or remove it, and list it so in the manifest."""
+
     def change(folder: Path) -> None:
         (folder / name).unlink()
         if data is not None:
             (folder / name).write_bytes(data)
         refresh_manifest(folder, **fields)
+
     return change
 
 
@@ -90,18 +94,28 @@ def other_encoder(folder: Path) -> None:
     with_file("encoder.onnx", (other / "encoder.onnx").read_bytes())(folder)
 
 
-@pytest.mark.parametrize(("change", "broken", "said"), [
-    (lambda folder: None, "", "every SHA-256 and the LR contract id as in the manifest"),
-    (lambda folder: (folder / "README.md").write_text("altered"), "files",
-     "README.md of bundle tiny-64-lr16 is altered"),
-    (with_fields(lr_contract_id="0" * 64), "files", f"states LR contract {'0' * 64}, but"),
-    (other_encoder, "encoder", "noise-0"),
-    (with_file("golden.json", None), "encoder", "lists no file 'golden.json'"),
-    (with_file("decoder.onnx", None), "decoder", "lists no file 'decoder.onnx'"),
-    (with_file("golden.json", None, encoder={"architecture": "rrdb", "exact": False}), "",
-     "a float network, which promises no exact bytes and has no golden vectors, "),
-    (with_file("golden.json", b"not JSON"), "encoder", "the golden vectors are malformed"),
-    (with_file("golden.json", b"{}"), "encoder", "")])
+@pytest.mark.parametrize(
+    ("change", "broken", "said"),
+    [
+        (lambda folder: None, "", "every SHA-256 and the LR contract id as in the manifest"),
+        (
+            lambda folder: (folder / "README.md").write_text("altered"),
+            "files",
+            "README.md of bundle tiny-64-lr16 is altered",
+        ),
+        (with_fields(lr_contract_id="0" * 64), "files", f"states LR contract {'0' * 64}, but"),
+        (other_encoder, "encoder", "noise-0"),
+        (with_file("golden.json", None), "encoder", "lists no file 'golden.json'"),
+        (with_file("decoder.onnx", None), "decoder", "lists no file 'decoder.onnx'"),
+        (
+            with_file("golden.json", None, encoder={"architecture": "rrdb", "exact": False}),
+            "",
+            "a float network, which promises no exact bytes and has no golden vectors, ",
+        ),
+        (with_file("golden.json", b"not JSON"), "encoder", "the golden vectors are malformed"),
+        (with_file("golden.json", b"{}"), "encoder", ""),
+    ],
+)
 def test_bundles(tmp_path: Path, change: Callable[[Path], None], broken: str, said: str) -> None:
     folder = write_tiny_bundle(tmp_path)
     change(folder)
@@ -150,7 +164,9 @@ def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
     check("CUDA", "warning", "built with CUDA 13.0, and the driver runs CUDA up to 12.8")
     assert [name.split(".")[0] for name in loaded[:2]] == [
-        "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
+        "libonnxruntime_providers_shared",
+        "libonnxruntime_providers_cuda",
+    ]
 
 
 def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

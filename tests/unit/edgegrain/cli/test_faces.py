@@ -30,8 +30,13 @@ def pictures(portrait: np.ndarray, tmp_path: Path) -> Path:
 @pytest.fixture
 def two_faces(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture in which the finder finds a face, and a smaller one where all are wanted."""
-    faces = [FoundFace(DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
-                       np.array([(x - 5, 30), (x + 5, 30), (x, 40)])) for x, side in ((45.0, 36), (70.0, 34))]
+    faces = [
+        FoundFace(
+            DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
+            np.array([(x - 5, 30), (x + 5, 30), (x, 40)]),
+        )
+        for x, side in ((45.0, 36), (70.0, 34))
+    ]
     monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False, largest=False: faces[: 2 if every else 1])
     return picture
 
@@ -120,12 +125,17 @@ def test_the_whole_picture(shell: Shell, two_faces: Path) -> None:
         assert sdk.inspect(two_faces.with_suffix(".grain")).fit == fit
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("--all-faces", "--fit", "crop"), "--all-faces does not take it"),
-    (("--all-faces", "--scene"), "--all-faces does not take it"),
-    (("--scene", "--no-align"), "--scene does not take it"), (("--scene", "--lr"), "--scene does not take it"),
-    (("--all-faces", "--out", "-"), "each face has a file of its own"),
-    (("--require-face", "--fit", "pad"), "the face is checked that is cut out")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--all-faces", "--fit", "crop"), "--all-faces does not take it"),
+        (("--all-faces", "--scene"), "--all-faces does not take it"),
+        (("--scene", "--no-align"), "--scene does not take it"),
+        (("--scene", "--lr"), "--scene does not take it"),
+        (("--all-faces", "--out", "-"), "each face has a file of its own"),
+        (("--require-face", "--fit", "pad"), "the face is checked that is cut out"),
+    ],
+)
 def test_what_does_not_go_together(shell: Shell, picture: Path, arguments: tuple[str, ...], said: str) -> None:
     shell.fails(said, "compress", picture, *arguments, status=2)
     assert list(picture.parent.iterdir()) == [picture]

@@ -45,7 +45,8 @@ def test_a_bundle_of_another_contract_than_it_states_is_refused(hub: Hub, bundle
 
 
 def test_a_damaged_bundle_of_the_cache_is_left_out(
-        hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     commit, other = (hub.add(name, bundle) for name in ("anna/tiny", "anna/other"))
     shell.ok("bundles", "fetch", "hf://anna/tiny", "hf://anna/other")
     damaged = tmp_path / "cache" / "hub" / "models--anna--tiny" / "snapshots" / commit
@@ -60,7 +61,8 @@ def test_a_damaged_bundle_of_the_cache_is_left_out(
 
 
 def test_a_name_of_the_hub_stands_for_a_bundle(
-        hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, picture: Path) -> None:
+    hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, picture: Path
+) -> None:
     hub.add("anna/tiny", bundle)
     payload, back = tmp_path / "me.grain", tmp_path / "back.png"
     shell.ok("compress", picture, "--bundle", "hf://anna/tiny", "--out", payload)
@@ -72,8 +74,9 @@ def test_a_name_of_the_hub_stands_for_a_bundle(
 
 def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: Shell) -> None:
     out = shell.ok("publish", "hub", bundle, "anna/tiny")
-    assert out.startswith("bundle tiny-64-lr16 1.0.0, verified -> hf://anna/tiny@main\n"
-                          "commit 'Bundle tiny-64-lr16 1.0.0', 7 files, ")
+    assert out.startswith(
+        "bundle tiny-64-lr16 1.0.0, verified -> hf://anna/tiny@main\ncommit 'Bundle tiny-64-lr16 1.0.0', 7 files, "
+    )
     assert "Licence of weights: Apache-2.0." in out and "\nlicense: other\n" in out
     assert out.endswith("nothing was uploaded; --upload uploads this\n") and hub.requests == []
     out = shell.ok("publish", "hub", bundle, "anna/tiny", "--upload", "--message", "First")
@@ -82,10 +85,14 @@ def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: She
     assert verify_bundle(Path(shell.ok("bundles", "fetch", f"hf://anna/tiny@{commit}").strip())).id == "tiny-64-lr16"
 
 
-@pytest.mark.parametrize(("arguments", "status", "message"), [
-    (["faces"], 2, "Missing argument 'OWNER/NAME'"),
-    (["faces", "tiny"], 1, "expected hf://owner/name"),
-    (["nothing", "anna/tiny", "--upload"], 1, "there is no bundle 'nothing'")])
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["faces"], 2, "Missing argument 'OWNER/NAME'"),
+        (["faces", "tiny"], 1, "expected hf://owner/name"),
+        (["nothing", "anna/tiny", "--upload"], 1, "there is no bundle 'nothing'"),
+    ],
+)
 def test_wrong_uploads(hub: Hub, shell: Shell, arguments: list[str], status: int, message: str) -> None:
     shell.fails(message, "publish", "hub", *arguments, status=status)
     assert hub.requests == []

@@ -25,10 +25,14 @@ class TestInfo:
         path = write_payload(tmp_path / "me.grain")
         out = shell.ok("info", path)
         contract = sdk.bundles()[0].lr_contract_id[:4]
-        for line in (f"  size      {path.stat().st_size:,} bytes, ",
-                     f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})", "  original  90 x 70 pixels, fit pad",
-                     f"  restored  up to {HR} pixels; larger ones are interpolated", f"  LR        {LR} x {LR}",
-                     "  checked   intact"):
+        for line in (
+            f"  size      {path.stat().st_size:,} bytes, ",
+            f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})",
+            "  original  90 x 70 pixels, fit pad",
+            f"  restored  up to {HR} pixels; larger ones are interpolated",
+            f"  LR        {LR} x {LR}",
+            "  checked   intact",
+        ):
             assert f"\n{line}" in out
 
     def test_sizes_of_the_bundle(
@@ -61,13 +65,15 @@ class TestInfo:
         assert out.splitlines() == [
             f"{short}: {little} bytes, 90 x 70, crop, {DEFAULT_BUNDLE}, intact",
             f"{long}: {much} bytes, 90 x 1070, crop, {DEFAULT_BUNDLE}, intact",
-            f"2 payloads, {little + much:,} bytes"]
+            f"2 payloads, {little + much:,} bytes",
+        ]
         (tmp_path / "in" / "bad.grain").write_bytes(b"nothing of the kind, really")
         status, out, err = shell("info", tmp_path / "in", "--json")
         report, bad = json.loads(out), tmp_path / "in" / "bad.grain"
         assert status == 1 and [row["file"] for row in report["done"]] == [str(short), str(long)]
         assert report["done"][0]["original_size"] == [90, 70] and report["failed"][0]["file"] == str(bad)
         assert err.startswith(f"error: {bad}: not a payload") and err.endswith("1 of 3 failed\n")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -87,11 +93,21 @@ def test_marks_of_pictures(folder: Path, shell: Shell) -> None:
     out = shell.ok("info", *(folder / name for name in ("restored.jpg", "other.webp", "odd.webp", "lr.png")))
     version = sdk.Codec().bundle.version
     assert out.splitlines() == [
-        f"{folder / 'restored.jpg'}", f"  source    {EDITED}", f"  tool      edgegrain {__version__}",
+        f"{folder / 'restored.jpg'}",
+        f"  source    {EDITED}",
+        f"  tool      edgegrain {__version__}",
         f"  bundle    {DEFAULT_BUNDLE} {version}",
-        f"{folder / 'other.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", "  tool      Painter",
-        f"{folder / 'odd.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", r"  tool      a\x9bb",
-        f"{folder / 'lr.png'}", "  mark      none of edgegrain"]
+        f"{folder / 'other.webp'}",
+        "  mark      none of edgegrain",
+        f"  source    {GENERATED}",
+        "  tool      Painter",
+        f"{folder / 'odd.webp'}",
+        "  mark      none of edgegrain",
+        f"  source    {GENERATED}",
+        r"  tool      a\x9bb",
+        f"{folder / 'lr.png'}",
+        "  mark      none of edgegrain",
+    ]
 
 
 def test_json_with_payloads_and_failures(folder: Path, shell: Shell) -> None:
@@ -101,8 +117,12 @@ def test_json_with_payloads_and_failures(folder: Path, shell: Shell) -> None:
     payload, restored, lr = json.loads(out)["done"]
     assert status == 1 and payload["bundle"] == DEFAULT_BUNDLE and lr == {"file": str(folder / "lr.png"), "mark": None}
     assert restored["mark"] == {
-        "source_type": EDITED, "tool": f"edgegrain {__version__}", "bundle": DEFAULT_BUNDLE,
-        "bundle_version": sdk.Codec().bundle.version, "by_edgegrain": True}
+        "source_type": EDITED,
+        "tool": f"edgegrain {__version__}",
+        "bundle": DEFAULT_BUNDLE,
+        "bundle_version": sdk.Codec().bundle.version,
+        "by_edgegrain": True,
+    }
     assert f"{folder / 'bad.jpg'}: the picture's XMP is not well-formed" in err
     assert f"error: {folder / 'JUNK.PNG'} is not a picture" in err
     assert err.endswith("2 of 5 failed\n") and err.count("\n") == 3

@@ -24,9 +24,14 @@ def test_a_file_that_exists_is_reported_with_the_option_that_replaces_it(
     assert capsys.readouterr().err == f"error: {path} exists; choose another name, or pass --force to replace it\n"
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (BundleError("two\n  lines"), "two lines"), (OSError("two\nlines"), "two lines"),
-    (ServiceError("\x1b\x07two\x9b \u202elines\x7f"), r"\x1b\x07two\x9b \u202elines\x7f")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BundleError("two\n  lines"), "two lines"),
+        (OSError("two\nlines"), "two lines"),
+        (ServiceError("\x1b\x07two\x9b \u202elines\x7f"), r"\x1b\x07two\x9b \u202elines\x7f"),
+    ],
+)
 def test_other_errors_are_reported_on_one_printable_line(
     error: Exception, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +49,8 @@ def test_long_work_says_where_it_is_without_a_terminal(
 
 
 def test_of_several_processes_the_first_shows_progress(
-        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(output, "SILENCE", 0.0)
     for rank, said in (("0", "fitting: 50%\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)

@@ -37,8 +37,16 @@ class TestRestore:
         self, shell: Shell, tmp_path: Path, payload: Path
     ) -> None:
         wide = sdk.compress(write_picture(tmp_path / "wide.png", size=(17000, 40))).save(tmp_path / "wide.grain")
-        shell.fails("17000 x 40 pixels, the sides of a WEBP file have at most 16383",
-                    "restore", wide, payload, "--out", tmp_path / "out", "--format", "webp")
+        shell.fails(
+            "17000 x 40 pixels, the sides of a WEBP file have at most 16383",
+            "restore",
+            wide,
+            payload,
+            "--out",
+            tmp_path / "out",
+            "--format",
+            "webp",
+        )
         assert (tmp_path / "out" / "me.restored.webp").is_file()
 
     @pytest.mark.parametrize(("name", "kind"), [("x.jpg", "JPEG"), ("x.webp", "WEBP"), ("x.png", "PNG")])
@@ -58,8 +66,16 @@ class TestRestore:
         assert out.endswith(": 128 x 100 pixels\n")
         large = sdk.restore(path, bundle, size=128)
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "large.png")), np.asarray(large))
-        shell.fails("at up to 128 pixels, not at 200; its sizes: 64, 128",
-                    "restore", path, "--bundle", bundle, "--size", 200, "--force")
+        shell.fails(
+            "at up to 128 pixels, not at 200; its sizes: 64, 128",
+            "restore",
+            path,
+            "--bundle",
+            bundle,
+            "--size",
+            200,
+            "--force",
+        )
         for size in ("huge", "-1", "0", "1e3", "123456"):
             shell.fails("Invalid value for --size", "restore", path, f"--size={size}", "--force", status=2)
 

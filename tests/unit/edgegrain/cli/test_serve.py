@@ -61,12 +61,14 @@ def test_remote_that_is_none(command: str, picture: Path, shell: Shell) -> None:
     shell.fails("error: 'nowhere' is not the address of a service", command, picture, "--remote", "nowhere")
 
 
-@pytest.mark.parametrize("arguments", [
-    ("compress", "--max-megapixels", "0.5"), ("restore", "--seed", "1"), ("restore", "--device", "cuda")])
+@pytest.mark.parametrize(
+    "arguments", [("compress", "--max-megapixels", "0.5"), ("restore", "--seed", "1"), ("restore", "--device", "cuda")]
+)
 def test_options_that_a_service_has_not(arguments: tuple[str, ...], picture: Path, shell: Shell) -> None:
     command, option, value = arguments
-    shell.fails(f"leave {option} or --remote out", command, picture, option, value, "--remote", "http://localhost:1",
-                status=2)
+    shell.fails(
+        f"leave {option} or --remote out", command, picture, option, value, "--remote", "http://localhost:1", status=2
+    )
 
 
 def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +79,13 @@ def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypat
     shell.ok("compress", picture, "--remote", "http://host/v1/", "--fit", "crop", "--bundle", "x")
     connect.assert_called_once_with("http://host", token="secret")
     connect.return_value.compress.assert_called_once_with(
-        picture, "crop", bundle="x", max_pixels=MAX_PHOTO_PIXELS, align=True,
-        require_face=False, quality=None, max_bytes=None)
+        picture,
+        "crop",
+        bundle="x",
+        max_pixels=MAX_PHOTO_PIXELS,
+        align=True,
+        require_face=False,
+        quality=None,
+        max_bytes=None,
+    )
     assert picture.with_suffix(".grain").read_bytes() == payload

@@ -64,8 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
-              ) -> Evaluator:
+def evaluator(
+    codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
+) -> Evaluator:
     return Evaluator(codec, GradientMetrics(faces=faces), weights, folder, config)  # type: ignore[arg-type]
 
 
@@ -83,7 +84,8 @@ def test_decoders_of_a_bundle_do_not_share_results(tmp_path: Path, path: Path) -
     refresh_manifest(folder, decoders={"negative": {"file": "negative.onnx", "controls": []}})
     default, negative, again = (
         evaluator(Codec(folder, decoder=name), cache, EvaluationConfig(False)).picture(path).ours.scores.psnr
-        for name in ("default", "negative", "default"))
+        for name in ("default", "negative", "default")
+    )
     assert default == again > negative + 5
 
 
@@ -124,7 +126,8 @@ def test_curves_keep_their_budgets_and_rise(result: PictureResult) -> None:
 
 
 def test_a_second_run_compresses_and_measures_nothing_and_finds_the_same(
-        result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = GradientMetrics.asked
     monkeypatch.setattr(codec, "compress", None)  # a refined payload takes minutes
     assert evaluator(codec, folder, EvaluationConfig(True, BUDGETS)).picture(path) == result
@@ -132,10 +135,12 @@ def test_a_second_run_compresses_and_measures_nothing_and_finds_the_same(
 
 
 def test_an_interrupted_picture_keeps_what_is_done(
-        codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes",
-                      Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(
+            "edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes", Mock(side_effect=KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             evaluator(codec, tmp_path, EvaluationConfig()).picture(path)
     assert len(list(tmp_path.iterdir())) == 2  # the payload and its scores
@@ -144,7 +149,8 @@ def test_an_interrupted_picture_keeps_what_is_done(
 
 
 def test_another_search_keeps_what_was_measured_of_the_bundle(
-        result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edgegrain.evaluation.evaluator.SEARCH_REVISION", 0)
     monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
     before = len(list(folder.iterdir()))
@@ -153,7 +159,8 @@ def test_another_search_keeps_what_was_measured_of_the_bundle(
 
 
 def test_other_weights_or_another_bundle_are_measured_anew(
-        result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path) -> None:
+    result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path
+) -> None:
     asked = GradientMetrics.asked
     found = evaluator(codec, folder, EvaluationConfig(False, BUDGETS), weights="other").picture(path)
     assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10  # without baselines the bundle alone
@@ -167,7 +174,8 @@ def test_other_weights_or_another_bundle_are_measured_anew(
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_another_form_of_the_decoder_is_measured_anew(
-        codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.setattr(codec, "device", device)
     for file in ("decoder.onnx", "decoder.onnx", "decoder_cuda.onnx"):
         asked = GradientMetrics.asked
@@ -180,7 +188,8 @@ def test_another_form_of_the_decoder_is_measured_anew(
 
 
 def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
-        path: Path, tmp_path: Path, portrait: np.ndarray) -> None:
+    path: Path, tmp_path: Path, portrait: np.ndarray
+) -> None:
     """The enlarger repeats pixels, so what it makes of the decoder's square is known."""
     large = Codec(write_tiny_bundle(tmp_path, doublings=1))
     found = evaluator(large, tmp_path / "cache", EvaluationConfig(False, side=2 * HR)).picture(path)
@@ -188,7 +197,7 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
     square = large.restore(large.compress(original), size="native")
     repeated = np.asarray(square).repeat(2, 0).repeat(2, 1)
     assert found.ours.scores.psnr == pytest.approx(psnr(repeated, original))
-    bicubic, = found.equal
+    (bicubic,) = found.equal
     assert (bicubic.method, bicubic.nbytes) == ("tiny-64-lr16, bicubic", found.ours.nbytes)
     enlarged = np.asarray(square.resize((2 * HR, 2 * HR), Image.Resampling.BICUBIC))
     assert bicubic.scores.psnr == pytest.approx(psnr(enlarged, original))
@@ -247,8 +256,9 @@ def pictures(tmp_path: Path, portrait: np.ndarray, tiny_face_bundles: Path) -> P
 def test_faces_before_and_after(pictures: Path) -> None:
     codec, dlib, mobileface = sdk.Codec(), Mock(), Mock()  # networks that compare means, and the pictures themselves
     dlib.distance.side_effect = lambda before, after: 10 * (before.mean() - after.mean()).abs()
-    mobileface.distance.side_effect = lambda before, after: 1 - torch.cosine_similarity(
-        before.flatten(1), after.flatten(1))
+    mobileface.distance.side_effect = lambda before, after: (
+        1 - torch.cosine_similarity(before.flatten(1), after.flatten(1))
+    )
     paths = [pictures / name for name in ("framed.png", "photograph.png", "grey.png")]
     scores = evaluate_photographs(codec, paths, [pictures / "grey.png", pictures / "framed.png"], dlib, mobileface)
     assert [scores[key] for key in ("photographs", "missed", "empty", "invented")] == [3, 1, 2, 1]
@@ -261,8 +271,16 @@ def test_faces_before_and_after(pictures: Path) -> None:
 
 
 def test_in_words() -> None:
-    scores = {"photographs": 36, "bytes": 334.4, "identity": 0.4313, "identity_mobileface": 0.198, "above": 1 / 36,
-              "missed": 2, "empty": 38, "invented": 1}
+    scores = {
+        "photographs": 36,
+        "bytes": 334.4,
+        "identity": 0.4313,
+        "identity_mobileface": 0.198,
+        "above": 1 / 36,
+        "missed": 2,
+        "empty": 38,
+        "invented": 1,
+    }
     text = photographs_in_words(scores)
     assert "of 36 photographs as people have them, a face was found in 34 (2 missed)" in text
     assert "334 bytes" in text and "0.431 (dlib; 3% above 0.6) and 0.198 (MobileFace)" in text

@@ -41,28 +41,53 @@ Evaluated = tuple[Codec, list[PictureResult], list[Path]]
 
 
 def mean(**scores: float | None) -> dict[str, float | None]:
-    return {"pictures": 60, "bytes": 560.0, "psnr": 25.0, "ssim": 0.7, "lpips_alex": 0.15, "lpips_vgg": 0.3,
-            "identity": 0.4, "dists": 0.2, "identity_mobileface": 0.4, "kid": 0.02, "kid_low": 0.01,
-            "kid_high": 0.03, **scores}
+    return {
+        "pictures": 60,
+        "bytes": 560.0,
+        "psnr": 25.0,
+        "ssim": 0.7,
+        "lpips_alex": 0.15,
+        "lpips_vgg": 0.3,
+        "identity": 0.4,
+        "dists": 0.2,
+        "identity_mobileface": 0.4,
+        "kid": 0.02,
+        "kid_low": 0.01,
+        "kid_high": 0.03,
+        **scores,
+    }
 
 
 SUMMARY = {
-    "bundle": {"id": "ours", "version": "1.0.0"}, "pictures": {"count": 60},
-    "means": {"ours": mean(kid=-0.0004, kid_low=-0.0116),
-              CLASSICAL_BY_LPIPS: mean(lpips_alex=0.50, lpips_vgg=0.46, psnr=25.5, identity=0.5, kid=0.10),
-              CLASSICAL_BY_PSNR: mean(lpips_alex=0.55, lpips_vgg=0.44, psnr=26.0, identity=0.32, kid=0.11),
-              "WebP, full size": mean(pictures=7, kid=None)},
-    "training_losses": ["identity", "lpips_alex"], "curves": {}}
+    "bundle": {"id": "ours", "version": "1.0.0"},
+    "pictures": {"count": 60},
+    "means": {
+        "ours": mean(kid=-0.0004, kid_low=-0.0116),
+        CLASSICAL_BY_LPIPS: mean(lpips_alex=0.50, lpips_vgg=0.46, psnr=25.5, identity=0.5, kid=0.10),
+        CLASSICAL_BY_PSNR: mean(lpips_alex=0.55, lpips_vgg=0.44, psnr=26.0, identity=0.32, kid=0.11),
+        "WebP, full size": mean(pictures=7, kid=None),
+    },
+    "training_losses": ["identity", "lpips_alex"],
+    "curves": {},
+}
 
 
 def test_the_table_names_missing_pictures_and_scores() -> None:
     rows = table(SUMMARY)
-    assert [row.method for row in rows] == [
-        "ours", CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, "WebP, full size (7 of 60)"]
+    assert [row.method for row in rows] == ["ours", CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, "WebP, full size (7 of 60)"]
     assert [row.ours for row in rows] == [True, False, False, False]
     assert [row.rule for row in rows] == [False, True, False, True]
-    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.400", "0.300", "0.200", "0.400",
-                             "0.000 [−0.012, 0.030]")
+    assert rows[0].cells == (
+        "560",
+        "25.00",
+        "0.700",
+        "0.150",
+        "0.400",
+        "0.300",
+        "0.200",
+        "0.400",
+        "0.000 [−0.012, 0.030]",
+    )
     assert set(rows[0].intervals) == {""}
     with_interval = {**SUMMARY, "means": {"ours": mean(dists_low=0.194, dists_high=0.206)}}
     assert table(with_interval)[0].intervals == ("", "", "", "", "", "", "± 0.006", "", "")
@@ -71,12 +96,25 @@ def test_the_table_names_missing_pictures_and_scores() -> None:
 
 
 def test_details_are_a_table_of_what_was_measured() -> None:
-    details = {"lpips_eyes": 0.3, "lpips_eyes_low": 0.29, "lpips_eyes_high": 0.31, "kid_eyes": 0.05,
-               "kid_eyes_low": 0.04, "kid_eyes_high": 0.06, "chroma_eyes": 4.0, "grid_8": 13.83}
+    details = {
+        "lpips_eyes": 0.3,
+        "lpips_eyes_low": 0.29,
+        "lpips_eyes_high": 0.31,
+        "kid_eyes": 0.05,
+        "kid_eyes_low": 0.04,
+        "kid_eyes_high": 0.06,
+        "chroma_eyes": 4.0,
+        "grid_8": 13.83,
+    }
     summary = {**SUMMARY, "means": {"ours": mean(**details)}, "training_losses": ["kid_eyes"]}
     scores = measured_details(summary)
     assert table_columns(summary, scores) == [
-        "bytes ↓", "LPIPS-VGG, eyes ↓", "KID, eyes† ↓", "colour error, eyes ↓", "grid of 8 (dB) ↓"]
+        "bytes ↓",
+        "LPIPS-VGG, eyes ↓",
+        "KID, eyes† ↓",
+        "colour error, eyes ↓",
+        "grid of 8 (dB) ↓",
+    ]
     (row,) = table(summary, scores)
     assert row.cells == ("560", "0.300", "0.050 [0.040, 0.060]", "4.00", "13.8")
     assert row.intervals == ("", "± 0.010", "", "", "")
@@ -102,8 +140,14 @@ def without_slow_codecs(patch: pytest.MonkeyPatch) -> None:
         patch.delitem(CODECS, slow)
 
 
-def report(evaluated: Evaluated, baselines: str = "fast", losses: tuple[str, ...] = (), name: str = NAME, side: int = 0,
-           **further: object) -> tuple[dict[str, bytes], str]:
+def report(
+    evaluated: Evaluated,
+    baselines: str = "fast",
+    losses: tuple[str, ...] = (),
+    name: str = NAME,
+    side: int = 0,
+    **further: object,
+) -> tuple[dict[str, bytes], str]:
     """The files of a report, and its page."""
     codec, results, paths = evaluated
     found = summary(results, codec.bundle, paths, baselines, losses, side) | further
@@ -178,8 +222,16 @@ def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_pa
 
 def test_without_baselines_the_page_has_no_curves_and_with_photographs_a_line(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
-    photographs = {"photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.03,
-                   "missed": 0, "empty": 0, "invented": 0}
+    photographs = {
+        "photographs": 36,
+        "bytes": 334.4,
+        "identity": 0.431,
+        "identity_mobileface": 0.198,
+        "above": 0.03,
+        "missed": 0,
+        "empty": 0,
+        "invented": 0,
+    }
     files, page = report((codec, [replace(results[0], equal=(), curve=())], paths[:1]), "none", photographs=photographs)
     assert "rate_distortion.png" not in files
     assert "†" not in page
@@ -206,8 +258,10 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     files, _ = report((evaluated[0], results, paths), "none")
     described = json.loads(files[f"{NAME}.json"])["pictures"]
     assert described["folder"] == r"\udcff"
-    assert described["sha256"] == hashlib.sha256(
-        b"caf\xe9.png %s\n" % hashlib.sha256(paths[0].read_bytes()).hexdigest().encode()).hexdigest()
+    assert (
+        described["sha256"]
+        == hashlib.sha256(b"caf\xe9.png %s\n" % hashlib.sha256(paths[0].read_bytes()).hexdigest().encode()).hexdigest()
+    )
     assert rb"caf\udce9.png" in files[f"{NAME}.tsv"]
 
 

@@ -36,16 +36,33 @@ VECTORS = np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
 def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | None = 0.3) -> PictureResult:
     """Of picture ``index``; its bytes and scores follow from the index."""
     name = f"{index}.png"
-    original, ours, classical = (packed({"kid": vectors[index][None], "kid_eyes": vectors[index].reshape(2, 4)})
-                                 for vectors in VECTORS)
+    original, ours, classical = (
+        packed({"kid": vectors[index][None], "kid_eyes": vectors[index].reshape(2, 4)}) for vectors in VECTORS
+    )
     scores = Scores(psnr + index, 0.7, 0.1 * (index + 1), vgg, 0.4)
-    rival = Row(name, CLASSICAL_BY_PSNR, 500 + index, 490, Scores(26.0, 0.75, 0.5, 0.4, 0.5), Setting("webp", 2.5, 31),
-                classical)
-    curve = [Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
-             for budget in (300, 600) if fits or budget > 300]
-    return PictureResult(Row(name, "ours", 500 + index, 500 + index, scores, features=ours), b"payload", (rival,),
-                         tuple(curve), {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640},
-                         original, (0.2 + 0.1 * index, 0.5))
+    rival = Row(
+        name,
+        CLASSICAL_BY_PSNR,
+        500 + index,
+        490,
+        Scores(26.0, 0.75, 0.5, 0.4, 0.5),
+        Setting("webp", 2.5, 31),
+        classical,
+    )
+    curve = [
+        Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
+        for budget in (300, 600)
+        if fits or budget > 300
+    ]
+    return PictureResult(
+        Row(name, "ours", 500 + index, 500 + index, scores, features=ours),
+        b"payload",
+        (rival,),
+        tuple(curve),
+        {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640},
+        original,
+        (0.2 + 0.1 * index, 0.5),
+    )
 
 
 def test_rows_and_features_survive_json() -> None:
@@ -61,10 +78,14 @@ def test_means_are_over_pictures_and_kid_over_their_features() -> None:
     means = equal_means([result(index) for index in range(5)])
     assert list(means) == ["ours", CLASSICAL_BY_PSNR]
     assert {key: means["ours"][key] for key in ("pictures", "bytes", "psnr", "lpips_vgg")} == pytest.approx(
-        {"pictures": 5, "bytes": 502, "psnr": 26, "lpips_vgg": 0.3})
+        {"pictures": 5, "bytes": 502, "psnr": 26, "lpips_vgg": 0.3}
+    )
     expected = kernel_distance(VECTORS[2], VECTORS[0])
     assert [means[CLASSICAL_BY_PSNR][key] for key in ("kid", "kid_low", "kid_high")] == [
-        expected.value, expected.low, expected.high]
+        expected.value,
+        expected.low,
+        expected.high,
+    ]
     of_eyes = kernel_distance(VECTORS[2].reshape(5, 2, 4), VECTORS[0].reshape(5, 2, 4))
     assert (means[CLASSICAL_BY_PSNR]["kid_eyes"], means["ours"]["kid_mouth"]) == (of_eyes.value, None)
 
@@ -89,8 +110,11 @@ def test_tsv_holds_every_picture_and_method() -> None:
     assert lines[0] == list(COLUMNS)
     assert {len(line) for line in lines} == {len(COLUMNS)}
     assert [line[:4] for line in lines[1:]] == [
-        ["0.png", "ours", "500", "500"], ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
-        ["1.png", "ours", "501", "501"], ["1.png", CLASSICAL_BY_PSNR, "501", "490"]]
+        ["0.png", "ours", "500", "500"],
+        ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
+        ["1.png", "ours", "501", "501"],
+        ["1.png", CLASSICAL_BY_PSNR, "501", "490"],
+    ]
     assert lines[1][4:9] == ["24.0000", "0.7000", "0.1000", "0.3000", "0.4000"]
     assert lines[2][-1] == "WebP, quality 31, downscaled 2.5x"
 
@@ -124,8 +148,14 @@ def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert summary([result(0), result(1)], BUNDLE, paths, "fast")["pictures"]["sha256"] != again["pictures"]["sha256"]
 
 
-@pytest.mark.parametrize(("values", "suffix"), [
-    ((), ""), ((40,), "-refined-40"), ((40, 512), "-refined-40-at-512"),
-    ((80, 1024, 400), "-refined-80-at-1024-to-400")])
+@pytest.mark.parametrize(
+    ("values", "suffix"),
+    [
+        ((), ""),
+        ((40,), "-refined-40"),
+        ((40, 512), "-refined-40-at-512"),
+        ((80, 1024, 400), "-refined-80-at-1024-to-400"),
+    ],
+)
 def test_names(values: tuple[int, ...], suffix: str) -> None:
     assert refinement_suffix({"size": 64, **dict(zip(REFINEMENT, values, strict=False))}) == suffix

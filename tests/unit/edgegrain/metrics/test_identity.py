@@ -62,10 +62,12 @@ def test_no_distance_to_itself_and_any_size(identity: FaceIdentity, portrait: np
 
 
 # Of five points in 112x112 crops (insightface) and in FFHQ frames (facexlib, of 512 pixels): eyes, nose, mouth corners.
-CROP_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
-                        [70.7299, 92.2041]]) / 112
-FRAME_POINTS = np.array([[192.98, 239.95], [318.90, 240.19], [256.63, 314.02], [201.26, 371.41],
-                         [313.09, 371.15]]) / 512
+CROP_POINTS = (
+    np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]) / 112
+)
+FRAME_POINTS = (
+    np.array([[192.98, 239.95], [318.90, 240.19], [256.63, 314.02], [201.26, 371.41], [313.09, 371.15]]) / 512
+)
 
 
 def test_the_crop_fits_the_points_that_the_network_was_trained_on() -> None:
@@ -96,4 +98,5 @@ def test_the_fetched_network_equals_tensorflow_js() -> None:
     found = session.run(None, {session.get_inputs()[0].name: levels})[0][0]
     assert found.shape == (256,)
     assert (found / np.linalg.norm(found))[:8].tolist() == pytest.approx(
-        [0.019586, -0.059597, -0.018109, -0.105431, 0.046249, 0.109585, -0.037895, 0.051696], abs=1e-5)
+        [0.019586, -0.059597, -0.018109, -0.105431, 0.046249, 0.109585, -0.037895, 0.051696], abs=1e-5
+    )

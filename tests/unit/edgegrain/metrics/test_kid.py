@@ -21,9 +21,18 @@ def test_equals_the_definition_over_pairs_of_different_pictures(shape: tuple[int
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
         samples = [each.reshape(len(each), -1, 3).astype(np.float64) for each in (a, b)]
-        return float(np.mean([(one @ other / 3 + 1) ** 3
-                              for i, picture in enumerate(samples[0]) for j, another in enumerate(samples[1]) if i != j
-                              for one in picture for other in another]))
+        return float(
+            np.mean(
+                [
+                    (one @ other / 3 + 1) ** 3
+                    for i, picture in enumerate(samples[0])
+                    for j, another in enumerate(samples[1])
+                    if i != j
+                    for one in picture
+                    for other in another
+                ]
+            )
+        )
 
     found = kernel_distance(x, y)
     assert found.value == pytest.approx(mean(x, x) + mean(y, y) - 2 * mean(x, y))
@@ -43,7 +52,8 @@ def test_the_interval_lies_around_the_value_and_narrows_with_more_pictures() -> 
 
 @pytest.mark.parametrize("shape", [(60, 16), (30, 2, 16)])
 def test_restored_pictures_that_equal_their_originals_have_distance_zero_in_every_resample(
-        shape: tuple[int, ...]) -> None:
+    shape: tuple[int, ...],
+) -> None:
     x = draw(3).reshape(shape)
     assert astuple(kernel_distance(x, x)) == pytest.approx([0, 0, 0], abs=1e-9)
 

@@ -39,7 +39,7 @@ def test_off_the_grid_it_is_the_mean_of_seven_other_phases(shared_weights: Path,
     target = unit_batch(portrait[:72, :72])
     generator = torch.Generator().manual_seed(1)
     picture = (target + 0.2 * torch.randn(target.shape, generator=generator)).clamp(-1, 1)
-    crops = [(picture[..., i:i + 64, i:i + 64], target[..., i:i + 64, i:i + 64]) for i in range(1, 8)]
+    crops = [(picture[..., i : i + 64, i : i + 64], target[..., i : i + 64, i : i + 64]) for i in range(1, 8)]
     before, off_before = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
     assert off_before == pytest.approx(np.mean([float(lpips(*crop)) for crop in crops]), rel=1e-5)
     assert off_before == pytest.approx(before, rel=0.25)  # noise lies on no grid

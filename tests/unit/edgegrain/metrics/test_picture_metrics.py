@@ -54,13 +54,20 @@ def test_scores_are_the_single_metrics(metrics: PictureMetrics, weights: Path, p
     scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
     with torch.no_grad():
-        expected = [float(metric) for metric in (
-            LPIPS(weights, "alex")(x, target), LPIPS(weights, "vgg")(x, target),
-            FaceIdentity(weights).distance(x, target), DISTS(metrics.vgg)(x, target),
-            MobileFace(weights).distance(x, target))]
+        expected = [
+            float(metric)
+            for metric in (
+                LPIPS(weights, "alex")(x, target),
+                LPIPS(weights, "vgg")(x, target),
+                FaceIdentity(weights).distance(x, target),
+                DISTS(metrics.vgg)(x, target),
+                MobileFace(weights).distance(x, target),
+            )
+        ]
     assert [scores.psnr, scores.ssim] == pytest.approx([psnr(darker, portrait), ssim(darker, portrait)], rel=1e-6)
     assert [scores.lpips_alex, scores.lpips_vgg, scores.identity, scores.dists, scores.identity_mobileface] == (
-        pytest.approx(expected, rel=1e-5, abs=1e-6))
+        pytest.approx(expected, rel=1e-5, abs=1e-6)
+    )
     assert reference.lpips_alex(darker) == pytest.approx(scores.lpips_alex, rel=1e-6)
     assert scores.identity is not None and 0 < scores.identity < 0.6
     quick = reference.quick_scores(darker)
@@ -70,8 +77,8 @@ def test_scores_are_the_single_metrics(metrics: PictureMetrics, weights: Path, p
 
 
 def test_features_for_kid_are_vggs_last_activations_at_256(
-        metrics_of_any_picture: PictureMetrics, reference: Reference, upside_down: Reference,
-        portrait: np.ndarray) -> None:
+    metrics_of_any_picture: PictureMetrics, reference: Reference, upside_down: Reference, portrait: np.ndarray
+) -> None:
     metrics = metrics_of_any_picture
     with torch.no_grad():
         expected = metrics.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
@@ -85,8 +92,8 @@ def test_features_for_kid_are_vggs_last_activations_at_256(
 
 
 def test_crops_of_larger_pictures_have_features_of_their_own(
-        metrics_of_any_picture: PictureMetrics, reference: Reference, upside_down: Reference,
-        portrait: np.ndarray) -> None:
+    metrics_of_any_picture: PictureMetrics, reference: Reference, upside_down: Reference, portrait: np.ndarray
+) -> None:
     metrics = metrics_of_any_picture
     wide = np.concatenate([portrait, portrait[::-1]], axis=1)
     features = metrics.against(wide).features
@@ -98,21 +105,29 @@ def test_crops_of_larger_pictures_have_features_of_their_own(
 
 
 def test_eyes_and_mouth_are_scored_by_themselves(
-        metrics: PictureMetrics, reference: Reference, portrait: np.ndarray) -> None:
+    metrics: PictureMetrics, reference: Reference, portrait: np.ndarray
+) -> None:
     left, top, size = boxes(256)["mouth"]
     blurred = portrait.copy()
     mouth = blurred[top : top + size, left : left + size]
     mouth[:] = mouth.mean((0, 1)).astype(np.uint8)
     scores, features = reference.scores(blurred)
     assert scores.lpips_eyes == pytest.approx(0, abs=1e-6) and scores.chroma_eyes == pytest.approx(0, abs=1e-6)
-    enlarged = [F.interpolate(unit_batch(picture[top : top + size, left : left + size]), (128, 128), mode="bicubic",
-                              antialias=True).clamp(-1, 1) for picture in (blurred, portrait)]
+    enlarged = [
+        F.interpolate(
+            unit_batch(picture[top : top + size, left : left + size]), (128, 128), mode="bicubic", antialias=True
+        ).clamp(-1, 1)
+        for picture in (blurred, portrait)
+    ]
     with torch.no_grad():
         assert scores.lpips_mouth == pytest.approx(metrics.vgg(*enlarged).item(), rel=1e-4)
         expected = metrics.vgg.activations(enlarged[1])[-1].mean((2, 3))
     assert scores.chroma_mouth is not None and scores.chroma_mouth > 0.5
     assert {name: found.shape for name, found in features.items()} == {
-        "kid": (1, 512), "kid_eyes": (2, 512), "kid_mouth": (1, 512)}
+        "kid": (1, 512),
+        "kid_eyes": (2, 512),
+        "kid_mouth": (1, 512),
+    }
     assert features["kid_eyes"] == pytest.approx(reference.features["kid_eyes"])
     assert reference.features["kid_mouth"] == pytest.approx(expected.numpy(), rel=1e-4)
     assert scores.grid_8 is not None and scores.grid_8 >= 0
@@ -121,7 +136,8 @@ def test_eyes_and_mouth_are_scored_by_themselves(
 
 
 def test_other_pictures_have_neither_eyes_nor_grids(
-        metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
+    metrics_of_any_picture: PictureMetrics, portrait: np.ndarray
+) -> None:
     reference = metrics_of_any_picture.against(portrait[:64, :72])
     scores, features = reference.scores(portrait[1:65, :72])
     assert list(features) == list(reference.features) == ["kid"]

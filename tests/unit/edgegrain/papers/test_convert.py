@@ -64,11 +64,15 @@ def test_safetensors_are_read_too_and_prefixes_of_data_parallel_are_taken_off(tm
 HAAR = [name for name in irn_state() if "haar" in name]
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    (dict.fromkeys(HAAR), "is no IRN: expected 'operations.0.haar_weights' or, for 3x"),
-    ({"operations.0.conv_weights": torch.eye(4)}, "unknown (operations.0.conv_weights)"),
-    ({"operations.0.conv_weights": torch.eye(3)}, "is no IRN: a module reduces by 2 or more, got 1"),
-], ids=["no transform", "trained transform", "IRN-Color"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict.fromkeys(HAAR), "is no IRN: expected 'operations.0.haar_weights' or, for 3x"),
+        ({"operations.0.conv_weights": torch.eye(4)}, "unknown (operations.0.conv_weights)"),
+        ({"operations.0.conv_weights": torch.eye(3)}, "is no IRN: a module reduces by 2 or more, got 1"),
+    ],
+    ids=["no transform", "trained transform", "IRN-Color"],
+)
 def test_files_that_are_no_irn_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     content = {name: tensor for name, tensor in (irn_state() | changes).items() if tensor is not None}
     torch.save(content, tmp_path / "irn.pth")
@@ -89,8 +93,9 @@ def test_gleans_file_holds_its_training_too(tmp_path: Path) -> None:
     torch.save(glean_file(), tmp_path / "glean.pth")
     network, tensor_map = load_glean_checkpoint(tmp_path / "glean.pth")
     assert network.config.lr == 8 and network.config.prior.size == 32
-    assert {"state_dict.discriminator.convs.0.conv.weight_orig",
-            "state_dict.generator.fusion_skip.0.weight"} <= set(tensor_map.unused)
+    assert {"state_dict.discriminator.convs.0.conv.weight_orig", "state_dict.generator.fusion_skip.0.weight"} <= set(
+        tensor_map.unused
+    )
     assert tensor_map.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
     content: Any = glean_file()
     content["state_dict"]["surplus.weight"] = torch.zeros(1)
@@ -140,8 +145,11 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
     content = files["Fusion_model.pt"]["state_dict3"]
     content["extra.weight"] = content.pop("conv2.2.bias")
     torch.save(files["Fusion_model.pt"], tmp_path / "fusion.pt")
-    with pytest.raises(ModelError, match=r"1 tensor missing \(state_dict3.conv2.2.bias\); "
-                                         r"1 tensor unknown \(state_dict3.extra.weight\)"):
+    with pytest.raises(
+        ModelError,
+        match=r"1 tensor missing \(state_dict3.conv2.2.bias\); "
+        r"1 tensor unknown \(state_dict3.extra.weight\)",
+    ):
         load_grain_checkpoint([grain["invRRDB_model.pt"], grain["codeStyleGAN_model.pt"], tmp_path / "fusion.pt"])
 
 
@@ -161,12 +169,15 @@ class Harm:
         return os.mkdir, (self.folder,)
 
 
-@pytest.mark.parametrize(("kind", "reason"), [
-    ("archive", r"contains program code \(posix\.mkdir\) and was refused"),
-    ("legacy", r"contains program code \(posix\.mkdir\) and was refused"),
-    (2, r"contains program code \(posix\.mkdir\) and was refused"),
-    (4, "a pickle that can contain program code and was refused"),
-])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("archive", r"contains program code \(posix\.mkdir\) and was refused"),
+        ("legacy", r"contains program code \(posix\.mkdir\) and was refused"),
+        (2, r"contains program code \(posix\.mkdir\) and was refused"),
+        (4, "a pickle that can contain program code and was refused"),
+    ],
+)
 def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reason: str, tmp_path: Path) -> None:
     path, content = tmp_path / "weights.pkl", {"weight": Harm(tmp_path / "harm")}
     if isinstance(kind, int):
@@ -179,11 +190,17 @@ def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reaso
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (lambda whole: whole[:-80], "failed reading zip archive"), (lambda whole: b"hello", "damaged, no torch file"),
-    (None, "No such file or directory")])
-def test_other_files_are_named_for_what_they_are(content: Callable[[bytes], bytes] | None, reason: str,
-                                                 tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda whole: whole[:-80], "failed reading zip archive"),
+        (lambda whole: b"hello", "damaged, no torch file"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(
+    content: Callable[[bytes], bytes] | None, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "file.pt"
     torch.save({"weight": torch.ones(2)}, path)
     whole = path.read_bytes()

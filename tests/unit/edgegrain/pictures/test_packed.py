@@ -72,8 +72,9 @@ def encoded(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [encoded("PNG")[:50], b"", encoded("AVIF").replace(b"iloc", b"free")],
-                         ids=["PNG", "empty", "AVIF"])  # the last is raised as RuntimeError
+@pytest.mark.parametrize(
+    "content", [encoded("PNG")[:50], b"", encoded("AVIF").replace(b"iloc", b"free")], ids=["PNG", "empty", "AVIF"]
+)  # the last is raised as RuntimeError
 def test_a_damaged_picture_is_named_and_leaves_no_file(folder: Path, tmp_path: Path, content: bytes) -> None:
     (folder / "damaged.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=r"damaged.jpg cannot be read as a picture \(.+\).*--exclude"):

@@ -53,8 +53,9 @@ with only_writer(Path(sys.argv[1])):
 
 
 def test_a_folder_has_one_writer_until_its_process_ends(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-                          ) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"locked\n"
         with pytest.raises(InUseError, match="another process writes to"), only_writer(tmp_path):
             pass

@@ -102,8 +102,9 @@ def test_an_interrupted_fit_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
         interrupted.setattr(fit_coder, "fit_network", fit_two)
         fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept)
     seeds = []
-    monkeypatch.setattr(fit_coder, "fit_network",
-                        lambda *given, seed, **named: seeds.append(seed) or fit(*given, seed=seed, **named))
+    monkeypatch.setattr(
+        fit_coder, "fit_network", lambda *given, seed, **named: seeds.append(seed) or fit(*given, seed=seed, **named)
+    )
     for _ in range(2):
         again = fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept)
         assert again.to_json() == whole.to_json() and seeds == [2]

@@ -13,21 +13,44 @@ from codec_contract.errors import BundleError
 from edgegrain.publishing.model_card import card_text, collect, enter_evaluation
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
-SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41,
-          "dists": 0.2, "identity_mobileface": 0.35, "dists_low": 0.194, "dists_high": 0.206}
+SCORES = {
+    "bytes": 571.25,
+    "psnr": 25.456,
+    "ssim": 0.7051,
+    "lpips_alex": 0.1441,
+    "lpips_vgg": 0.3132,
+    "identity": 0.41,
+    "dists": 0.2,
+    "identity_mobileface": 0.35,
+    "dists_low": 0.194,
+    "dists_high": 0.206,
+}
 TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "pictures_in_set": 6061}
 LICENCE = {"weights": "Research only.", "data": "FFHQ."}
 
 
 def card_of(evaluation: dict[str, Any], **changed: Any) -> str:
-    return card_text({"id": "mine", "training": TRAINING, "evaluation": evaluation, "licence": LICENCE,
-                      "domain": "faces", "hr": 256, "lr": 16, **changed})
+    return card_text(
+        {
+            "id": "mine",
+            "training": TRAINING,
+            "evaluation": evaluation,
+            "licence": LICENCE,
+            "domain": "faces",
+            "hr": 256,
+            "lr": 16,
+            **changed,
+        }
+    )
 
 
 def summary(bundle: str, **scores: float | None) -> dict:
-    return {"bundle": {"id": bundle}, "pictures": {"folder": "faces_256", "count": 60, "sha256": "aa"},
-            "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
-            "versions": {"torch": "2.13.0"}}
+    return {
+        "bundle": {"id": bundle},
+        "pictures": {"folder": "faces_256", "count": 60, "sha256": "aa"},
+        "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
+        "versions": {"torch": "2.13.0"},
+    }
 
 
 def test_the_card_states_the_measured_means_and_the_licence() -> None:
@@ -47,10 +70,21 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     """A summary as ``edgegrain evaluate`` writes it; those of earlier releases lack what is optional."""
     own = summary("mine", kid=0.0123, identity=None)
     own["means"]["WebP, best PSNR"] = SCORES
-    own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "lr_saturation": 0.8513,
-            "kid_features": "VGG16 relu5_3", "photographs": {
-                "photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.028,
-                "missed": 0, "empty": 38, "invented": 1}}
+    own |= {
+        "lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690},
+        "lr_saturation": 0.8513,
+        "kid_features": "VGG16 relu5_3",
+        "photographs": {
+            "photographs": 36,
+            "bytes": 334.4,
+            "identity": 0.431,
+            "identity_mobileface": 0.198,
+            "above": 0.028,
+            "missed": 0,
+            "empty": 38,
+            "invented": 1,
+        },
+    }
     evaluation = collect("mine", own)
     assert list(evaluation["methods"]) == ["this bundle", "classical, best PSNR"]
     card = card_of(evaluation)
@@ -64,35 +98,59 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
 
 
 def test_eyes_mouth_and_grids_are_a_second_table() -> None:
-    details = {"lpips_eyes": 0.31, "lpips_eyes_low": 0.30, "lpips_eyes_high": 0.32, "kid_mouth": 0.0523,
-               "chroma_eyes": 4.567, "grid_8": 13.83}
+    details = {
+        "lpips_eyes": 0.31,
+        "lpips_eyes_low": 0.30,
+        "lpips_eyes_high": 0.32,
+        "kid_mouth": 0.0523,
+        "chroma_eyes": 4.567,
+        "grid_8": 13.83,
+    }
     card = card_of(collect("mine", summary("mine", **details)))
-    header, _, *rows = card[card.index("Eyes and mouth are fixed boxes"):].split("\n\n")[1].splitlines()
+    header, _, *rows = card[card.index("Eyes and mouth are fixed boxes") :].split("\n\n")[1].splitlines()
     assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | grid of 8 (dB) |"
     assert rows == ["| this bundle | 0.310 ±0.010 | 0.052 | 4.57 | 13.8 |", "| classical, best PSNR | – | – | – | – |"]
     assert "colour error" not in card_of(collect("mine", summary("mine")))
 
 
 def test_groups_of_people_are_a_table() -> None:
-    own = summary("mine") | {"groups": {"remark": "Estimated by a network.", "rows": {
-        "glasses": {"pictures": 12, "lightness": 1.26, "red": -0.3, "identity": 0.2, "years_off": 5.1, "flips": 0.25}}}}
-    assert ("Estimated by a network.\n\n"
-            "| group | pictures | skin L* | skin a* | skin b* | identity (MobileFace) | age (years) | age, absolute | "
-            "other gender |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-            "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |") in card_of(collect("mine", own))
+    own = summary("mine") | {
+        "groups": {
+            "remark": "Estimated by a network.",
+            "rows": {
+                "glasses": {
+                    "pictures": 12,
+                    "lightness": 1.26,
+                    "red": -0.3,
+                    "identity": 0.2,
+                    "years_off": 5.1,
+                    "flips": 0.25,
+                }
+            },
+        }
+    }
+    assert (
+        "Estimated by a network.\n\n"
+        "| group | pictures | skin L* | skin a* | skin b* | identity (MobileFace) | age (years) | age, absolute | "
+        "other gender |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+        "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |"
+    ) in card_of(collect("mine", own))
 
 
 def test_the_card_names_every_stage_in_order_and_says_if_there_is_no_evaluation() -> None:
     stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
     card = card_of({}, training={**TRAINING, "stages": stages})
-    assert ("27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
-            "generator); 500 pictures seen in the final stage") in card and "Not evaluated yet." in card
+    assert (
+        "27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
+        "generator); 500 pictures seen in the final stage"
+    ) in card and "Not evaluated yet." in card
 
 
 def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
     own = summary("mine", identity=None)
-    card = card_of(collect("mine", own), licence={"weights": "As you like.", "data": "Own pictures."},
-                   domain="cats", hr=64)
+    card = card_of(
+        collect("mine", own), licence={"weights": "As you like.", "data": "Own pictures."}, domain="cats", hr=64
+    )
     assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
     assert "Mean over the 60 unseen cats of" in card and "As you like." in card
     assert not any(word in card for word in ("face is", "Identity is", "dlib,", "Research only", "FFHQ and"))
@@ -105,12 +163,17 @@ def test_evaluations_of_another_bundle_are_refused() -> None:
         collect("mine", summary("other"))
 
 
-@pytest.mark.parametrize(("bundle", "fields", "message"), [
-    ({"version": "0.5.0"}, {}, "with version 0.5.0, but the bundle has 1.0.0; evaluate it again"),
-    ({"lr_contract_id": "ab" * 32}, {}, "with lr_contract_id abab"),
-    ({}, {"size": 128}, "the evaluation was measured at 128 pixels, but the card states figures at 64")])
+@pytest.mark.parametrize(
+    ("bundle", "fields", "message"),
+    [
+        ({"version": "0.5.0"}, {}, "with version 0.5.0, but the bundle has 1.0.0; evaluate it again"),
+        ({"lr_contract_id": "ab" * 32}, {}, "with lr_contract_id abab"),
+        ({}, {"size": 128}, "the evaluation was measured at 128 pixels, but the card states figures at 64"),
+    ],
+)
 def test_figures_of_another_version_encoder_or_size_are_refused(
-        tmp_path: Path, bundle: dict[str, str], fields: dict[str, Any], message: str) -> None:
+    tmp_path: Path, bundle: dict[str, str], fields: dict[str, Any], message: str
+) -> None:
     folder, path = write_tiny_bundle(tmp_path), tmp_path / "own.json"
     refresh_manifest(folder, training=TRAINING)
     manifest = load_manifest(folder)

@@ -30,14 +30,7 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import recipe_prior, start_run
 from export.bundle import grain
 from export.bundle.grain import write_trained_bundle
-from export.bundle.writer import (
-    UNSTATED,
-    decoder_hash,
-    exact_encoder,
-    manifest_fields,
-    replace_decoder,
-    write_bundle,
-)
+from export.bundle.writer import UNSTATED, decoder_hash, exact_encoder, manifest_fields, replace_decoder, write_bundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
 from server_decoder.grain.grain import KeptDecoder, load_trained, save_trained
@@ -47,9 +40,16 @@ from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 from tests.unit.edgegrain.conftest import same
 
-FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
-          "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
-          "training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
+FIELDS = {
+    "id": "tiny-64-lr16",
+    "version": "2.0.0",
+    "codec": "grain",
+    "domain": "test",
+    "evaluation": {},
+    "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
+    "training": {"pictures_seen": 7},
+    "licence": {"weights": "none", "data": "none"},
+}
 
 
 def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,8 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_pa
 
 
 def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
-        run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = tmp_path / "bundles" / "tiny-base"
     network, decoder = lower(run.average.encoder), run.model.decoder.decoder  # type: ignore[arg-type, union-attr]
     with torch.no_grad():
@@ -163,16 +164,27 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
             parameter.copy_(parameter.half())
     graph = export_decoder(decoder, network.lr, DecoderOptions(WeightStorage.float16))
     licence = {"weights": "Apache-2.0.", "data": "Own.", "enlarger": "that of faces"}
-    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence=licence,
-                             domain="cats", version="2.0.0")
+    fields = manifest_fields(
+        "tiny-base",
+        "grain",
+        architecture=asdict(decoder.config),
+        training={},
+        licence=licence,
+        domain="cats",
+        version="2.0.0",
+    )
     tables = replace(CoderTables.default(), step=3)
     manifest = write_bundle(base, exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     prior = run.model.prior
     written = save_trained(
-        run.average.decoder, tmp_path / "zoo" / "grain.safetensors", history=run.stages, compact=True,
-        kept=KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest)))
+        run.average.decoder,
+        tmp_path / "zoo" / "grain.safetensors",
+        history=run.stages,
+        compact=True,
+        kept=KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest)),
+    )
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
@@ -181,14 +193,18 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert same(begun.model.decoder.decoder, decoder)
     monkeypatch.setattr(grain, "export_decoder", lambda *_: repeating_decoder())
     monkeypatch.setattr(grain, "compare_decoder", lambda *_: Comparison(1, 0.0, 200.0, 0.0))
-    made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
-                                prior=tmp_path / "prior.safetensors").manifest
+    made = write_trained_bundle(
+        tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain", prior=tmp_path / "prior.safetensors"
+    ).manifest
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
     changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
     assert changed == {"decoder.onnx", "README.md"}
     assert made.domain == "cats" and made.licence == {
-        "weights": f"Apache-2.0. Codes and fusion: {UNSTATED['weights']}", "data": "Own. Codes and fusion: Not stated.",
-        "enlarger": "that of faces", "prior": prior_licence(tmp_path / "prior.safetensors")}
+        "weights": f"Apache-2.0. Codes and fusion: {UNSTATED['weights']}",
+        "data": "Own. Codes and fusion: Not stated.",
+        "enlarger": "that of faces",
+        "prior": prior_licence(tmp_path / "prior.safetensors"),
+    }
     assert "**Licence.** Apache-2.0. Codes and fusion: " in made.open_file("README.md").decode()
     with pytest.raises(ExportError, match=r"takes the encoder of bundle tiny-base.*\(--formats\) out"):
         write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
@@ -198,7 +214,8 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
 
 
 def test_a_stage_1_run_is_stored_without_a_generator(
-        faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
     run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     run.pictures = 9

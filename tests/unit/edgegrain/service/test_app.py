@@ -50,11 +50,11 @@ def payload(tiny_bundle: Path) -> bytes:
 
 
 class TestRestore:
-    @pytest.mark.parametrize(("accept", "kind"), [
-        ("*/*", "PNG"), ("image/png", "PNG"), ("text/html, image/webp;q=0.5, */*", "WEBP"), ("IMAGE/jpeg", "JPEG")])
-    def test_formats(
-        self, client: httpx.Client, tiny_bundle: Path, payload: bytes, accept: str, kind: str
-    ) -> None:
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [("*/*", "PNG"), ("image/png", "PNG"), ("text/html, image/webp;q=0.5, */*", "WEBP"), ("IMAGE/jpeg", "JPEG")],
+    )
+    def test_formats(self, client: httpx.Client, tiny_bundle: Path, payload: bytes, accept: str, kind: str) -> None:
         answer = client.post("/v1/restore", content=payload, headers={**PAYLOAD, "Accept": accept})
         assert answer.status_code == 200 and answer.headers["content-type"] == f"image/{kind.lower()}"
         assert answer.headers["x-edgegrain-bundle"] == BUNDLE and answer.headers["cache-control"] == "no-store"
@@ -79,15 +79,20 @@ class TestRestore:
 
     def test_headers(self, client: httpx.Client, payload: bytes) -> None:
         url = "/v1/restore"
-        assert_problem(client.post(url, content=payload, headers={**PAYLOAD, "Accept": "text/html"}), 406,
-                       "not-acceptable")
+        assert_problem(
+            client.post(url, content=payload, headers={**PAYLOAD, "Accept": "text/html"}), 406, "not-acceptable"
+        )
         answer = client.post(url, content=payload, headers={"Content-Type": "application/x-www-form-urlencoded"})
         assert_problem(answer, 415, "unsupported-media-type")
         assert answer.headers["accept-post"] == (
-            "application/vnd.edgegrain, application/octet-stream, text/plain, application/json")
+            "application/vnd.edgegrain, application/octet-stream, text/plain, application/json"
+        )
         assert_problem(client.post(url, headers=PAYLOAD), 400, "bad-request")
-        assert_problem(client.post(url, content=payload, headers={**PAYLOAD, "Content-Encoding": "gzip"}), 415,
-                       "unsupported-media-type")
+        assert_problem(
+            client.post(url, content=payload, headers={**PAYLOAD, "Content-Encoding": "gzip"}),
+            415,
+            "unsupported-media-type",
+        )
 
 
 def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
@@ -106,8 +111,12 @@ def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
 
 def test_text_in_a_form(client: httpx.Client, payload: bytes) -> None:
     text = sdk.Payload(payload).text()
-    files = [("payload", (None, text)), ("payload", ("me.txt", text, "text/plain; charset=utf-8")),
-             ("payload", ("me.grain", payload)), ("payload", (None, text[:40]))]
+    files = [
+        ("payload", (None, text)),
+        ("payload", ("me.txt", text, "text/plain; charset=utf-8")),
+        ("payload", ("me.grain", payload)),
+        ("payload", (None, text[:40])),
+    ]
     parts = client.post("/v1/restore/batch", files=files[:3]).content.split(b"Content-ID: ")
     expected = client.post("/v1/restore", content=payload, headers=PAYLOAD).content
     assert len(parts) == 4 and all(expected in part for part in parts[1:])
@@ -136,8 +145,10 @@ def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
 
 def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: bytes) -> None:
     limits = {"queue_size": 2, "max_bytes_in_flight": 1 << 20}
-    with live_service(tiny_bundle, worker_command=stub_worker(), **limits) as service, \
-            httpx.Client(base_url=service.url, timeout=SOON) as client:
+    with (
+        live_service(tiny_bundle, worker_command=stub_worker(), **limits) as service,
+        httpx.Client(base_url=service.url, timeout=SOON) as client,
+    ):
         files = [("payload", (str(index), payload)) for index in range(3)]
         assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
         assert client.post("/v1/restore/batch", files=files[:2]).status_code == 200
@@ -145,16 +156,23 @@ def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: byt
         assert_problem(answer, 413, "too-large")
 
 
-@pytest.mark.parametrize(("method", "path", "status", "kind"), [
-    ("POST", "/v1/restore?size=big", 422, "invalid-parameter"),
-    ("POST", "/v1/restore?strength=1", 422, "invalid-parameter"),
-    ("POST", "/v1/restore?quality=0", 422, "invalid-parameter"),
-    ("POST", "/v1/restore?bundle=cats", 404, "unknown-bundle"), ("POST", "/v1/restore?bundle=", 404, "unknown-bundle"),
-    ("POST", "/v1/restore/", 404, "not-found"), ("DELETE", "/v1/restore", 405, "method-not-allowed"),
-    ("GET", "/v2", 404, "not-found"), ("GET", "/v1/bundles/cats/encoder.onnx", 404, "unknown-bundle"),
-    ("GET", f"/v1/bundles/{BUNDLE}/encoder.tflite", 404, "not-found"),
-    ("GET", f"/v1/bundles/{BUNDLE}/decoder.onnx", 422, "invalid-parameter"),
-    ("GET", "/v1/bundles/..%2f..%2fetc/encoder.onnx", 404, "not-found")])
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("POST", "/v1/restore?size=big", 422, "invalid-parameter"),
+        ("POST", "/v1/restore?strength=1", 422, "invalid-parameter"),
+        ("POST", "/v1/restore?quality=0", 422, "invalid-parameter"),
+        ("POST", "/v1/restore?bundle=cats", 404, "unknown-bundle"),
+        ("POST", "/v1/restore?bundle=", 404, "unknown-bundle"),
+        ("POST", "/v1/restore/", 404, "not-found"),
+        ("DELETE", "/v1/restore", 405, "method-not-allowed"),
+        ("GET", "/v2", 404, "not-found"),
+        ("GET", "/v1/bundles/cats/encoder.onnx", 404, "unknown-bundle"),
+        ("GET", f"/v1/bundles/{BUNDLE}/encoder.tflite", 404, "not-found"),
+        ("GET", f"/v1/bundles/{BUNDLE}/decoder.onnx", 422, "invalid-parameter"),
+        ("GET", "/v1/bundles/..%2f..%2fetc/encoder.onnx", 404, "not-found"),
+    ],
+)
 def test_what_there_is_not(
     client: httpx.Client, payload: bytes, method: str, path: str, status: int, kind: str
 ) -> None:
@@ -166,13 +184,15 @@ def test_what_there_is_not(
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-        answer = client.post("/v1/compress?fit=crop&background=010203", content=file_of(rgba),
-                             headers={"Content-Type": "image/png"})
+        answer = client.post(
+            "/v1/compress?fit=crop&background=010203", content=file_of(rgba), headers={"Content-Type": "image/png"}
+        )
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
 
-    @pytest.mark.parametrize(("kind", "status"), [
-        ("JPEG", 200), ("WEBP", 200), ("AVIF", 422), ("GIF", 422), ("TIFF", 422)])
+    @pytest.mark.parametrize(
+        ("kind", "status"), [("JPEG", 200), ("WEBP", 200), ("AVIF", 422), ("GIF", 422), ("TIFF", 422)]
+    )
     def test_formats(self, client: httpx.Client, kind: str, status: int) -> None:
         picture = file_of(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
         answer = client.post("/v1/compress", content=picture, headers={"Content-Type": "image/any"})
@@ -183,12 +203,14 @@ class TestCompress:
         image = {"Content-Type": "image/png"}
         large = file_of(np.zeros((1100, 1100), np.uint8))
         for data in (b"no picture", file_of(np.zeros((9, 9), np.uint8))[:40], large):
-            problem = assert_problem(
-                client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
+            problem = assert_problem(client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
         assert "claims 1100 x 1100 pixels, more than 1048576; reduce it first" in problem["detail"]
         assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=image), 413, "too-large")
-        assert_problem(client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}), 415,
-                       "unsupported-media-type")
+        assert_problem(
+            client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}),
+            415,
+            "unsupported-media-type",
+        )
         answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=image)
         assert_problem(answer, 422, "invalid-parameter")
 
@@ -226,8 +248,7 @@ class TestBundles:
 
 class TestAround:
     def test_health(self, client: httpx.Client) -> None:
-        for path, expected in (("/health/live", {"status": "alive"}),
-                               ("/health/ready", {"status": "ready"})):
+        for path, expected in (("/health/live", {"status": "alive"}), ("/health/ready", {"status": "ready"})):
             head, answer = client.head(path), client.get(path, headers={"Origin": "https://example.org"})
             assert answer.json() == expected and "access-control-allow-origin" not in answer.headers
             assert (head.status_code, head.content) == (200, b"")
@@ -242,24 +263,33 @@ class TestAround:
         client.post("/v1/restore", content=b"bad", headers=PAYLOAD)
         client.get("/never/heard/of")
         text = client.get("/metrics").text
-        for line in ('edgegrain_requests_total{method="POST",route="/v1/restore",status="200"}',
-                     'edgegrain_requests_total{method="GET",route="unmatched",status="404"}',
-                     'edgegrain_request_seconds_bucket{le="0.005",route="/v1/restore"}',
-                     'edgegrain_stage_seconds_count{stage="queue",verb="restore"}',
-                     'edgegrain_stage_seconds_count{stage="decode",verb="restore"}',
-                     'edgegrain_batch_size_count{verb="restore"}', 'edgegrain_errors_total{kind="invalid-payload"}',
-                     'edgegrain_queue_depth{verb="restore"} 0.0', 'edgegrain_queue_depth{verb="compress"} 0.0',
-                     'edgegrain_expected_seconds{verb="restore"}',
-                     "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0",
-                     'edgegrain_errors_total{kind="internal"} 0.0'):
+        for line in (
+            'edgegrain_requests_total{method="POST",route="/v1/restore",status="200"}',
+            'edgegrain_requests_total{method="GET",route="unmatched",status="404"}',
+            'edgegrain_request_seconds_bucket{le="0.005",route="/v1/restore"}',
+            'edgegrain_stage_seconds_count{stage="queue",verb="restore"}',
+            'edgegrain_stage_seconds_count{stage="decode",verb="restore"}',
+            'edgegrain_batch_size_count{verb="restore"}',
+            'edgegrain_errors_total{kind="invalid-payload"}',
+            'edgegrain_queue_depth{verb="restore"} 0.0',
+            'edgegrain_queue_depth{verb="compress"} 0.0',
+            'edgegrain_expected_seconds{verb="restore"}',
+            "edgegrain_workers_ready 1.0",
+            "edgegrain_ready 1.0",
+            'edgegrain_errors_total{kind="internal"} 0.0',
+        ):
             assert f"\n{line}" in text, line
 
 
 class TestLimits:
     def test_full_queue_answers_at_once(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 5)
-        with live_service(tiny_bundle, worker_command=stub_worker(fixed=3), queue_size=2, batch_sizes="1,4",
-                          deadline=SOON) as service, ThreadPoolExecutor(4) as pool:
+        with (
+            live_service(
+                tiny_bundle, worker_command=stub_worker(fixed=3), queue_size=2, batch_sizes="1,4", deadline=SOON
+            ) as service,
+            ThreadPoolExecutor(4) as pool,
+        ):
             first = pool.submit(service.restore, payloads[0])
             until(lambda: service.state.batcher._running)
             others = [pool.submit(service.restore, data) for data in payloads[1:3]]
@@ -292,8 +322,12 @@ class TestLimits:
 
     def test_who_leaves_is_forgotten(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 2)
-        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.5), batch_sizes="1,4",
-                          deadline=SOON) as service, ThreadPoolExecutor(1) as pool:
+        with (
+            live_service(
+                tiny_bundle, worker_command=stub_worker(fixed=1.5), batch_sizes="1,4", deadline=SOON
+            ) as service,
+            ThreadPoolExecutor(1) as pool,
+        ):
             first = pool.submit(service.restore, payloads[0])
             until(lambda: service.state.batcher._running)
             with connected(service.url, POST + b"Content-Length: %d\r\n\r\n%b" % (len(payloads[1]), payloads[1])):
@@ -317,8 +351,11 @@ class TestLimits:
     def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with live_service(tiny_bundle, worker_command=stub_worker(), cors_origins=("https://a.example",)) as service:
             monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: 1 / 0)
-            answer = post(f"{service.url}/v1/restore", raw_payloads(tiny_bundle, 1)[0],
-                          headers={**PAYLOAD, "Origin": "https://a.example"})
+            answer = post(
+                f"{service.url}/v1/restore",
+                raw_payloads(tiny_bundle, 1)[0],
+                headers={**PAYLOAD, "Origin": "https://a.example"},
+            )
             assert_problem(answer, 500, "internal")
             assert answer.headers["access-control-allow-origin"] == "https://a.example"
             assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
@@ -346,8 +383,13 @@ def test_tokens(tiny_bundle: Path) -> None:
         assert get(f"{service.url}/health/ready").status_code == 200
         assert get(f"{service.url}/docs").status_code == 200
         assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
-        for header, status in ((f"bearer {TOKENS[1]}", 200), (f"Basic {TOKENS[0]}", 401), (f"{TOKENS[0]}", 401),
-                               (f"Bearer {TOKENS[0]}x", 401), (f"Bearer {TOKENS[0]} {TOKENS[1]}", 401)):
+        for header, status in (
+            (f"bearer {TOKENS[1]}", 200),
+            (f"Basic {TOKENS[0]}", 401),
+            (f"{TOKENS[0]}", 401),
+            (f"Bearer {TOKENS[0]}x", 401),
+            (f"Bearer {TOKENS[0]} {TOKENS[1]}", 401),
+        ):
             answer = service.restore(payload, headers={**PAYLOAD, "Authorization": header})
             assert answer.status_code == status and TOKENS[0] not in answer.text
 
@@ -355,8 +397,14 @@ def test_tokens(tiny_bundle: Path) -> None:
 def test_cors(tiny_bundle: Path) -> None:
     origin = {"Origin": "https://example.org"}
     bearer = {**origin, "Authorization": f"Bearer {TOKENS[0]}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKENS[0], cors_origins="https://example.org",
-                      max_picture_bytes=100) as service:
+    with live_service(
+        tiny_bundle,
+        worker_command=stub_worker(),
+        tokens=TOKENS[0],
+        cors_origins="https://example.org",
+        max_picture_bytes=100,
+    ) as service:
+
         def ask(method: str, path: str, **options: Any) -> httpx.Response:
             return httpx.request(method, service.url + path, verify=False, timeout=SOON, **options)
 
@@ -369,11 +417,13 @@ def test_cors(tiny_bundle: Path) -> None:
         assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, asked)
         jpeg = {**bearer, "Content-Type": "image/jpeg"}
         refusals = [
-            (401, ask("GET", "/v1/bundles", headers=origin)), (404, ask("GET", "/v2", headers=origin)),
+            (401, ask("GET", "/v1/bundles", headers=origin)),
+            (404, ask("GET", "/v2", headers=origin)),
             (405, ask("DELETE", "/v1/restore", headers=origin)),
             (413, ask("POST", "/v1/compress", headers=jpeg, content=bytes(101))),
             (415, ask("POST", "/v1/compress", headers=bearer, content=b"x")),
-            (422, ask("POST", "/v1/restore?size=big", headers={**bearer, **PAYLOAD}, content=b"x"))]
+            (422, ask("POST", "/v1/restore?size=big", headers={**bearer, **PAYLOAD}, content=b"x")),
+        ]
         service.state.draining = True
         refusals.append((503, ask("GET", "/health/ready", headers=origin)))
         for status, answer in refusals:
@@ -406,7 +456,8 @@ def test_contradictions_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"bundles": (str(tiled),)}, BundleError, "tiled-64-lr16 takes photographs of any size, in tiles"),
         ({"bundles": ("cats",)}, BundleError, "no bundle 'cats'"),
-        ({"bundles": (tiny,), "device": "cuda"}, DeviceError, "CUDAExecutionProvider")]
+        ({"bundles": (tiny,), "device": "cuda"}, DeviceError, "CUDAExecutionProvider"),
+    ]
     for settings, error, message in wrong:
         with pytest.raises(error, match=message):
             create_app(Settings(**settings))

@@ -49,11 +49,17 @@ async def take(queue: Batcher, count: int) -> list[list[int]]:
     return [names(await queue.take()) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("keys", "pixels", "batches"), [
-    ([RESTORE] * 7, 1, [[0, 1, 2, 3], [4, 5], [6]]),  # of the sizes, in order
-    ([RESTORE, OTHER, RESTORE, OTHER], 1, [[0, 2], [1, 3]]),  # of one kind, the oldest first
-    ([COMPRESS] * 2, 1, [[0], [1]]), ([SCENE, SCENE, RESTORE], 1, [[0], [1], [2]]),  # go alone
-    ([RESTORE] * 3, 40, [[0, 1], [2]]), ([RESTORE] * 2, 300, [[0], [1]])])  # pictures are bounded together
+@pytest.mark.parametrize(
+    ("keys", "pixels", "batches"),
+    [
+        ([RESTORE] * 7, 1, [[0, 1, 2, 3], [4, 5], [6]]),  # of the sizes, in order
+        ([RESTORE, OTHER, RESTORE, OTHER], 1, [[0, 2], [1, 3]]),  # of one kind, the oldest first
+        ([COMPRESS] * 2, 1, [[0], [1]]),
+        ([SCENE, SCENE, RESTORE], 1, [[0], [1], [2]]),  # go alone
+        ([RESTORE] * 3, 40, [[0, 1], [2]]),
+        ([RESTORE] * 2, 300, [[0], [1]]),
+    ],
+)  # pictures are bounded together
 async def test_batches(keys: list[BatchKey], pixels: int, batches: list[list[int]]) -> None:
     queue = batcher()
     queue.submit([job(index, key, pixels) for index, key in enumerate(keys)])

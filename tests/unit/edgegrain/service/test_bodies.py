@@ -16,16 +16,29 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 
 def form(*files: bytes) -> bytes:
-    pieces = [b'--x\r\nContent-Disposition: form-data; name="payload"; filename="a"\r\n\r\n' + data + b"\r\n"
-              for data in files]
+    pieces = [
+        b'--x\r\nContent-Disposition: form-data; name="payload"; filename="a"\r\n\r\n' + data + b"\r\n"
+        for data in files
+    ]
     return b"".join(pieces) + b"--x--\r\n"
 
 
-@pytest.mark.parametrize(("body", "kind", "status"), [
-    (form(b"a"), "application/json", 415), (form(b"a"), "", 415), (form(b"a"), "multipart/form-data", 400),
-    (b"nonsense", MULTIPART, 400), (form(), MULTIPART, 400), (b"", MULTIPART, 400),
-    (form(b"a")[:-30], MULTIPART, 400), (form(b"a", b"b")[:-9], MULTIPART, 400), (form(*[b"a"] * 5), MULTIPART, 413),
-    (form(b"a" * 200_000), MULTIPART, 413), (form(b"a" * (1 << 20)), MULTIPART, 413)])
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (form(b"a"), "application/json", 415),
+        (form(b"a"), "", 415),
+        (form(b"a"), "multipart/form-data", 400),
+        (b"nonsense", MULTIPART, 400),
+        (form(), MULTIPART, 400),
+        (b"", MULTIPART, 400),
+        (form(b"a")[:-30], MULTIPART, 400),
+        (form(b"a", b"b")[:-9], MULTIPART, 400),
+        (form(*[b"a"] * 5), MULTIPART, 413),
+        (form(b"a" * 200_000), MULTIPART, 413),
+        (form(b"a" * (1 << 20)), MULTIPART, 413),
+    ],
+)
 def test_forms_that_are_refused(tiny_service: LiveService, body: bytes, kind: str, status: int) -> None:
     answer = post(f"{tiny_service.url}/v1/restore/batch", body, headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == status == answer.json()["status"], answer.text

@@ -27,8 +27,9 @@ def request(method: str = "GET", **headers: str) -> Request:
     return Request({"type": "http", "method": method, "headers": pairs})
 
 
-@pytest.mark.parametrize(("tags", "status"), [
-    (ETAG, 304), (f'"a", {ETAG}', 304), (f"W/{ETAG}", 304), ("*", 304), ('"a"', 200), ("", 200)])
+@pytest.mark.parametrize(
+    ("tags", "status"), [(ETAG, 304), (f'"a", {ETAG}', 304), (f"W/{ETAG}", 304), ("*", 304), ('"a"', 200), ("", 200)]
+)
 def test_a_client_that_has_it(tags: str, status: int) -> None:
     answer = respond(FILE, request(if_none_match=tags))
     assert answer.status_code == status and (answer.body == b"") == (status == 304)
@@ -83,8 +84,10 @@ def test_the_page_is_isolated_from_other_origins(tiny_service: LiveService) -> N
         assert ("immutable" in found.headers["cache-control"]) is part.startswith("assets/")
 
 
-@pytest.mark.parametrize(("name", "kind"), [
-    ("ort-wasm-simd-threaded.wasm", "application/wasm"), ("ort-wasm-simd-threaded.mjs", "text/javascript")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("ort-wasm-simd-threaded.wasm", "application/wasm"), ("ort-wasm-simd-threaded.mjs", "text/javascript")],
+)
 def test_the_runtime_travels_compressed(tiny_service: LiveService, name: str, kind: str) -> None:
     answer = get(f"{tiny_service.url}/runtime/{name}")
     assert answer.headers["content-encoding"] == "gzip"

@@ -42,8 +42,9 @@ def test_a_form_is_served(tmp_path: Path) -> None:
 def test_decoders_replay_graphs_unless_told_not_to(pretended_cuda: PretendedCuda, tiny_bundle: Path) -> None:
     for graphs in (True, False):
         Engine([tiny_bundle], device="cuda", threads=1, graphs=graphs)
-        assert [chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started[-2:]
-                if chain[0][0] == CUDA] == [str(int(graphs))]
+        assert [
+            chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started[-2:] if chain[0][0] == CUDA
+        ] == [str(int(graphs))]
 
 
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:
@@ -53,8 +54,9 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
     assert isinstance(outcomes[1], PayloadError) and isinstance(outcomes[2], ImageError)
     alone = engine.restore(BUNDLE, [payloads[3]], [RestoreOptions()])
     assert outcomes[3] == alone[0] and isinstance(outcomes[0], bytes)
-    assert all(isinstance(item, PayloadError)
-               for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2))
+    assert all(
+        isinstance(item, PayloadError) for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2)
+    )
     bad, good = engine.compress(BUNDLE, [b"no picture", file_of(Image.new("RGB", (8, 8)))], [CompressOptions()] * 2)
     assert isinstance(bad, ImageError) and isinstance(good, bytes)
 
@@ -62,8 +64,7 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
 def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     decode = DecoderSession.decode
-    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, **_: (
-        sizes.append(len(lr)) or decode(self, lr)))
+    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, **_: sizes.append(len(lr)) or decode(self, lr))
     engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
     taken = engine.warm_up()
     assert sizes == [1]  # on a CPU
@@ -74,8 +75,10 @@ def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytes
     assert sizes == [1, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("raised", "kind"), [
-    (DeviceError("no memory"), DeviceError), (MemoryError(), DeviceMemoryError), (ZeroDivisionError(), ServiceError)])
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [(DeviceError("no memory"), DeviceError), (MemoryError(), DeviceMemoryError), (ZeroDivisionError(), ServiceError)],
+)
 def test_failures_are_outcomes_and_do_not_end_the_process(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[Exception]
 ) -> None:

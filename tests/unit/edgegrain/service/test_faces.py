@@ -42,8 +42,7 @@ def codec(folders: dict[str, Path]) -> sdk.Codec:
 @pytest.fixture(scope="module")
 def service(folders: dict[str, Path]) -> Iterator[LiveService]:
     """A service of large scenes; of its qualities the second is served first."""
-    with live_service(
-            folders["small"], folders["tiny"], folders["medium"], deadline=60, max_scene_faces=50) as running:
+    with live_service(folders["small"], folders["tiny"], folders["medium"], deadline=60, max_scene_faces=50) as running:
         yield running
 
 
@@ -89,16 +88,31 @@ def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
         square = OrientedSquare(4 * (50 + 100 * (index % 8)), 4 * (50 + 100 * (index // 8)), 320, 0)
         if side is not None:
             square = OrientedSquare(1600, 1600, 4 * side, 0)
-        payloads.append(encode_payload(
-            lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(800, 800),
-            fit="align", square=square, coding=CODING_RAW))
+        payloads.append(
+            encode_payload(
+                lr,
+                contract_id=manifest.lr_contract_id,
+                tables=CoderTables.default(),
+                original_size=(800, 800),
+                fit="align",
+                square=square,
+                coding=CODING_RAW,
+            )
+        )
     return encode_scene(payloads, (800, 800))
 
 
 class TestCompress:
-    @pytest.mark.parametrize(("query", "options"), [
-        ("", {}), ("?align=false", {"align": False}), ("?fit=crop", {"fit": "crop"}), ("?fit=pad", {"align": False}),
-        ("?require_face=true&align=true&background=ff0000", {"require_face": True})])
+    @pytest.mark.parametrize(
+        ("query", "options"),
+        [
+            ("", {}),
+            ("?align=false", {"align": False}),
+            ("?fit=crop", {"fit": "crop"}),
+            ("?fit=pad", {"align": False}),
+            ("?require_face=true&align=true&background=ff0000", {"require_face": True}),
+        ],
+    )
     def test_options_are_the_sdk_s(
         self, service: LiveService, codec: sdk.Codec, group: bytes, query: str, options: dict[str, Any]
     ) -> None:
@@ -142,12 +156,20 @@ class TestCompress:
             assert limited.content == sdk.Codec(folders[quality]).compress_scene(group, max_bytes=limit)
             assert limited.headers["X-Edgegrain-Bundle"] == folders[quality].name
         assert "no quality fits into 50" in refusal(
-            compress(service, group, "?faces=scene&max_bytes=50"), 422, "invalid-picture")
+            compress(service, group, "?faces=scene&max_bytes=50"), 422, "invalid-picture"
+        )
 
-    @pytest.mark.parametrize(("query", "parameter"), [
-        ("faces=all&fit=pad", "fit"), ("faces=scene&align=false", "align"), ("faces=all&max_bytes=9", "max_bytes"),
-        ("faces=scene&require_face=true", "require_face"),
-        ("faces=none", "faces"), ("align=perhaps", "align")])
+    @pytest.mark.parametrize(
+        ("query", "parameter"),
+        [
+            ("faces=all&fit=pad", "fit"),
+            ("faces=scene&align=false", "align"),
+            ("faces=all&max_bytes=9", "max_bytes"),
+            ("faces=scene&require_face=true", "require_face"),
+            ("faces=none", "faces"),
+            ("align=perhaps", "align"),
+        ],
+    )
     def test_parameters_that_do_not_go_together(
         self, service: LiveService, group: bytes, query: str, parameter: str
     ) -> None:
@@ -168,25 +190,31 @@ class TestScenes:
         assert sdk.read_mark(answer.content) == sdk.read_mark(restored)
 
     def test_formats(self, service: LiveService, scene: sdk.Scene) -> None:
-        answer = post(f"{service.url}/v1/restore?quality=80", scene, headers={
-            "Content-Type": "application/octet-stream", "Accept": "image/webp"})
+        answer = post(
+            f"{service.url}/v1/restore?quality=80",
+            scene,
+            headers={"Content-Type": "application/octet-stream", "Accept": "image/webp"},
+        )
         assert answer.headers["content-type"] == "image/webp" and pixels(answer.content).shape == (500, 900, 3)
 
     def test_limits(self, folders: dict[str, Path], portrait: np.ndarray, group: bytes) -> None:
         scene = crowd(folders["small"], 5)
-        with live_service(
-                folders["small"], max_scene_faces=4, max_pixels=639_999, max_photo_pixels=449_999) as service:
+        with live_service(folders["small"], max_scene_faces=4, max_pixels=639_999, max_photo_pixels=449_999) as service:
             assert "claims 900 x 500 pixels, more than 449999; reduce it first" in refusal(
-                compress(service, group), 422, "invalid-picture")
+                compress(service, group), 422, "invalid-picture"
+            )
             assert refusal(service.restore(scene, params={"size": 799}), 422, "invalid-picture").startswith(
-                "the scene has 5 faces, more than the 4 that are restored here in one request")
+                "the scene has 5 faces, more than the 4 that are restored here in one request"
+            )
             four = crowd(folders["small"], 4)
             assert refusal(service.restore(four), 422, "invalid-picture").startswith(
-                "the scene would have 800 x 800 pixels, more than 639999; ask for a smaller size")
+                "the scene would have 800 x 800 pixels, more than 639999; ask for a smaller size"
+            )
             assert service.restore(four, params={"size": 799}).status_code == 200
             row = file_of(np.tile(portrait, (1, 5, 1)))
             assert refusal(compress(service, row, "?faces=scene"), 422, "invalid-picture").startswith(
-                "the photograph has 5 faces or more, a scene here at most 4")
+                "the photograph has 5 faces or more, a scene here at most 4"
+            )
             assert len(compress(service, row, "?faces=all").json()["faces"]) == 5
             other = crowd(folders["tiny"], 1)
             assert "LR contract" in refusal(service.restore(other), 422, "invalid-payload")
@@ -198,13 +226,18 @@ class TestScenes:
             assert service.restore(scene).status_code == 200
         with live_service(folders["small"], max_pixels=799_999, worker_command=stub_worker()) as service:
             assert "would have 3200000 pixels together, more than the limit of" in refusal(
-                service.restore(scene), 422, "invalid-picture")
+                service.restore(scene), 422, "invalid-picture"
+            )
 
     def test_not_in_a_form(self, service: LiveService, folders: dict[str, Path]) -> None:
         scene = crowd(folders["small"], 1)
         payload = sdk.Scene(scene).faces[0]
-        answer = httpx.post(f"{service.url}/v1/restore/batch", verify=False, timeout=60, files=[
-            ("payload", ("a.grain", scene)), ("payload", ("b.grain", bytes(payload)))])
+        answer = httpx.post(
+            f"{service.url}/v1/restore/batch",
+            verify=False,
+            timeout=60,
+            files=[("payload", ("a.grain", scene)), ("payload", ("b.grain", bytes(payload)))],
+        )
         assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
         assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
 
@@ -212,19 +245,29 @@ class TestScenes:
         self, service: LiveService, folders: dict[str, Path], nobody: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         name, keys, submit = folders["small"].name, list[BatchKey](), service.state.batcher.submit
-        monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: (
-            keys.extend(job.key for job in jobs), submit(jobs)))
+        monkeypatch.setattr(
+            service.state.batcher, "submit", lambda jobs: (keys.extend(job.key for job in jobs), submit(jobs))
+        )
         service.restore(crowd(folders["small"], 3), params={"size": 300})
         for query in ("", "?faces=all"):
             compress(service, nobody, query)
-        assert keys == [BatchKey("restore", name, faces=3), BatchKey("compress", name),
-                        BatchKey("compress", name, faces=1)]
+        assert keys == [
+            BatchKey("restore", name, faces=3),
+            BatchKey("compress", name),
+            BatchKey("compress", name, faces=1),
+        ]
 
 
 class TestClients:
     def test_the_methods_are_the_codec_s(
-        self, service: LiveService, codec: sdk.Codec, payload: sdk.Payload, scene: sdk.Scene, group: bytes,
-        nobody: bytes, tmp_path: Path
+        self,
+        service: LiveService,
+        codec: sdk.Codec,
+        payload: sdk.Payload,
+        scene: sdk.Scene,
+        group: bytes,
+        nobody: bytes,
+        tmp_path: Path,
     ) -> None:
         path = tmp_path / "group.png"
         path.write_bytes(group)

@@ -48,9 +48,15 @@ def service(tiny_bundle: Path) -> Iterator[LiveService]:
         yield service
 
 
-@pytest.mark.parametrize(("start", "more", "most"), [
-    (LIVE, b"X: y\r\n" * 10_000, 1 << 24), (LIVE + b"X: ", b"x" * 65536, 1 << 24), (b"GET /", b"x" * 65536, 1 << 24),
-    (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"8000\r\n" + bytes(0x8000) + b"\r\n", 1 << 27)])
+@pytest.mark.parametrize(
+    ("start", "more", "most"),
+    [
+        (LIVE, b"X: y\r\n" * 10_000, 1 << 24),
+        (LIVE + b"X: ", b"x" * 65536, 1 << 24),
+        (b"GET /", b"x" * 65536, 1 << 24),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"8000\r\n" + bytes(0x8000) + b"\r\n", 1 << 27),
+    ],
+)
 def test_endless_heads(service: LiveService, start: bytes, more: bytes, most: int) -> None:
     """And bodies: the connection ends."""
     with connected(service.url, start) as (connection, _):
@@ -80,7 +86,8 @@ def test_expect_continue(service: LiveService, tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "pause", "reusable"), [(3 << 20, 0, True), (3 << 20, 0.03, True), (1 << 26, 0, False)])
+    ("size", "pause", "reusable"), [(3 << 20, 0, True), (3 << 20, 0.03, True), (1 << 26, 0, False)]
+)
 def test_a_refusal_reaches_a_client_that_is_still_sending(
     service: LiveService, size: int, pause: float, reusable: bool
 ) -> None:

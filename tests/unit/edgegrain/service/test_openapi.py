@@ -16,12 +16,25 @@ with warnings.catch_warnings():
     import schemathesis
     from schemathesis.specs.openapi import checks
 
-ROUTES = {"/v1/restore", "/v1/restore/batch", "/v1/compress", "/v1/bundles", "/v1/bundles/{bundle}/{name}",
-          "/health/live", "/health/ready", "/metrics"}
+ROUTES = {
+    "/v1/restore",
+    "/v1/restore/batch",
+    "/v1/compress",
+    "/v1/bundles",
+    "/v1/bundles/{bundle}/{name}",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+}
 UNMISTAKABLE = {"/health/live", "/health/ready"}
 """Routes that take nothing which could be wrong."""
-CHECKS = [schemathesis.checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
-          checks.response_schema_conformance, checks.response_headers_conformance]
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +48,15 @@ def test_every_route_is_described(schema: schemathesis.schemas.BaseSchema) -> No
     assert {result.ok().path for result in schema.get_all_operations()} == ROUTES
 
 
-@pytest.mark.parametrize(("path", "mode"), [
-    (path, mode) for path in sorted(ROUTES) for mode in schemathesis.GenerationMode
-    if path not in UNMISTAKABLE or mode is schemathesis.GenerationMode.POSITIVE])
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [
+        (path, mode)
+        for path in sorted(ROUTES)
+        for mode in schemathesis.GenerationMode
+        if path not in UNMISTAKABLE or mode is schemathesis.GenerationMode.POSITIVE
+    ],
+)
 def test_answers_are_as_described(
     schema: schemathesis.schemas.BaseSchema, path: str, mode: schemathesis.GenerationMode
 ) -> None:
@@ -65,10 +84,24 @@ def test_any_body(client: httpx.Client, body: bytes, path: str) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=st.binary(max_size=300) | st.lists(st.sampled_from([
-    b"--x", b"--", b"\r\n", b"\r\n\r\n", b'Content-Disposition: form-data; name="payload"; filename="a"', b"\0", b"a:",
-    b"Content-Type: text/plain; charset=nonsense"]), max_size=12).map(b"".join))
+@given(
+    body=st.binary(max_size=300)
+    | st.lists(
+        st.sampled_from(
+            [
+                b"--x",
+                b"--",
+                b"\r\n",
+                b"\r\n\r\n",
+                b'Content-Disposition: form-data; name="payload"; filename="a"',
+                b"\0",
+                b"a:",
+                b"Content-Type: text/plain; charset=nonsense",
+            ]
+        ),
+        max_size=12,
+    ).map(b"".join)
+)
 def test_any_form(client: httpx.Client, body: bytes) -> None:
-    answer = client.post("/v1/restore/batch", content=body, headers={
-        "Content-Type": "multipart/form-data; boundary=x"})
+    answer = client.post("/v1/restore/batch", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert_refused_or_done(answer)

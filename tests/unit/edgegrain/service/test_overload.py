@@ -57,8 +57,9 @@ async def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
         await asyncio.wait(burst, timeout=DEADLINE / 4)
         later = [await ask(client, "restore", payload) for _ in range(8)]
         replies = await asyncio.gather(*burst)
-    served = {verb: sum(reply.status == 200 for reply in replies if reply.verb == verb)
-              for verb in ("compress", "restore")}
+    served = {
+        verb: sum(reply.status == 200 for reply in replies if reply.verb == verb) for verb in ("compress", "restore")
+    }
     # 15 compressions need 0.6 s, which is less than half of the deadline; 60 pictures to restore need 9 s.
     assert served["compress"] >= 14
     assert 0.4 * DEADLINE / RESTORE <= served["restore"] <= DEADLINE / RESTORE

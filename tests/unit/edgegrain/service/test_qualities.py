@@ -37,17 +37,24 @@ def compress(service: LiveService, query: str) -> httpx.Response:
     return post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
 
 
-def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dict[str, sdk.Payload],
-                                             folders: dict[str, Path]) -> None:
+def test_quality_and_limit_choose_the_bundle(
+    service: LiveService, payloads: dict[str, sdk.Payload], folders: dict[str, Path]
+) -> None:
     largest = len(payloads["medium"])
-    for query, quality in (("", "small"), ("?quality=tiny", "tiny"), (f"?max_bytes={largest}", "medium"),
-                           (f"?max_bytes={largest - 1}", "small"), ("?quality=tiny&max_bytes=9999", "tiny"),
-                           (f"?bundle={folders['tiny'].name}&quality=medium", "medium")):
+    for query, quality in (
+        ("", "small"),
+        ("?quality=tiny", "tiny"),
+        (f"?max_bytes={largest}", "medium"),
+        (f"?max_bytes={largest - 1}", "small"),
+        ("?quality=tiny&max_bytes=9999", "tiny"),
+        (f"?bundle={folders['tiny'].name}&quality=medium", "medium"),
+    ):
         answer = compress(service, query)
         assert answer.content == payloads[quality], query
         assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
     assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
-        folder.name: quality for quality, folder in folders.items()}
+        folder.name: quality for quality, folder in folders.items()
+    }
 
 
 def test_rates_of_a_bundle(tmp_path: Path) -> None:
@@ -58,24 +65,33 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
     fitted = codec.fit(RGB)
     payloads = [codec._pack(codec._lr(fitted), fitted, rate) for rate in codec._rates_from(None, 1)]
     with live_service(folder) as service:
-        for query, payload in (("", payloads[0]), ("?quality=tiny", payloads[2]), (f"?max_bytes={len(payloads[1])}",
-                               payloads[1]), ("?quality=small&max_bytes=" + str(len(payloads[2])), payloads[2])):
+        for query, payload in (
+            ("", payloads[0]),
+            ("?quality=tiny", payloads[2]),
+            (f"?max_bytes={len(payloads[1])}", payloads[1]),
+            ("?quality=small&max_bytes=" + str(len(payloads[2])), payloads[2]),
+        ):
             assert compress(service, query).content == payload, query
             assert post(f"{service.url}/v1/restore", payload).status_code == 200
         (described,) = get(f"{service.url}/v1/bundles").json()
         assert [(rate["file"], rate["quality"]) for rate in described["rates"]] == [
-            ("coder_8.json", None), ("coder_32.json", "tiny")]
+            ("coder_8.json", None),
+            ("coder_32.json", "tiny"),
+        ]
         urls = {file["name"]: file["url"] for file in described["contract"]}
         assert get(service.url + urls["coder_32.json"]).content == (folder / "coder_32.json").read_bytes()
         assert get(service.url + urls["coder_32.json"].replace("32", "xx")).status_code == 422
 
 
-@pytest.mark.parametrize(("query", "kind", "detail"), [
-    ("max_bytes=20", "invalid-picture", "no quality fits into 20 bytes"),
-    ("quality=large", "invalid-parameter", "of quality large, only: tiny, small, medium"),
-    ("quality=huge", "invalid-parameter", ""),
-    ("max_bytes=0", "invalid-parameter", ""),
-])
+@pytest.mark.parametrize(
+    ("query", "kind", "detail"),
+    [
+        ("max_bytes=20", "invalid-picture", "no quality fits into 20 bytes"),
+        ("quality=large", "invalid-parameter", "of quality large, only: tiny, small, medium"),
+        ("quality=huge", "invalid-parameter", ""),
+        ("max_bytes=0", "invalid-parameter", ""),
+    ],
+)
 def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: str, detail: str) -> None:
     assert detail in assert_problem(compress(service, f"?{query}"), 422, kind)["detail"]
 

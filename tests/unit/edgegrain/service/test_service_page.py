@@ -32,8 +32,20 @@ def test_settings(page: str) -> None:
         documented.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default))
     assert documented.keys() == Settings.model_fields.keys()
     settings = Settings()
-    for name in ("queue_size", "deadline", "head_timeout", "body_timeout", "worker_timeout", "start_timeout",
-                 "max_batch_items", "workers", "drain_delay", "drain_timeout", "max_pixels", "max_photo_pixels"):
+    for name in (
+        "queue_size",
+        "deadline",
+        "head_timeout",
+        "body_timeout",
+        "worker_timeout",
+        "start_timeout",
+        "max_batch_items",
+        "workers",
+        "drain_delay",
+        "drain_timeout",
+        "max_pixels",
+        "max_photo_pixels",
+    ):
         assert float(documented[name].removesuffix(" s").replace(",", "")) == getattr(settings, name)
     assert documented["batch_sizes"] == ",".join(map(str, settings.batch_sizes))
     assert (settings.max_picture_bytes, settings.max_bytes_in_flight) == (32 << 20, 256 << 20)
@@ -47,8 +59,9 @@ def test_idle_connections_are_kept_longer_than_by_load_balancers(repository: Pat
 
 
 def test_problems(page: str) -> None:
-    documented = {kind: int(status) for kinds, status in entries(page, "Problems")
-                  for kind in re.findall(r"`([\w-]+)`", kinds)}
+    documented = {
+        kind: int(status) for kinds, status in entries(page, "Problems") for kind in re.findall(r"`([\w-]+)`", kinds)
+    }
     assert documented == {name: kind.status for name, kind in KINDS.items()}
 
 

@@ -12,8 +12,15 @@ TOKEN = "0123456789abcdef"
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"BUNDLES": "faces, my-bundle/", "BATCH_SIZES": "9,3", "PORT": "0", "DEADLINE": "2.5",
-                        "TOKENS": f"{TOKEN},{TOKEN}2", "DOCS": "true", "CORS_ORIGINS": ""}.items():
+    for name, value in {
+        "BUNDLES": "faces, my-bundle/",
+        "BATCH_SIZES": "9,3",
+        "PORT": "0",
+        "DEADLINE": "2.5",
+        "TOKENS": f"{TOKEN},{TOKEN}2",
+        "DOCS": "true",
+        "CORS_ORIGINS": "",
+    }.items():
         monkeypatch.setenv(f"EDGEGRAIN_SERVE_{name}", value)
     settings = Settings()
     assert (settings.bundles, settings.batch_sizes) == (("faces", "my-bundle/"), (1, 3, 9))
@@ -27,20 +34,40 @@ def test_secrets_are_not_printed() -> None:
     assert TOKEN not in repr(settings) + str(settings) + str(settings.tokens)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"port": 70000}, {"batch_sizes": "0,4"}, {"batch_sizes": ""}, {"bundles": ""},
-    {"tokens": "short"}, {"tokens": "with space in the middle"}, {"tokens": ","}, {"tokens": " ,"}, {"tokens": "  "},
-    {"workers": 0}, {"deadline": 0}, {"device": "npu"}, {"prot": 1}, {"threads": 2**31}, {"decoder_form": "cuda"},
-    {"formats": "jpeg,eps"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 70000},
+        {"batch_sizes": "0,4"},
+        {"batch_sizes": ""},
+        {"bundles": ""},
+        {"tokens": "short"},
+        {"tokens": "with space in the middle"},
+        {"tokens": ","},
+        {"tokens": " ,"},
+        {"tokens": "  "},
+        {"workers": 0},
+        {"deadline": 0},
+        {"device": "npu"},
+        {"prot": 1},
+        {"threads": 2**31},
+        {"decoder_form": "cuda"},
+        {"formats": "jpeg,eps"},
+    ],
+)
 def test_wrong_values(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)
 
 
-@pytest.mark.parametrize(("variable", "value", "message"), [
-    ("EDGEGRAIN_SERVE_TOKENS", "", "TOKENS is empty, so every client could call"),
-    ("EDGEGRAIN_SERVE_TOKEN", "", "EDGEGRAIN_SERVE_TOKEN; correct or unset the variable"),
-    ("edgegrain_serve_service_host", "1", "edgegrain_serve_service_host; .* on Kubernetes set enableServiceLinks")])
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("EDGEGRAIN_SERVE_TOKENS", "", "TOKENS is empty, so every client could call"),
+        ("EDGEGRAIN_SERVE_TOKEN", "", "EDGEGRAIN_SERVE_TOKEN; correct or unset the variable"),
+        ("edgegrain_serve_service_host", "1", "edgegrain_serve_service_host; .* on Kubernetes set enableServiceLinks"),
+    ],
+)
 def test_variables_that_are_refused(variable: str, value: str, message: str) -> None:
     with pytest.raises(ServiceError, match=message):
         check_variables({variable: value})

@@ -35,9 +35,18 @@ def service(enlarging: Path) -> Iterator[LiveService]:
 def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16, **options: Any) -> sdk.Payload:
     manifest = load_manifest(folder)
     lr = np.zeros((side, side, 3), np.uint8)
-    return sdk.Payload(encode_payload(lr, **{
-        "contract_id": manifest.lr_contract_id, "tables": CoderTables.default(), "original_size": size,
-        "coding": CODING_RAW, **options}))
+    return sdk.Payload(
+        encode_payload(
+            lr,
+            **{
+                "contract_id": manifest.lr_contract_id,
+                "tables": CoderTables.default(),
+                "original_size": size,
+                "coding": CODING_RAW,
+                **options,
+            },
+        )
+    )
 
 
 async def job(
@@ -91,8 +100,12 @@ async def test_jobs_of_one_factor_share_batches(service: LiveService, enlarging:
 def test_options_are_each_item_s_own(enlarging: Path) -> None:
     engine = Engine([enlarging], threads=1, batch_sizes=(1, 4))
     payloads = raw_payloads(enlarging, 4, size=(100, 100))
-    options = [RestoreOptions("native"), RestoreOptions(256), RestoreOptions(format="jpeg", quality=5),
-               RestoreOptions(257)]
+    options = [
+        RestoreOptions("native"),
+        RestoreOptions(256),
+        RestoreOptions(format="jpeg", quality=5),
+        RestoreOptions(257),
+    ]
     *outcomes, refused = engine.restore(BUNDLE, payloads, options)
     codec = sdk.Codec(enlarging, threads=1)
     for outcome, data, wanted in zip(outcomes[:2], payloads, options, strict=False):
@@ -105,7 +118,11 @@ def test_options_are_each_item_s_own(enlarging: Path) -> None:
 def test_both_factors_are_warmed_up(enlarging: Path) -> None:
     taken = Engine([enlarging], threads=1).warm_up()
     assert [(verb, enlargement) for verb, _, enlargement, _ in taken] == [
-        ("compress", 1), ("restore", 1), ("restore", 2), ("restore", 4)]
+        ("compress", 1),
+        ("restore", 1),
+        ("restore", 2),
+        ("restore", 4),
+    ]
     assert 0 < taken[1][3] < min(taken[2][3], taken[3][3]) < 60
 
 
@@ -116,17 +133,32 @@ def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:
         Engine([folder])
 
 
-@pytest.mark.parametrize(("size", "fit", "pixels"), [
-    ("original", "pad", 60_000), ("original", "stretch", 60_000), ("original", "crop", 40_000),
-    ("native", "pad", 4096), ("native", "crop", 4096)])
+@pytest.mark.parametrize(
+    ("size", "fit", "pixels"),
+    [
+        ("original", "pad", 60_000),
+        ("original", "stretch", 60_000),
+        ("original", "crop", 40_000),
+        ("native", "pad", 4096),
+        ("native", "crop", 4096),
+    ],
+)
 async def test_pixels_of_the_result(tiny_bundle: Path, size: str, fit: str, pixels: int) -> None:
     assert (await job(tiny_bundle, payload(tiny_bundle, fit=fit), size)).pixels == pixels
 
 
-@pytest.mark.parametrize(("original", "size", "pixels"), [
-    ((300, 200), "native", 64 * 64), ((300, 200), 64, 64 * 64), ((300, 200), 65, 128 * 128),
-    ((300, 200), "original", 256 * 256), ((300, 200), 256, 256 * 256), ((100, 50), "original", 128 * 128),
-    ((1, 1), "original", 64 * 64)])
+@pytest.mark.parametrize(
+    ("original", "size", "pixels"),
+    [
+        ((300, 200), "native", 64 * 64),
+        ((300, 200), 64, 64 * 64),
+        ((300, 200), 65, 128 * 128),
+        ((300, 200), "original", 256 * 256),
+        ((300, 200), 256, 256 * 256),
+        ((100, 50), "original", 128 * 128),
+        ((1, 1), "original", 64 * 64),
+    ],
+)
 async def test_the_enlarged_square_counts(enlarging: Path, original: tuple[int, int], size: Any, pixels: int) -> None:
     assert (await job(enlarging, payload(enlarging, original), size)).pixels == pixels
 
@@ -138,11 +170,15 @@ async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> Non
         await job(tiny_bundle, aligned, max_pixels=9_999)
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 6162, .*available: "),
-    ({"side": 8}, PayloadError, "LR of 8 x 8, bundle .* works with 16 x 16"),
-    ({"size": (301, 200)}, ImageError, "301 x 200 pixels, more than 60000"),
-    ({"size": (30000, 2)}, ImageError, "have at most 16383")])
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 6162, .*available: "),
+        ({"side": 8}, PayloadError, "LR of 8 x 8, bundle .* works with 16 x 16"),
+        ({"size": (301, 200)}, ImageError, "301 x 200 pixels, more than 60000"),
+        ({"size": (30000, 2)}, ImageError, "have at most 16383"),
+    ],
+)
 async def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         await job(enlarging, payload(enlarging, **changes), format="webp")

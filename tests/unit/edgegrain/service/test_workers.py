@@ -22,7 +22,10 @@ from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers, environment
 from tests.service_harness import SOON, stub_worker
 
-ENGINE = (sys.executable, "-c", """
+ENGINE = (
+    sys.executable,
+    "-c",
+    """
 import sys
 from codec_contract import errors
 from edgegrain.service import engine as worker
@@ -44,7 +47,8 @@ class Engine:
 
 worker.Engine = Engine
 sys.exit(worker.main())
-""")
+""",
+)
 """A worker whose engine returns its input, or the error of that name; after a `DeviceError` it has no other answer."""
 
 
@@ -52,8 +56,9 @@ class Running:
     """Workers with their queue."""
 
     def __init__(self, command: Sequence[str], **settings: Any) -> None:
-        found = Settings(**{"deadline": SOON, "batch_sizes": (1, 2, 4), "worker_timeout": SOON, "log_level": "error",
-                            **settings})
+        found = Settings(
+            **{"deadline": SOON, "batch_sizes": (1, 2, 4), "worker_timeout": SOON, "log_level": "error", **settings}
+        )
         metrics = ServiceMetrics()
         self.batcher = Batcher(found, metrics)
         with patch.object(module, "COMMAND", command):
@@ -85,8 +90,10 @@ def kinds(answers: Sequence[Any]) -> list[str]:
     return ["done" if isinstance(answer, Done) else answer.kind for answer in answers]
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    (b"die!123", "died or broke its pipe"), (b"hang123", "within 0.5 s"), (b"lie!123", "died or broke its pipe")])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"die!123", "died or broke its pipe"), (b"hang123", "within 0.5 s"), (b"lie!123", "died or broke its pipe")],
+)
 async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(stub_worker(), worker_timeout=0.5) as subject:
         (answer,) = await subject.answers(data)
@@ -105,7 +112,7 @@ async def test_two_workers_share_the_work() -> None:
 
 
 async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_graphs(
-    caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running(ENGINE, batch_sizes=(1,), device="cuda") as subject:
         await subject.until(lambda: subject.workers.pids)
@@ -122,11 +129,17 @@ async def test_on_a_cpu_a_worker_goes_on() -> None:
         assert subject.lost() == 0
 
 
-@pytest.mark.parametrize(("program", "message"), [
-    ("pass", "died"), ("import time; time.sleep(60)", "within 0.5 s"),
-    ("print('hello, this is no message')", "broke its pipe"), ("print('[3]')", "broke its pipe"),
-    ("print('{\"lengths\": []}')", "warm_up"),
-    ("print('{\"lengths\": [], \"failed\": \"no\"}')", "no")])
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("pass", "died"),
+        ("import time; time.sleep(60)", "within 0.5 s"),
+        ("print('hello, this is no message')", "broke its pipe"),
+        ("print('[3]')", "broke its pipe"),
+        ("print('{\"lengths\": []}')", "warm_up"),
+        ('print(\'{"lengths": [], "failed": "no"}\')', "no"),
+    ],
+)
 async def test_a_worker_that_does_not_start(
     program: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +166,12 @@ def test_a_worker_imports_nothing_from_the_current_directory(tmp_path: Path) -> 
     (tmp_path / "sdk").mkdir()
     (tmp_path / "sdk" / "__init__.py").touch()
     python = COMMAND[: COMMAND.index("-m")]
-    found = subprocess.run([*python, "-c", "import sdk; print(sdk.__file__)"], cwd=tmp_path, env=environment(),
-                           capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(
+        [*python, "-c", "import sdk; print(sdk.__file__)"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert found.strip() == sdk.__file__

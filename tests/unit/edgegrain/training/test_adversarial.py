@@ -36,12 +36,23 @@ def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
-@pytest.mark.parametrize(("loss", "discriminator", "maker"), [
-    ("non-saturating", (softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2,
-     (softplus(0) + softplus(1)) / 2),
-    ("relativistic", 0.5 * (softplus(-1.5) + softplus(-3.5)) / 2 + 0.5 * (softplus(-2) + softplus(-3)) / 2,
-     0.5 * (softplus(1.5) + softplus(3.5)) / 2 + 0.5 * (softplus(2) + softplus(3)) / 2),  # means: 2 and -1/2
-    ("wgan", -0.5 - 2 + 1e-3 * 5, 0.5), ("hinge", (0 + 0) / 2 + (1 + 0) / 2, 0.5)])
+@pytest.mark.parametrize(
+    ("loss", "discriminator", "maker"),
+    [
+        (
+            "non-saturating",
+            (softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2,
+            (softplus(0) + softplus(1)) / 2,
+        ),
+        (
+            "relativistic",
+            0.5 * (softplus(-1.5) + softplus(-3.5)) / 2 + 0.5 * (softplus(-2) + softplus(-3)) / 2,
+            0.5 * (softplus(1.5) + softplus(3.5)) / 2 + 0.5 * (softplus(2) + softplus(3)) / 2,
+        ),  # means: 2 and -1/2
+        ("wgan", -0.5 - 2 + 1e-3 * 5, 0.5),
+        ("hinge", (0 + 0) / 2 + (1 + 0) / 2, 0.5),
+    ],
+)
 def test_the_losses_are_their_formulas(loss: str, discriminator: float, maker: float) -> None:
     found = LOSSES[loss](torch.tensor([1.0, 3.0]), torch.tensor([0.0, -1.0]))
     assert [float(value) for value in found] == pytest.approx([discriminator, maker])
@@ -63,8 +74,9 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
     config = AdversarialConfig("hinge", ratio=ratio, weight=0.5, r1=0.0, discriminator=DiscriminatorConfig(16))
     adversarial = AdversarialLoss(config, Linear())
     picture, originals = torch.ones(2, 1, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, 1)
-    loss, terms = joint_loss(picture, lambda seen: (seen[1].sum(), {"l1": torch.tensor(7.0)}), adversarial, 0.0,
-                             originals, slice(1))
+    loss, terms = joint_loss(
+        picture, lambda seen: (seen[1].sum(), {"l1": torch.tensor(7.0)}), adversarial, 0.0, originals, slice(1)
+    )
     assert terms == {"l1": 7.0, "adversarial": -3.0}
     assert float(loss.detach()) == (1.0 if ratio else 1.0 - 0.5 * 3)
     loss.backward()
@@ -207,7 +219,7 @@ def test_scores_know_the_group_but_not_the_order(discriminator: Discriminator) -
 @pytest.mark.parametrize("batch", [1, 5])
 def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> None:
     pictures = torch.randn(batch, 3, 32, 32, requires_grad=True)
-    gradient, = torch.autograd.grad(discriminator(pictures).sum(), pictures, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(pictures).sum(), pictures, create_graph=True)
     gradient.square().sum((1, 2, 3)).mean().backward()
     for name, parameter in discriminator.named_parameters():
         if name.endswith("weight"):

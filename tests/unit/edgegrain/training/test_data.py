@@ -78,8 +78,10 @@ def test_truncation(prior: MobileStyleGAN) -> None:
     whole, half, none = (draw(prior, 6, 1, psi_range=(psi, psi)).codes - prior.mean_code for psi in (1.0, 0.5, 0.0))
     torch.testing.assert_close(half, 0.5 * whole)
     assert none.abs().max() < 1e-6
-    distances, whole_distances = ((draw(prior, 64, 1, psi_range=psis).codes - prior.mean_code)[:, 0].norm(dim=1)
-                                  for psis in ((0.5, 0.95), (1.0, 1.0)))
+    distances, whole_distances = (
+        (draw(prior, 64, 1, psi_range=psis).codes - prior.mean_code)[:, 0].norm(dim=1)
+        for psis in ((0.5, 0.95), (1.0, 1.0))
+    )
     psi = distances / whole_distances
     assert 0.5 <= psi.min() < 0.6 and 0.85 < psi.max() <= 0.95
 
@@ -112,8 +114,12 @@ def test_shifts_are_windows_of_the_mirrored_picture() -> None:
     assert found.shape == pictures.shape
     corners = set()
     for index in range(12):
-        matches = [(y, x) for y in range(5) for x in range(5)
-                   if torch.equal(found[index], padded[index, :, y : y + 64, x : x + 64])]
+        matches = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if torch.equal(found[index], padded[index, :, y : y + 64, x : x + 64])
+        ]
         assert len(matches) == 1
         corners.update(matches)
     assert len(corners) > 6

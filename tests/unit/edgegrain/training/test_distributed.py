@@ -17,11 +17,18 @@ from codec_contract.errors import DeviceError
 from edgegrain.training.distributed import Distributed, choose_device, has_bfloat16, mixed_precision, start_distributed
 
 
-@pytest.mark.parametrize(("capabilities", "expected"), [
-    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
-    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])
-def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object],
-                                                    expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"architecture": "arm64", "bf16": True}, True),
+        ({"architecture": "riscv"}, True),
+    ],
+)
+def test_bfloat16_only_where_the_cpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], expected: bool
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
     assert has_bfloat16(cpu) == expected
@@ -34,14 +41,16 @@ def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("supported", [True, False])
 def test_bfloat16_only_where_the_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
     """Before compute capability 8.0 it is emulated."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
-                        lambda including_emulation=True: including_emulation or supported)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or supported
+    )
     assert has_bfloat16(torch.device("cuda")) == supported
 
 
 @pytest.mark.parametrize(("bfloat16", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
-def test_convolutional_networks_get_the_faster_layout(bfloat16: bool, layout: torch.memory_format,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutional_networks_get_the_faster_layout(
+    bfloat16: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edgegrain.training.distributed.has_bfloat16", lambda device: bfloat16)
     distributed, network, other = Distributed(torch.device("cpu")), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
     distributed.move([network], convolutional=True)
@@ -86,8 +95,13 @@ def test_later_arrays_take_the_memory_of_earlier_ones() -> None:
 
 
 def work(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     with start_distributed("cpu") as distributed:
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
@@ -97,8 +111,16 @@ def work(rank: int, port: int, folder: str) -> None:
         parameters[1].grad = torch.full((1,), 10.0 * rank)
         distributed.average_gradients(parameters)
         progress, stop = distributed.agree(0.25 * (rank + 1), rank == 1)
-        torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
-                    "stop": stop, "first": distributed.first}, f"{folder}/{rank}.pt")
+        torch.save(
+            {
+                "weight": layer.weight.detach(),
+                "gradients": [p.grad for p in parameters],
+                "progress": progress,
+                "stop": stop,
+                "first": distributed.first,
+            },
+            f"{folder}/{rank}.pt",
+        )
         distributed.wait()
 
 

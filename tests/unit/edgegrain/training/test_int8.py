@@ -25,7 +25,9 @@ from tests.unit.export.decoder.test_graph import run
 
 CONFIG = DecoderConfig(
     (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1), Scale(64, 16, residual=1)),
-    "bilinear", (8,))
+    "bilinear",
+    (8,),
+)
 LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
 
 
@@ -44,8 +46,10 @@ def test_computes_what_the_runtime_does(pair: Int8Decoder) -> None:
     model = onnx.load_model_from_string(pair.int8)
     with torch.no_grad():
         ours = RoundedDecoder(model)(torch.from_numpy(network_input(LRS))).numpy()
-    theirs, float32 = run(model, torch.from_numpy(network_input(LRS))), run(
-        onnx.load_model_from_string(pair.float32), torch.from_numpy(network_input(LRS)))
+    theirs, float32 = (
+        run(model, torch.from_numpy(network_input(LRS))),
+        run(onnx.load_model_from_string(pair.float32), torch.from_numpy(network_input(LRS))),
+    )
     # Values halfway between two levels fall on either side, and what follows is as far apart as roundings are.
     assert np.std(ours - theirs) < 1.5 * np.std(theirs - float32)
     assert np.std(ours - float32) == pytest.approx(np.std(theirs - float32), rel=0.1)
@@ -56,10 +60,12 @@ def test_what_is_stored_untrained_is_the_same() -> None:
     pair = pair_of(config)
     stored = RoundedDecoder(onnx.load_model_from_string(pair.int8)).store(pair)
     for before, after in zip(pair, stored, strict=True):
-        for one, other in zip(*(onnx.load_model_from_string(model).graph.initializer for model in (before, after)),
-                              strict=True):
-            np.testing.assert_allclose(numpy_helper.to_array(one), numpy_helper.to_array(other), rtol=1e-6, atol=1,
-                                       err_msg=one.name)
+        for one, other in zip(
+            *(onnx.load_model_from_string(model).graph.initializer for model in (before, after)), strict=True
+        ):
+            np.testing.assert_allclose(
+                numpy_helper.to_array(one), numpy_helper.to_array(other), rtol=1e-6, atol=1, err_msg=one.name
+            )
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, step=2)], ids=["one step", "several steps"])
@@ -84,8 +90,13 @@ def test_pictures_come_nearer_and_both_forms_share_weights(monkeypatch: pytest.M
     narrow = (LRS // 4 + 96).astype(np.uint8)  # ranges that are too small for the LRs
     pair = pair_of(CONFIG, narrow)
     shown: list[float] = []
-    tuned = tune_int8(pair, LRS, 120.0, lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
-                      lambda done, _line: shown.append(done))
+    tuned = tune_int8(
+        pair,
+        LRS,
+        120.0,
+        lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
+        lambda done, _line: shown.append(done),
+    )
 
     def distance(decoder: Int8Decoder) -> float:
         wanted = DecoderSession(pair.float32).decode(LRS).astype(float)
@@ -95,8 +106,10 @@ def test_pictures_come_nearer_and_both_forms_share_weights(monkeypatch: pytest.M
 
     assert distance(tuned) < 0.93 * distance(pair)
     assert shown == sorted(shown) and len(shown) == 119
-    held, plain = ({item.name: item for item in onnx.load_model_from_string(model).graph.initializer}
-                   for model in (tuned.int8, tuned.float32))
+    held, plain = (
+        {item.name: item for item in onnx.load_model_from_string(model).graph.initializer}
+        for model in (tuned.int8, tuned.float32)
+    )
     shared = [name for name in plain if name.endswith(INT8) and name in held]
     assert shared and all(held[name].raw_data == plain[name].raw_data for name in shared)
     apart = DecoderSession(tuned.float32).decode(LRS).astype(int) - DecoderSession(pair.float32).decode(LRS)

@@ -76,12 +76,14 @@ def test_identity_is_half_the_squared_distance_of_half_the_batch() -> None:
 def test_offsets_are_random_in_a_part_of_the_steps() -> None:
     assert {random_offset(0.0) for _ in range(20)} == {None}
     assert 60 < [random_offset(0.5) for _ in range(200)].count(None) < 140
-    assert {random_offset(1.0) for _ in range(2000)} == {(row, column) for row in range(PERIOD)
-                                                         for column in range(PERIOD)}
+    assert {random_offset(1.0) for _ in range(2000)} == {
+        (row, column) for row in range(PERIOD) for column in range(PERIOD)
+    }
 
 
 def spied(seen: list[torch.Tensor]) -> LPIPS:
     """A distance that lists the pictures that it gets."""
+
     def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         seen.extend((one, other))
         return (one - other).abs().mean((1, 2, 3))
@@ -136,8 +138,10 @@ def test_a_pattern_that_repeats_in_every_picture_has_a_loss() -> None:
     total, terms = picture_loss(weights, target + pattern, target, None, None, grid=grid)
     assert float(terms["grid"]) == pytest.approx(0.2, abs=1e-5) and float(terms["l1"]) == pytest.approx(0.2, abs=1e-5)
     assert float(total) == pytest.approx(0.2 + 2 * 0.2, abs=1e-5)
-    for loss in (picture_loss(weights, target + 0.2, target, None, None, grid=GridLoss()),
-                 picture_loss(weights, target + pattern, target, None, None)):  # a grid only, and with the run's memory
+    for loss in (
+        picture_loss(weights, target + 0.2, target, None, None, grid=GridLoss()),
+        picture_loss(weights, target + pattern, target, None, None),
+    ):  # a grid only, and with the run's memory
         assert float(loss[0]) == pytest.approx(0.2, abs=1e-5)
 
 

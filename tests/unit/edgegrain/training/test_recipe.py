@@ -27,9 +27,17 @@ def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
 
 
 def test_values_have_the_type_of_their_field() -> None:
-    recipe = changed(recipes()["smoke-final"], [
-        "trains=encoder,decoder", "loss.rate=0.05", "adversarial.every=8", "jitter=True", "domain=cats",
-        "adversarial.loss=wgan"])
+    recipe = changed(
+        recipes()["smoke-final"],
+        [
+            "trains=encoder,decoder",
+            "loss.rate=0.05",
+            "adversarial.every=8",
+            "jitter=True",
+            "domain=cats",
+            "adversarial.loss=wgan",
+        ],
+    )
     assert recipe.trains == ("encoder", "decoder") and recipe.loss.rate == 0.05
     assert recipe.adversarial.every == 8 and recipe.adversarial.loss == "wgan"
     assert recipe.jitter is True and recipe.domain == "cats"
@@ -37,52 +45,55 @@ def test_values_have_the_type_of_their_field() -> None:
     assert changed(recipes()["irn-x4"], ["halve_at=0.5, 0.75", "network.z_std=0.1"]).halve_at == (0.5, 0.75)
 
 
-@pytest.mark.parametrize(("name", "change", "message"), [
-    ("smoke-stage1", "loss.rates=1", "no field 'rates'; the fields are l1, l2, region_gain, lpips"),
-    ("smoke-stage1", "batch=many", "invalid literal"),
-    ("smoke-stage1", "correction=0", "expected true or false, got '0'"),
-    ("smoke-gcfsr-blind", "degradation.sigma=1", "expected 2 values with commas"),
-    ("smoke-stage1", "loss=1", "set one of them"),
-    ("smoke-stage1", "adversarial.weight=1", "adversarial is None and has no fields"),
-    ("smoke-stage1", "batch", "takes FIELD=VALUE"),
-    ("smoke-stage1", "stage=5", "unknown stage '5'"),
-    ("smoke-stage1", "stage=2", "the others a GrainConfig"),
-    ("smoke-stage1", "trains=decoder,codes,fusion", "stage 1 depends on encoder, decoder; trains names"),
-    ("smoke-stage1", "trains=generator", "got \\['generator'\\]"),
-    ("smoke-stage1", "trains=", "trains names some"),
-    ("smoke-stage1", "clip_gradient=-1", "clip_gradient is at least 0"),
-    ("smoke-stage1", "lr_step=0", "lr_step is 1...64"),
-    ("smoke-stage1", "lr_step=65", "lr_step is 1...64"),
-    ("smoke-stage1", "target_bytes=160", r"loss\.rate is steered to target_bytes"),
-    ("smoke-stage1", "loss.rate=0.01 correction=false", "loss.rate is for runs that train an encoder"),
-    ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
-    ("smoke-stage2", "trains=codes,fusion", "stage 2 depends on encoder, decoder, codes;"),
-    ("smoke-stage2", "synthetic=1.5", "part of the batch"),
-    ("smoke-stage2", "synthetic=0", "codes of synthetic pictures, and there are none"),
-    ("smoke-stage2", "synthetic=0.5 batch=1", "mixes a batch, which takes two pictures"),
-    ("stage2-faces-256-lr16-fine", "stage=3", "only stage 2"),
-    ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),
-    ("stage2-faces-256-lr16-fine", "window=272", "at most 256"),
-    ("prior-cats-256", "network.size=100", "power of two"),
-    ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
-    ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
-    ("smoke-gcfsr", "learning_rate=nan", "expected a finite number, got 'nan'"),
-    ("smoke-gcfsr", "loss.lpips=inf", "expected a finite number, got 'inf'"),
-    ("smoke-irn", "crop=0", "crop is at least 1"),
-    ("prior-cats-256", "pictures=-1", "pictures is at least 0"),
-    ("smoke-final", "adversarial.every=0", "every is at least 1, got 0"),
-    ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4, got 2"),
-    ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
-    ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),
-    ("smoke-irn", "crop=34", "no multiple of the factor 4"),
-    ("irn-plus-x4", "crop=100", "halves crops 4 times, so their side must be a multiple of 16, got 100"),
-    ("smoke-irn-plus", "discriminator=4,8,8,8,8,8", "multiple of 64, got 32"),
-    ("smoke-enlarge", "factor=3", "the network enlarges by 2 or 4"),
-    ("smoke-enlarge", "size=33", "multiple"),
-    ("smoke-enlarge", "window=40", "is not within pictures of 32"),
-    ("smoke-gcfsr", "reduction=nearest", "unknown reduction"),
-    ("smoke-gcfsr", "factors=none", "needs factors"),
-])
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("smoke-stage1", "loss.rates=1", "no field 'rates'; the fields are l1, l2, region_gain, lpips"),
+        ("smoke-stage1", "batch=many", "invalid literal"),
+        ("smoke-stage1", "correction=0", "expected true or false, got '0'"),
+        ("smoke-gcfsr-blind", "degradation.sigma=1", "expected 2 values with commas"),
+        ("smoke-stage1", "loss=1", "set one of them"),
+        ("smoke-stage1", "adversarial.weight=1", "adversarial is None and has no fields"),
+        ("smoke-stage1", "batch", "takes FIELD=VALUE"),
+        ("smoke-stage1", "stage=5", "unknown stage '5'"),
+        ("smoke-stage1", "stage=2", "the others a GrainConfig"),
+        ("smoke-stage1", "trains=decoder,codes,fusion", "stage 1 depends on encoder, decoder; trains names"),
+        ("smoke-stage1", "trains=generator", "got \\['generator'\\]"),
+        ("smoke-stage1", "trains=", "trains names some"),
+        ("smoke-stage1", "clip_gradient=-1", "clip_gradient is at least 0"),
+        ("smoke-stage1", "lr_step=0", "lr_step is 1...64"),
+        ("smoke-stage1", "lr_step=65", "lr_step is 1...64"),
+        ("smoke-stage1", "target_bytes=160", r"loss\.rate is steered to target_bytes"),
+        ("smoke-stage1", "loss.rate=0.01 correction=false", "loss.rate is for runs that train an encoder"),
+        ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
+        ("smoke-stage2", "trains=codes,fusion", "stage 2 depends on encoder, decoder, codes;"),
+        ("smoke-stage2", "synthetic=1.5", "part of the batch"),
+        ("smoke-stage2", "synthetic=0", "codes of synthetic pictures, and there are none"),
+        ("smoke-stage2", "synthetic=0.5 batch=1", "mixes a batch, which takes two pictures"),
+        ("stage2-faces-256-lr16-fine", "stage=3", "only stage 2"),
+        ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),
+        ("stage2-faces-256-lr16-fine", "window=272", "at most 256"),
+        ("prior-cats-256", "network.size=100", "power of two"),
+        ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
+        ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
+        ("smoke-gcfsr", "learning_rate=nan", "expected a finite number, got 'nan'"),
+        ("smoke-gcfsr", "loss.lpips=inf", "expected a finite number, got 'inf'"),
+        ("smoke-irn", "crop=0", "crop is at least 1"),
+        ("prior-cats-256", "pictures=-1", "pictures is at least 0"),
+        ("smoke-final", "adversarial.every=0", "every is at least 1, got 0"),
+        ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4, got 2"),
+        ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
+        ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),
+        ("smoke-irn", "crop=34", "no multiple of the factor 4"),
+        ("irn-plus-x4", "crop=100", "halves crops 4 times, so their side must be a multiple of 16, got 100"),
+        ("smoke-irn-plus", "discriminator=4,8,8,8,8,8", "multiple of 64, got 32"),
+        ("smoke-enlarge", "factor=3", "the network enlarges by 2 or 4"),
+        ("smoke-enlarge", "size=33", "multiple"),
+        ("smoke-enlarge", "window=40", "is not within pictures of 32"),
+        ("smoke-gcfsr", "reduction=nearest", "unknown reduction"),
+        ("smoke-gcfsr", "factors=none", "needs factors"),
+    ],
+)
 def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):
         changed(recipes()[name], change.split())

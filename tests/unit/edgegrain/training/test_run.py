@@ -22,7 +22,8 @@ HERE = Distributed(torch.device("cpu"))
 
 @pytest.mark.parametrize(("begins_at", "pictures"), [(0.0, 10**9), (0.8, None)])
 def test_it_goes_on_from_the_progress_of_an_interrupted_session_and_ends_when_its_time_is_up(
-        begins_at: float, pictures: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins_at: float, pictures: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 1000.0
     monkeypatch.setattr("edgegrain.training.run.time.monotonic", lambda: now)
     budget = TimeBudget(HERE, 40, pictures, 60, begins_at=begins_at)
@@ -84,8 +85,14 @@ def test_a_run_is_saved_on_its_way_and_at_its_end(monkeypatch: pytest.MonkeyPatc
         return {"psnr": len(calls)}
 
     monkeypatch.setattr(training_run, "LOG_EVERY", 3)
-    found = run_loop(trainer, TimeBudget(HERE, 0, 40, 0), tmp_path / "log.jsonl", evaluate_and_save=keep,
-                     evaluate_every=16, report=lambda progress, line: lines.append((progress, line)))
+    found = run_loop(
+        trainer,
+        TimeBudget(HERE, 0, 40, 0),
+        tmp_path / "log.jsonl",
+        evaluate_and_save=keep,
+        evaluate_every=16,
+        report=lambda progress, line: lines.append((progress, line)),
+    )
     assert calls == [(16, False), (32, False), (40, True)] and found == {"psnr": 3}
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["pictures"] for row in logged] == [12, 24, 36] and logged[0]["loss"] == 0.2

@@ -69,8 +69,12 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, shell: Shell)
 
 def written(folder: Path, model: bytes) -> BundledForm:
     """The form of an export that was compared elsewhere."""
-    exported = ExportedDecoder(find_decoder(folder), DecoderOptions(precision=Precision.float16, ops=Ops.fused), model,
-                               Comparison(1, 0.0, 60.0, 0.0))
+    exported = ExportedDecoder(
+        find_decoder(folder),
+        DecoderOptions(precision=Precision.float16, ops=Ops.fused),
+        model,
+        Comparison(1, 0.0, 60.0, 0.0),
+    )
     return write_form(exported, require_target(exported.source, exported.options, str(folder), force=True))
 
 
@@ -84,7 +88,8 @@ def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
 
 
 def test_a_form_belongs_to_the_bundle_of_its_decoder(
-        folder: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = write_tiny_bundle(tmp_path, "other-64-lr16")
     shell.fails("is not the one of bundle other-64-lr16", "--into", other)
     assert shell("--into", folder, "--out", tmp_path / "dist")[0] == 2
@@ -105,19 +110,31 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
 
 
 def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = shaken(RRDBDecoder, DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
-                                                 Scale(HR, 8)), "bilinear", ()), 0.01)
-    folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)),
-                               architecture=asdict(decoder.config))
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = shaken(
+        RRDBDecoder,
+        DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1), Scale(HR, 8)), "bilinear", ()),
+        0.01,
+    )
+    folder = write_tiny_bundle(
+        tmp_path,
+        decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)),
+        architecture=asdict(decoder.config),
+    )
     printed = Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1").ok(
-        "--precision", "int8", "--into", folder)
+        "--precision", "int8", "--into", folder
+    )
     form = decoder_forms(verify_bundle(folder))["int8"]
     assert printed.startswith(f"{folder / form.file}: ") and (form.precision, form.current) == ("int8", True)
-    shares = [tensor for tensor in onnx.load(folder / form.file, load_external_data=False).graph.initializer
-              if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    shares = [
+        tensor
+        for tensor in onnx.load(folder / form.file, load_external_data=False).graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
     assert {entry.value for tensor in shares for entry in tensor.external_data if entry.key == "location"} == {
-        "decoder.onnx"}
+        "decoder.onnx"
+    }
 
     lr = np.random.default_rng(0).integers(60, 200, (LR, LR, 3), dtype=np.uint8)
     plain = sdk.Codec(folder, threads=1, form="default")

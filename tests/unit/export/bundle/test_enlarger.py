@@ -85,14 +85,27 @@ def test_graphs_equal_torch(network: SuperResolution, exported: EnlargerFiles) -
 
 def test_graphs_take_batches_and_hold_their_own_weights(exported: EnlargerFiles) -> None:
     models = [onnx.load_from_string(model) for model in exported.models]
-    ends = [[(end.name, [size.dim_param or size.dim_value for size in end.type.tensor_type.shape.dim])
-             for end in (*model.graph.input, *model.graph.output)] for model in models]
+    ends = [
+        [
+            (end.name, [size.dim_param or size.dim_value for size in end.type.tensor_type.shape.dim])
+            for end in (*model.graph.input, *model.graph.output)
+        ]
+        for model in models
+    ]
     width = SMALL.fine_widths[0]
     assert ends == [
-        [("picture", ["batch", 32, 32, 3]), ("enlarged", ["batch", 64, 64, 3]), ("values", ["batch", 3, 64, 64]),
-         ("features", ["batch", width, 64, 64])],
-        [("values", ["batch", 3, 64, 64]), ("features", ["batch", width, 64, 64]),
-         ("enlarged", ["batch", 128, 128, 3])]]
+        [
+            ("picture", ["batch", 32, 32, 3]),
+            ("enlarged", ["batch", 64, 64, 3]),
+            ("values", ["batch", 3, 64, 64]),
+            ("features", ["batch", width, 64, 64]),
+        ],
+        [
+            ("values", ["batch", 3, 64, 64]),
+            ("features", ["batch", width, 64, 64]),
+            ("enlarged", ["batch", 128, 128, 3]),
+        ],
+    ]
     kinds = [{tensor.name: tensor.data_type for tensor in model.graph.initializer} for model in models]
     half = onnx.TensorProto.FLOAT16
     assert kinds[0]["network.coarse.first.weight.float16"] == kinds[1]["network.fine.1.mix.weight.float16"] == half
@@ -112,7 +125,8 @@ def test_large_weights_are_stored_as_int8_and_an_untrained_factor_is_left_out(tm
     assert not any(name.startswith("network.fine.1") for name in stored)
     large = {name for name, weight in network.state_dict().items() if weight.dim() > 1 and weight.numel() >= 4096}
     assert large and {name.removesuffix(".int8") for name in stored if name.endswith(".int8")} == {
-        f"network.{name}" for name in large}
+        f"network.{name}" for name in large
+    }
     for name in large:
         weight = network.state_dict()[name]
         levels, scale = (numpy_helper.to_array(stored[f"network.{name}{end}"]) for end in (".int8", ".scale"))
@@ -130,7 +144,8 @@ def test_another_graph_is_refused(network: SuperResolution, exported: EnlargerFi
 
 
 def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
-        tmp_path: Path, run_folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, run_folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_tiny_bundle(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     contract = load_manifest(folder).lr_contract_id
@@ -151,8 +166,9 @@ def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
     assert json.loads((folder / "manifest.json").read_bytes()) == record
 
 
-def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                                ) -> None:
+def test_an_interrupted_replacement_leaves_the_earlier_enlarger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_tiny_bundle(tmp_path)
     first, second = (b"first", b"same"), (b"second", b"same")
     write_enlarger(first, load_manifest(folder), {})
@@ -169,8 +185,10 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, 
         write_enlarger(second, load_manifest(folder), {})
     assert enlarger_of(folder) == first
     paths = write_enlarger(second, load_manifest(folder), {})
-    assert [path.name for path in paths] == [f"enlarger_x2-{sha256(b'second').hexdigest()[:8]}.onnx",
-                                             "enlarger_x4.onnx"]
+    assert [path.name for path in paths] == [
+        f"enlarger_x2-{sha256(b'second').hexdigest()[:8]}.onnx",
+        "enlarger_x4.onnx",
+    ]
     assert enlarger_of(folder) == second and not (folder / "enlarger_x2.onnx").exists()
 
 
@@ -200,12 +218,14 @@ def enlarger_of(folder: Path) -> tuple[bytes, ...]:
 def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, run_folder: Path, shell: Shell) -> None:
     folder = write_tiny_bundle(tmp_path)
     manifest = (folder / "manifest.json").read_bytes()
-    path = save_super_resolution(network, tmp_path / "x2.safetensors",
-                                 training={"config": {"factor": 2, "size": 2 * HR}})
+    path = save_super_resolution(
+        network, tmp_path / "x2.safetensors", training={"config": {"factor": 2, "size": 2 * HR}}
+    )
     shell.fails(f"trained on pictures of {2 * HR}x{2 * HR}, the bundle restores {HR}x{HR}", path, "--into", folder)
     shell.fails("cached as it is on the Hub", run_folder, "--into", "hf://owner/name@main")
-    shell.fails("neither the run of an enlarger nor a bundle with one: bundle tiny-64-lr16 has", folder, "--into",
-                folder)
+    shell.fails(
+        "neither the run of an enlarger nor a bundle with one: bundle tiny-64-lr16 has", folder, "--into", folder
+    )
     assert (folder / "manifest.json").read_bytes() == manifest
     with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
         up_to_factor(network, 3)
@@ -231,8 +251,9 @@ def enlarging(tmp_path: Path, models: tuple[bytes, ...]) -> Path:
     return folder
 
 
-def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell
-                                            ) -> None:
+def test_another_bundle_gets_the_same_files(
+    tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell
+) -> None:
     folder = write_tiny_bundle(tmp_path / "other")
     source = load_manifest(enlarging)
     origin = f"{source.id} {source.version}"
@@ -267,8 +288,7 @@ def test_a_run_begins_with_the_enlarger_of_a_bundle(enlarging: Path, small: Supe
         torch.testing.assert_close(found.state_dict(), wanted, rtol=0, atol=0)
 
 
-def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolution, models: tuple[bytes, ...]
-                                             ) -> None:
+def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolution, models: tuple[bytes, ...]) -> None:
     folder = write_tiny_bundle(tmp_path)
     write_enlarger(models[:1], load_manifest(folder), {"config": SMOKE.as_dict()})
     found = find_enlarger(folder).network()
@@ -279,8 +299,12 @@ def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolut
 
 
 def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, shell: Shell) -> None:
-    shell.fails("nothing is neither the run of an enlarger nor a bundle with one: there is no", tmp_path / "nothing",
-                "--into", write_tiny_bundle(tmp_path / "target"))
+    shell.fails(
+        "nothing is neither the run of an enlarger nor a bundle with one: there is no",
+        tmp_path / "nothing",
+        "--into",
+        write_tiny_bundle(tmp_path / "target"),
+    )
     with pytest.raises(ExportError, match=f"takes pictures of {HR}x{HR}, the bundle restores {2 * HR}x{2 * HR}"):
         enlarger_files(enlarging, 2 * HR)
     refresh_manifest(enlarging, enlarger={"files": ["enlarger_x2.onnx", "enlarger_x4.onnx"]})

@@ -75,8 +75,9 @@ def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureR
 
 
 @pytest.mark.parametrize(("base", "refused"), [(20.0, False), (0.0, True)])
-def test_values_count_as_far_as_they_are_seen(base: float, refused: bool, mobile: tuple[Grain, bytes],
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_count_as_far_as_they_are_seen(
+    base: float, refused: bool, mobile: tuple[Grain, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
     _, model = mobile
     values = np.full((1, 3, 64, 64), base, np.float32)
@@ -133,13 +134,18 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
 def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
     decoder, model = mobile
     int8 = weights_of(model, onnx.TensorProto.INT8)
-    assert set(int8) == {f"{name}.int8" for name, tensor in decoder.state_dict().items()
-                         if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1
-                         and not name.startswith("prior.mapping")}
+    assert set(int8) == {
+        f"{name}.int8"
+        for name, tensor in decoder.state_dict().items()
+        if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1 and not name.startswith("prior.mapping")
+    }
     assert {name.split(".")[0] for name in int8} == {"decoder", "codes", "prior"}  # the smoke fusion is small
     halves = weights_of(model, onnx.TensorProto.FLOAT16)
-    assert all(f"{name}.float16" in halves for name, _ in decoder.fusion.named_parameters(prefix="fusion")
-               if name.endswith("weight"))
+    assert all(
+        f"{name}.float16" in halves
+        for name, _ in decoder.fusion.named_parameters(prefix="fusion")
+        if name.endswith("weight")
+    )
 
 
 def write_bundle(folder: Path, decoder: Grain, model: bytes) -> Path:
@@ -173,7 +179,8 @@ def test_lrs_of_a_decoder_are_those_of_payloads(stylegan2: tuple[Grain, bytes], 
 
 
 def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
-        stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder, model = stylegan2
     root = write_bundle(tmp_path / "bundles", decoder, model)
     zoo = tmp_path / "zoo"
@@ -232,8 +239,9 @@ def test_real_lrs_begin_with_pictures() -> None:
     assert np.array_equal(found, real_lrs(source.network, [], 8)[:1])
 
 
-def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                           mobile: tuple[Grain, bytes], shell: Shell) -> None:
+def test_the_command_states_the_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mobile: tuple[Grain, bytes], shell: Shell
+) -> None:
     arguments = ("decoder", "--bundle", write_bundle(tmp_path, *mobile), "--out", tmp_path / "dist")
     monkeypatch.setattr(decoder_export, "export_decoder", lambda decoder, lr, options: mobile[1])
     printed = shell.ok(*arguments, "--storage", "compact")

@@ -40,11 +40,16 @@ def run_reference_graph(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray])
 
 def _op(name: str, compute: Callable[..., Any], typed: bool = True) -> type[OpRun]:
     """The op; ``typed``: with results in the type of its first input."""
+
     def run(self: OpRun, *inputs: np.ndarray | None, **_: Any) -> Results:
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute
-                      if item.name != "channels_last"}  # always 1
-        results = compute(*inputs, **{key: value.decode() if isinstance(value, bytes) else value
-                                      for key, value in attributes.items()})
+        attributes = {
+            item.name: onnx.helper.get_attribute_value(item)
+            for item in self.onnx_node.attribute
+            if item.name != "channels_last"
+        }  # always 1
+        results = compute(
+            *inputs, **{key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()}
+        )
         results = results if isinstance(results, tuple) else (results,)
         if typed:
             results = tuple(part.astype(inputs[0].dtype) for part in results)
@@ -63,23 +68,34 @@ def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
     return dequantize(lr.astype(np.float64)).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
 
 
-def _factors(style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndarray | None = None, **attributes: Any
-             ) -> Results:
+def _factors(
+    style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndarray | None = None, **attributes: Any
+) -> Results:
     given: dict[str, Any] = {name: value for name, value in (("squares", squares), ("norm", norm)) if value is not None}
     return reference.modulation_factors(style, **given, **attributes)
 
 
 _OPS = [
-    _op("FusedConv", reference.fused_conv), _op("DenseBlock", _dense_block), _op("Upsample", reference.upsample),
-    _op("ModulationFactors", _factors), _op("FilteredBiasAct", reference.filtered_bias_act),
-    _op("UpFirDn2d", reference.upfirdn2d), _op("InverseHaar", reference.inverse_haar),
-    _op("DequantizeLR", _dequantize, typed=False), _op("QuantizePicture", quantize, typed=False)]
+    _op("FusedConv", reference.fused_conv),
+    _op("DenseBlock", _dense_block),
+    _op("Upsample", reference.upsample),
+    _op("ModulationFactors", _factors),
+    _op("FilteredBiasAct", reference.filtered_bias_act),
+    _op("UpFirDn2d", reference.upfirdn2d),
+    _op("InverseHaar", reference.inverse_haar),
+    _op("DequantizeLR", _dequantize, typed=False),
+    _op("QuantizePicture", quantize, typed=False),
+]
 
-WAVELET = replace(TINY_MOBILE, prior=PriorConfig(
-    "mobile-stylegan", MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)))
+WAVELET = replace(
+    TINY_MOBILE,
+    prior=PriorConfig("mobile-stylegan", MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)),
+)
 SMOKE = PRESETS["grain-smoke"]
 VARIANTS: dict[str, GrainConfig] = {
-    "stylegan2": TINY, "mobile": TINY_MOBILE, "three sizes": SMOKE,
+    "stylegan2": TINY,
+    "mobile": TINY_MOBILE,
+    "three sizes": SMOKE,
     "stylegan2, picture": replace(TINY, fusion=None, codes=replace(TINY.codes, offsets=(4, 8))),
     "mobile, picture": replace(TINY_MOBILE, fusion=None),
     "wavelet, picture": replace(WAVELET, fusion=None),
@@ -89,25 +105,36 @@ VARIANTS: dict[str, GrainConfig] = {
     "pictures, style": replace(TINY_MOBILE, fusion=FusionConfig("pictures", "style", head=())),
     "one size": replace(TINY, fusion=FusionConfig(sizes=(16,), widths=(8,), head=(8,), base="none")),
     "no head": replace(TINY, fusion=replace(TINY.fusion, head=(), base="style")),
-    "four sizes": replace(SMOKE, decoder=replace(SMOKE.decoder, scales=(Scale(8, 8), *SMOKE.decoder.scales)),
-                          codes=replace(SMOKE.codes, widths=8, branch=(8, 8, 12)),
-                          fusion=FusionConfig(sizes=(8, 16, 32, 64), widths=(8, 8, 8, 8), head=(8, 8))),
+    "four sizes": replace(
+        SMOKE,
+        decoder=replace(SMOKE.decoder, scales=(Scale(8, 8), *SMOKE.decoder.scales)),
+        codes=replace(SMOKE.codes, widths=8, branch=(8, 8, 12)),
+        fusion=FusionConfig(sizes=(8, 16, 32, 64), widths=(8, 8, 8, 8), head=(8, 8)),
+    ),
     "coarsest, a branch per code": replace(TINY, codes=CodesConfig(8, (8, 12, 64), source="coarsest")),
 }
 
 
 def _rrdb(upsampling: str, step: int = 0) -> RRDBDecoder:
     coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
-    return shaken(RRDBDecoder, DecoderConfig(
-        (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
-        upsampling, head=(8,), step=step), 0.01)
+    return shaken(
+        RRDBDecoder,
+        DecoderConfig(
+            (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
+            upsampling,
+            head=(8,),
+            step=step,
+        ),
+        0.01,
+    )
 
 
 DECODERS: dict[str, Callable[[], Grain | RRDBDecoder]] = {
     **{kind: lambda kind=kind: _rrdb(kind) for kind in ("nearest", "bilinear", "subpixel")},
     "told a step": lambda: _rrdb("bilinear", 3),
     "grain, told a step": lambda: random_grain(replace(TINY, decoder=replace(TINY.decoder, step=3))),
-    **{name: lambda config=config: random_grain(config) for name, config in VARIANTS.items()}}
+    **{name: lambda config=config: random_grain(config) for name, config in VARIANTS.items()},
+}
 
 
 def levels(decoder: Grain | RRDBDecoder) -> np.ndarray:
@@ -146,10 +173,12 @@ def test_every_variant_computes_the_same(name: str) -> None:
     served = served_decoder(decoder)  # with ONNX's operators
     np.testing.assert_allclose(served(values(lrs)).numpy(), expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
     assert {name: tensor.data_ptr() for name, tensor in served.state_dict().items()} == {
-        name: tensor.data_ptr() for name, tensor in decoder.state_dict().items()}
+        name: tensor.data_ptr() for name, tensor in decoder.state_dict().items()
+    }
     weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
     assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
-        onnx.TensorProto.FLOAT16}
+        onnx.TensorProto.FLOAT16
+    }
 
 
 @pytest.mark.parametrize("name", ["stylegan2", "mobile"])
@@ -184,22 +213,33 @@ def test_each_picture_has_a_step_of_its_own() -> None:
 def test_levels_in_levels_out() -> None:
     decoder = _rrdb("bilinear")
     model = fused_graph(decoder)
-    signature = [(value.name, value.type.tensor_type.elem_type,
-                  [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim])
-                 for value in (*model.graph.input, *model.graph.output)]
-    assert signature == [("lr", onnx.TensorProto.UINT8, ["batch", 8, 8, 3]),
-                         ("hr", onnx.TensorProto.UINT8, ["batch", 32, 32, 3])]
+    signature = [
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim],
+        )
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert signature == [
+        ("lr", onnx.TensorProto.UINT8, ["batch", 8, 8, 3]),
+        ("hr", onnx.TensorProto.UINT8, ["batch", 32, 32, 3]),
+    ]
     lrs = levels(decoder)
     picture = run_reference_graph(model, {"lr": lrs})
     wanted = quantize(decoder(values(lrs)).numpy()).transpose(0, 2, 3, 1)
     assert picture.dtype == np.uint8 and (picture != wanted).mean() < 1e-3
 
 
-@pytest.mark.parametrize(("kind", "nodes"), [
-    # Two convolutions of the head, one at each scale's beginning or end, two of a residual block.
-    ("nearest", {"FusedConv": 8, "DenseBlock": 4, "Upsample": 2}),
-    ("bilinear", {"FusedConv": 10, "DenseBlock": 4, "Upsample": 2}),
-    ("subpixel", {"FusedConv": 10, "DenseBlock": 4})])
+@pytest.mark.parametrize(
+    ("kind", "nodes"),
+    [
+        # Two convolutions of the head, one at each scale's beginning or end, two of a residual block.
+        ("nearest", {"FusedConv": 8, "DenseBlock": 4, "Upsample": 2}),
+        ("bilinear", {"FusedConv": 10, "DenseBlock": 4, "Upsample": 2}),
+        ("subpixel", {"FusedConv": 10, "DenseBlock": 4}),
+    ],
+)
 def test_an_rrdb_decoder_has_a_node_per_convolution(kind: str, nodes: dict[str, int]) -> None:
     model = fused_graph(_rrdb(kind))
     assert ops(model) == {**nodes, "DequantizeLR": 1, "QuantizePicture": 1}
@@ -217,8 +257,11 @@ def test_a_generator_has_no_steps_between_its_convolutions() -> None:
     assert counts["ModulationFactors"] == 9 and counts["FilteredBiasAct"] == 4
     assert sum(counts.values()) <= 145
     constants = {tensor.name for tensor in model.graph.initializer}
-    sides = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
-             for value in model.graph.value_info if value.name not in constants}
+    sides = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in model.graph.value_info
+        if value.name not in constants
+    }
     maps = {name for name, side in sides.items() if len(side) == 4 and side[1] > 1 and side[3] > 1}  # 1: noise
     read_by = {node.op_type for node in model.graph.node if maps & set(node.input)}
     # Maps pass through fused nodes; their channels are averaged, and pictures added.
@@ -232,6 +275,11 @@ def test_the_papers_decoder_in_float16_has_few_nodes() -> None:
     scales = tuple(replace(scale, channels=16, growth=4) for scale in paper.decoder.scales)
     prior = replace(paper.prior.network, channel_base=8192, channel_max=16, code_width=16)
     fusion = replace(paper.fusion, widths=(8, 8, 8), head=(8, 8, 8, 8))
-    narrow = replace(paper, decoder=replace(paper.decoder, scales=scales), prior=PriorConfig("stylegan2", prior),
-                     codes=CodesConfig(16, (16, 16, 16, 16)), fusion=fusion)
+    narrow = replace(
+        paper,
+        decoder=replace(paper.decoder, scales=scales),
+        prior=PriorConfig("stylegan2", prior),
+        codes=CodesConfig(16, (16, 16, 16, 16)),
+        fusion=fusion,
+    )
     assert len(fused_graph(Grain(narrow).eval(), half=True).graph.node) == 346

@@ -22,7 +22,8 @@ from tests.unit.edgegrain.conftest import shaken
 from tests.unit.export.decoder.test_graph import SUBPIXEL, run
 
 CONFIG = DecoderConfig(
-    (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1)), "bilinear", (8,))
+    (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1)), "bilinear", (8,)
+)
 RUNS = pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
 LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
 
@@ -78,8 +79,9 @@ def test_branches_for_coarser_steps_stay_float32(decoder: RRDBDecoder) -> None:
 
 
 @RUNS
-def test_equal_ranges_and_corrected_biases_matter(exported: bytes, pair: Int8Decoder,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_ranges_and_corrected_biases_matter(
+    exported: bytes, pair: Int8Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exact = values(exported)
     monkeypatch.setattr("export.decoder.int8.STRENGTH", 0.0)
     uneven = values(int8_decoder(exported, LRS).int8)

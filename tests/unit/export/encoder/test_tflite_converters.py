@@ -23,8 +23,9 @@ OTHERS = [converter for converter in TfliteConverter if converter is not TfliteC
 
 
 @pytest.mark.parametrize("converter", OTHERS)
-def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteConverter, network: IntegerNetwork,
-                                                             tmp_path: Path) -> None:
+def test_every_installed_converter_gives_the_reference_bytes(
+    converter: TfliteConverter, network: IntegerNetwork, tmp_path: Path
+) -> None:
     if importlib.util.find_spec(converter.name) is None:
         pytest.skip(f"{converter} is not installed")
     path = export_encoder(network, tmp_path, ["tflite"], tflite_converter=converter)["tflite"]
@@ -35,7 +36,8 @@ def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteCo
 
 @pytest.mark.parametrize("converter", OTHERS)
 def test_a_converter_that_is_not_installed_is_named_with_its_command(
-        converter: TfliteConverter, network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    converter: TfliteConverter, network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, converter.name, None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -50,8 +52,9 @@ def test_what_onnx2tf_says_when_it_fails_is_shown(network: IntegerNetwork, monke
         converted(exact_graph(network), TfliteConverter.onnx2tf)
 
 
-def test_a_converted_file_gets_the_names_of_the_others(network: IntegerNetwork, exported: Mapping[str, Path],
-                                                       tmp_path: Path) -> None:
+def test_a_converted_file_gets_the_names_of_the_others(
+    network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path
+) -> None:
     model = schema.ModelT.InitFromPackedBuf(exported["tflite"].read_bytes(), 0)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = f"other/{tensor.name.decode()}"

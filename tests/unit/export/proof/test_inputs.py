@@ -79,12 +79,17 @@ def test_near_boundary_means_that_one_unit_changes_the_value(network: IntegerNet
 def test_adversarial_inputs_sit_on_boundaries_where_they_aim(network: IntegerNetwork) -> None:
     rng = np.random.default_rng(5)
     noise = [rng.integers(0, 256, (network.hr, network.hr, 3), dtype=np.uint8) for _ in range(10)]
-    typical = {layer.name: np.mean([boundary_counts(network, picture)[layer.name] for picture in noise])
-               for layer in network.layers}
+    typical = {
+        layer.name: np.mean([boundary_counts(network, picture)[layer.name] for picture in noise])
+        for layer in network.layers
+    }
     searched = [item for item in _make(network, 100) if "near boundaries" in item.name]
     assert len(searched) >= 8
-    gains = {item.name: boundary_counts(network, item.picture)[item.name.split(": ")[1].split()[0]]
-             / (1 + typical[item.name.split(": ")[1].split()[0]]) for item in searched}
+    gains = {
+        item.name: boundary_counts(network, item.picture)[item.name.split(": ")[1].split()[0]]
+        / (1 + typical[item.name.split(": ")[1].split()[0]])
+        for item in searched
+    }
     stem = [gain for name, gain in gains.items() if ": stem near" in name]
     assert min(stem) > 1.5 and np.mean(list(gains.values())) > 1.2, gains
 

@@ -86,7 +86,8 @@ class Dying(ProofJob):
 
 
 def test_two_processes_compute_what_one_does_and_the_loss_of_one_is_an_error(
-        network: IntegerNetwork, exported: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    network: IntegerNetwork, exported: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = ProofJob(exact_graph(network), {"onnx": exported["onnx"]}, 20, network)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(os, "cpu_count", lambda: 1)

@@ -21,8 +21,9 @@ AXES = {"tflite": (0, 2, 3, 1), "coreml": (0, 1, 2, 3), "onnx": (0, 1, 2, 3)}
 
 @pytest.mark.parametrize("part", ["weight", "depthwise weight", "bias"])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_with_one_other_weight_is_refused(network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path,
-                                                 kind: str, part: str) -> None:
+def test_a_file_with_one_other_weight_is_refused(
+    network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path, kind: str, part: str
+) -> None:
     graph = exact_graph(network)
     assert list(new_report(graph, exported, source="")["files"]) == [path.name for path in exported.values()]
     node = next(node for node in graph.nodes if isinstance(node, Conv) and node.weight.size > 1000)

@@ -17,8 +17,11 @@ from server_decoder.cuda_ops import library
 TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 """Of the largest value."""
 TYPES = pytest.mark.parametrize("kind", [np.float32, np.float16], ids=["float32", "float16"])
-_KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16,
-          np.dtype(np.uint8): TensorProto.UINT8}
+_KINDS = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.uint8): TensorProto.UINT8,
+}
 
 
 class Ops:
@@ -27,22 +30,34 @@ class Ops:
     def __init__(self, path: Path, device: str) -> None:
         self.path, self.device = path, device
 
-    def session(self, op: str, inputs: Sequence[np.ndarray | None], outputs: int = 1, threads: int = 1,
-                constants: Collection[int] = (), result: type = np.float32, **attributes: object
-                ) -> onnxruntime.InferenceSession:
+    def session(
+        self,
+        op: str,
+        inputs: Sequence[np.ndarray | None],
+        outputs: int = 1,
+        threads: int = 1,
+        constants: Collection[int] = (),
+        result: type = np.float32,
+        **attributes: object,
+    ) -> onnxruntime.InferenceSession:
         """A session of one node; ``constants`` are the numbers of the inputs that are part of the graph."""
         names = [f"in{index}" if array is not None else "" for index, array in enumerate(inputs)]
         results = [f"out{index}" for index in range(outputs)]
         given = [index for index, array in enumerate(inputs) if array is not None and index not in constants]
         shapes = {index: ["batch", *inputs[index].shape[1:]] if index == 0 else inputs[index].shape for index in given}
         graph = helper.make_graph(
-            [helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)], "test",
-            [helper.make_tensor_value_info(names[index], _KINDS[inputs[index].dtype], shape)
-             for index, shape in shapes.items()],
+            [helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)],
+            "test",
+            [
+                helper.make_tensor_value_info(names[index], _KINDS[inputs[index].dtype], shape)
+                for index, shape in shapes.items()
+            ],
             [helper.make_tensor_value_info(name, _KINDS[np.dtype(result)], None) for name in results],
-            [numpy_helper.from_array(inputs[index], names[index]) for index in constants if inputs[index] is not None])
-        model = helper.make_model(graph, ir_version=8, opset_imports=[
-            helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)])
+            [numpy_helper.from_array(inputs[index], names[index]) for index in constants if inputs[index] is not None],
+        )
+        model = helper.make_model(
+            graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -52,12 +67,22 @@ class Ops:
         assert session.get_providers()[0] == provider
         return session
 
-    def __call__(self, op: str, *inputs: np.ndarray | None, outputs: int = 1, threads: int = 1,
-                 constants: Collection[int] = (), result: type | None = None, **attributes: object) -> list[np.ndarray]:
+    def __call__(
+        self,
+        op: str,
+        *inputs: np.ndarray | None,
+        outputs: int = 1,
+        threads: int = 1,
+        constants: Collection[int] = (),
+        result: type | None = None,
+        **attributes: object,
+    ) -> list[np.ndarray]:
         """The outputs, of the type of the first input if ``result`` is not given."""
         session = self.session(op, inputs, outputs, threads, constants, result or inputs[0].dtype.type, **attributes)
-        return session.run(None, {f"in{index}": array for index, array in enumerate(inputs)
-                                  if array is not None and index not in constants})
+        return session.run(
+            None,
+            {f"in{index}": array for index, array in enumerate(inputs) if array is not None and index not in constants},
+        )
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:

@@ -29,8 +29,14 @@ class Case:
     depthwise: int = 0
 
     def geometry(self) -> dict[str, object]:
-        return {"pads": list(self.pads), "stride": self.stride, "shuffle": self.shuffle, "shift": self.shift,
-                "crop": self.crop, "depthwise": self.depthwise}
+        return {
+            "pads": list(self.pads),
+            "stride": self.stride,
+            "shuffle": self.shuffle,
+            "shift": self.shift,
+            "crop": self.crop,
+            "depthwise": self.depthwise,
+        }
 
     def random(self, rng: np.random.Generator, kind: type) -> tuple[np.ndarray, np.ndarray]:
         channels = 1 if self.depthwise else self.x[3]
@@ -40,30 +46,43 @@ class Case:
 
 
 CASES = {
-    "3x3": Case((2, 16, 16, 64), 64), "3x3 odd": Case((3, 7, 5, 13), 9), "3x3 wide": Case((1, 5, 61, 40), 72),
-    "3x3 one pixel": Case((2, 1, 1, 8), 24), "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
-    "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)), "3x3 many filters": Case((2, 8, 8, 96), 160),
-    "3x3 large": Case((1, 40, 36, 40), 24), "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
-    "3x3 to rgb": Case((2, 10, 11, 37), 3), "3x3 from rgb": Case((2, 16, 16, 3), 48),
-    "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)), "1x1 to rgb": Case((1, 6, 7, 64), 3, (1, 1), (0, 0, 0, 0)),
+    "3x3": Case((2, 16, 16, 64), 64),
+    "3x3 odd": Case((3, 7, 5, 13), 9),
+    "3x3 wide": Case((1, 5, 61, 40), 72),
+    "3x3 one pixel": Case((2, 1, 1, 8), 24),
+    "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
+    "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)),
+    "3x3 many filters": Case((2, 8, 8, 96), 160),
+    "3x3 large": Case((1, 40, 36, 40), 24),
+    "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
+    "3x3 to rgb": Case((2, 10, 11, 37), 3),
+    "3x3 from rgb": Case((2, 16, 16, 3), 48),
+    "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)),
+    "1x1 to rgb": Case((1, 6, 7, 64), 3, (1, 1), (0, 0, 0, 0)),
     "5x3": Case((1, 9, 9, 6), 33, (5, 3), (2, 1, 2, 1)),
     "2x2 transposed, k=2": Case((2, 5, 7, 16), 12, (1, 1), (0, 0, 0, 0), shuffle=2),
     "2x2 transposed, k=3": Case((2, 8, 8, 24), 40, (2, 2), shuffle=2, crop=1),
     "2x2 transposed, k=4": Case((3, 6, 9, 17), 5, (2, 2), shuffle=2, shift=1),
-    "depthwise": Case((2, 8, 9, 64), 64, depthwise=1), "depthwise odd": Case((1, 6, 13, 21), 21, depthwise=1, stride=2)}
+    "depthwise": Case((2, 8, 9, 64), 64, depthwise=1),
+    "depthwise odd": Case((1, 6, 13, 21), 21, depthwise=1, stride=2),
+}
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 STEPS = {"slope": 0.2, "gain": 2**0.5, "clamp": 1.5, "scale": 0.3, "outer_scale": 0.7}
 
 
-def random_rest(rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str = "dnbsro"
-                ) -> list[np.ndarray | None]:
+def random_rest(
+    rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str = "dnbsro"
+) -> list[np.ndarray | None]:
     """Inputs from demodulation to outer for a result of this shape; those whose initial is in ``parts``."""
     batch, height, width, channels = shape
-    made = {"d": rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
-            "n": rng.standard_normal((1, height, width, 1)).astype(kind),
-            "b": rng.standard_normal(channels).astype(np.float32),
-            "s": rng.standard_normal((batch, channels)).astype(np.float32),
-            "r": rng.standard_normal(shape).astype(kind), "o": rng.standard_normal(shape).astype(kind)}
+    made = {
+        "d": rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
+        "n": rng.standard_normal((1, height, width, 1)).astype(kind),
+        "b": rng.standard_normal(channels).astype(np.float32),
+        "s": rng.standard_normal((batch, channels)).astype(np.float32),
+        "r": rng.standard_normal(shape).astype(kind),
+        "o": rng.standard_normal(shape).astype(kind),
+    }
     return [made[part] if part in parts else None for part in "dnbsro"]
 
 
@@ -71,8 +90,9 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return difference(found, wanted) < TOLERANCE[found.dtype.type]
 
 
-def check(ops: Ops, x: np.ndarray, *rest: np.ndarray | None, constants: Collection[int] = (), **attributes: object
-          ) -> None:
+def check(
+    ops: Ops, x: np.ndarray, *rest: np.ndarray | None, constants: Collection[int] = (), **attributes: object
+) -> None:
     """A node of one output, and of both where there is a style, against the definition."""
     wanted = reference.fused_conv(x, *rest, **attributes)
     (found,) = ops("FusedConv", x, *rest, constants=constants, **attributes)
@@ -113,7 +133,8 @@ def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, 
 @TYPES
 @pytest.mark.parametrize("name", ["3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4"])
 def test_channels_in_two_maps_and_filters_of_every_picture(
-        ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    ops: Ops, rng: np.random.Generator, kind: type, name: str
+) -> None:
     case = CASES[name]
     x, weight = case.random(rng, kind)
     for split, constants in ((5, ()), (8, (1,)), (16, (1,))):
@@ -125,12 +146,15 @@ def test_channels_in_two_maps_and_filters_of_every_picture(
 
 @TYPES
 @pytest.mark.parametrize(("channels", "growth", "size"), [(64, 32, (16, 16)), (20, 9, (5, 7))], ids=["rrdb", "odd"])
-def test_dense_block(ops: Ops, rng: np.random.Generator, kind: type, channels: int, growth: int, size: tuple[int, int]
-                     ) -> None:
+def test_dense_block(
+    ops: Ops, rng: np.random.Generator, kind: type, channels: int, growth: int, size: tuple[int, int]
+) -> None:
     x, outer = (rng.standard_normal((2, *size, channels)).astype(kind) for _ in range(2))
     seen = [channels + k * growth for k in range(5)]
-    weights = [(rng.standard_normal((growth if k < 4 else channels, 3, 3, inner)) / np.sqrt(9 * inner)).astype(kind)
-               for k, inner in enumerate(seen)]
+    weights = [
+        (rng.standard_normal((growth if k < 4 else channels, 3, 3, inner)) / np.sqrt(9 * inner)).astype(kind)
+        for k, inner in enumerate(seen)
+    ]
     biases = [rng.standard_normal(len(weight)).astype(np.float32) for weight in weights]
     for given, constants in ((outer, range(2, 12)), (None, ())):
         (found,) = ops("DenseBlock", x, given, *weights, *biases, constants=constants)
@@ -173,8 +197,15 @@ def test_batches_of_any_size_in_one_session(ops: Ops, rng: np.random.Generator) 
 def test_shapes_are_inferred(ops_library: Path) -> None:
     ops = Ops(ops_library, "cpu")
     x, weight = np.empty((1, 5, 6, 8), np.float16), np.empty((12, 2, 2, 8), np.float16)
-    session = ops.session("FusedConv", [x, weight, None, None, None, np.empty((1, 3), np.float32)], 2,
-                          result=np.float16, shuffle=2, pads=[1] * 4, crop=1)
+    session = ops.session(
+        "FusedConv",
+        [x, weight, None, None, None, np.empty((1, 3), np.float32)],
+        2,
+        result=np.float16,
+        shuffle=2,
+        pads=[1] * 4,
+        crop=1,
+    )
     first, second = ((out.shape, out.type) for out in session.get_outputs())
     assert first == (["batch", 11, 13, 3], "tensor(float16)")
     assert second == ([], "tensor(float16)")  # absent from most nodes, so its shape is left to the run
@@ -208,8 +239,11 @@ REFUSED = {
     "residual": ([X, W, None, None, None, None, X], PADS, r"residual must be \[2, 4, 4, 4\], got \[2, 4, 4, 8\]"),
     "more": ([X, W, *[None] * 6, X[:, :2]], PADS, r"more must be a map of the size of x, got \[2, 2, 4, 8\] for"),
     "more channels": ([X, W, *[None] * 6, X], PADS, r"must have the 8 channels of the weight .*, got \[.*, 4, 4, 16\]"),
-    "depthwise more": ([X[..., :4], W[..., :1], *[None] * 6, X[..., 4:]], {"depthwise": 1},
-                       r"x must have the 4 channels|takes one map"),
+    "depthwise more": (
+        [X[..., :4], W[..., :1], *[None] * 6, X[..., 4:]],
+        {"depthwise": 1},
+        r"x must have the 4 channels|takes one map",
+    ),
     "pictures": ([X, np.stack([W] * 3)], PADS, r"weight \[3, 4, 3, 3, 8\] must have filters for 2 pictures"),
     "no residual": ([X, W], {"residual_first": 1, **PADS}, "residual_first needs a residual"),
     "outer": ([X, W, *[None] * 5, Y[:1]], PADS, r"outer must be \[2, 4, 4, 4\], got \[1, 4, 4, 4\]"),
@@ -224,14 +258,21 @@ REFUSED_BLOCKS = [
     ([X, None, GROWN[0][..., :7], *GROWN[1:]], r"weight 1 must be \[4, 3, 3, 8\] .*, got \[4, 3, 3, 7\]"),
     ([X, None, GROWN[0], GROWN[1][:7], *GROWN[2:]], r"weight 2 must be \[8, 3, 3, 12\] .*, got \[7, 3, 3, 12\]"),
     ([X, None, GROWN[0].astype(np.float16), *GROWN[1:]], r"weight 1 must be .* in the type of x"),
-    ([X, None, *GROWN[:3], GROWN[2]], r"bias 2 must be \[8\] in float32, got \[4\]")]
+    ([X, None, *GROWN[:3], GROWN[2]], r"bias 2 must be \[8\] in float32, got \[4\]"),
+]
 
 
-@pytest.mark.parametrize(("op", "inputs", "attributes", "message"), [
-    *test_kernels.REFUSED, *(("FusedConv", *case) for case in REFUSED.values()),
-    *(("DenseBlock", inputs, {}, message) for inputs, message in REFUSED_BLOCKS)])
-def test_what_does_not_fit_is_refused(ops_library: Path, op: str, inputs: list[np.ndarray | None],
-                                      attributes: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "message"),
+    [
+        *test_kernels.REFUSED,
+        *(("FusedConv", *case) for case in REFUSED.values()),
+        *(("DenseBlock", inputs, {}, message) for inputs, message in REFUSED_BLOCKS),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    ops_library: Path, op: str, inputs: list[np.ndarray | None], attributes: dict[str, object], message: str
+) -> None:
     inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
     with pytest.raises(Exception, match=message):  # ONNX Runtime's errors have no common class
         Ops(ops_library, "cpu")(op, *inputs, **attributes)

@@ -35,8 +35,9 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "BUILT", ops_library.parent)
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
-                    reason="needs a GPU and onnxruntime-gpu")
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a GPU and onnxruntime-gpu"
+)
 def test_cuda_decodes_like_the_cpu(exported: tuple[Grain, bytes], built: None, ops_library: Path) -> None:
     if not library.has_cuda_kernels(ops_library):
         pytest.skip("the library of fused ops was built without nvcc")
@@ -45,7 +46,8 @@ def test_cuda_decodes_like_the_cpu(exported: tuple[Grain, bytes], built: None, o
 
 
 def test_without_the_library_the_error_says_what_to_do(
-        exported: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(library, "BUILT", tmp_path)
     monkeypatch.setattr(library, "PACKAGE", "edgegrain_no_such_package")
     decoder, fused = exported
@@ -105,9 +107,10 @@ def test_a_decoder_in_float16(built: None) -> None:
 
 def test_forms_that_do_not_exist() -> None:
     for options, message in (
-            ({"ops": Ops.fused, "pixels": Pixels.float32}, "takes and gives uint8"),
-            ({"storage": WeightStorage.float16, "ops": Ops.fused}, "leave --storage out"),
-            ({"storage": WeightStorage.compact, "precision": Precision.float16, "ops": Ops.fused}, "--storage out")):
+        ({"ops": Ops.fused, "pixels": Pixels.float32}, "takes and gives uint8"),
+        ({"storage": WeightStorage.float16, "ops": Ops.fused}, "leave --storage out"),
+        ({"storage": WeightStorage.compact, "precision": Precision.float16, "ops": Ops.fused}, "--storage out"),
+    ):
         with pytest.raises(ExportError, match=message):
             DecoderOptions(**options)
     with pytest.raises(ExportError, match="has fused operators; export it with --ops fused"):

@@ -28,9 +28,12 @@ LAST = {"channels_last": 1}
 def random_tail(rng: np.random.Generator, kind: type, of: tuple[int, ...]) -> list[np.ndarray]:
     """Demodulation, noise, bias and style for an activation of this shape."""
     batch, height, width, channels = of
-    return [rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
-            rng.standard_normal((1, height, width, 1)).astype(kind), rng.standard_normal(channels).astype(np.float32),
-            rng.standard_normal((batch, channels)).astype(np.float32)]
+    return [
+        rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
+        rng.standard_normal((1, height, width, 1)).astype(kind),
+        rng.standard_normal(channels).astype(np.float32),
+        rng.standard_normal((batch, channels)).astype(np.float32),
+    ]
 
 
 @TYPES
@@ -39,16 +42,26 @@ def test_filtered_bias_act(ops: Ops, rng: np.random.Generator, kind: type, size:
     for channels, pad in zip((3, 8, 32), ([1, 1, 1, 1], [2, 1, 0, 3], [0, 2, 3, 1]), strict=True):
         x = rng.standard_normal((2, *size, channels)).astype(kind)
         tail = random_tail(rng, kind, (2, size[0] + pad[2] + pad[3] - 3, size[1] + pad[0] + pad[1] - 3, channels))
-        settings = {"taps": TAPS, "filter_gain": 4.0, "pad": pad, "slope": 0.2, "gain": 2**0.5,
-                    "clamp": 2.0 if channels == 32 else 0.0}
+        settings = {
+            "taps": TAPS,
+            "filter_gain": 4.0,
+            "pad": pad,
+            "slope": 0.2,
+            "gain": 2**0.5,
+            "clamp": 2.0 if channels == 32 else 0.0,
+        }
         (found,) = ops("FilteredBiasAct", x, *tail, **settings, **LAST)
         assert found.dtype == kind
         assert difference(found, reference.filtered_bias_act(x, *tail, **settings)) < TOLERANCE[kind]
 
 
 def test_upfirdn2d(ops: Ops, rng: np.random.Generator) -> None:
-    for size, pad, channels in (((16, 16), [2, 1, 2, 1], 3), ((33, 17), [1, 1, 1, 1], 8), ((6, 5), [3, 0, 1, 2], 16),
-                                ((1, 4), [2, 2, 3, 3], 3)):
+    for size, pad, channels in (
+        ((16, 16), [2, 1, 2, 1], 3),
+        ((33, 17), [1, 1, 1, 1], 8),
+        ((6, 5), [3, 0, 1, 2], 16),
+        ((1, 4), [2, 2, 3, 3], 3),
+    ):
         x = rng.standard_normal((2, *size, channels)).astype(np.float32)
         settings = {"taps": TAPS, "filter_gain": 4.0, "up": 2, "pad": pad}
         (found,) = ops("UpFirDn2d", x, **settings, **LAST)
@@ -80,8 +93,9 @@ def test_upsample(ops: Ops, rng: np.random.Generator, kind: type, size: tuple[in
 def test_large_maps_on_several_threads(ops: Ops, rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 65, 129, 24)).astype(np.float32)
     tail = random_tail(rng, np.float32, (2, 64, 128, 24))
-    found, alone = (ops("FilteredBiasAct", x, *tail, pad=[1, 1, 1, 1], threads=threads, **LAST)[0]
-                    for threads in (2, 1))
+    found, alone = (
+        ops("FilteredBiasAct", x, *tail, pad=[1, 1, 1, 1], threads=threads, **LAST)[0] for threads in (2, 1)
+    )
     assert difference(found, reference.filtered_bias_act(x, *tail, pad=(1, 1, 1, 1))) < 1e-5
     assert difference(found, alone) < 1e-5  # where a thread's share ends, a kernel's rest may round differently
 
@@ -95,10 +109,11 @@ def test_unaligned_memory(ops_library: Path, rng: np.random.Generator, kind: typ
     assert x.ctypes.data % 16 and weight.ctypes.data % 16
     tail = random_tail(rng, kind, (2, 3, 3, 8))
     for op, inputs, settings, wanted in (
-            ("FusedConv", [x, weight], {}, reference.fused_conv(x, weight)[0]),
-            ("FilteredBiasAct", [x, *tail], LAST, reference.filtered_bias_act(x, *tail)),
-            ("InverseHaar", [x], LAST, reference.inverse_haar(x)),
-            ("Upsample", [x], {"mode": "bilinear"}, reference.upsample(x, mode="bilinear"))):
+        ("FusedConv", [x, weight], {}, reference.fused_conv(x, weight)[0]),
+        ("FilteredBiasAct", [x, *tail], LAST, reference.filtered_bias_act(x, *tail)),
+        ("InverseHaar", [x], LAST, reference.inverse_haar(x)),
+        ("Upsample", [x], {"mode": "bilinear"}, reference.upsample(x, mode="bilinear")),
+    ):
         assert difference(ops(op, *inputs, **settings)[0], wanted) < TOLERANCE[kind]
 
 
@@ -111,8 +126,9 @@ def test_modulation_factors(ops: Ops, rng: np.random.Generator, demodulate: bool
         norm = rng.uniform(0.5, 2, (1, outputs)).astype(np.float32)
         wanted = reference.modulation_factors(style, squares, norm, demodulate=demodulate, normalize=normalize)
         for given in (squares, None) if not demodulate else (squares,):  # without demodulation no squares are needed
-            found = ops("ModulationFactors", style, given, norm, outputs=2, demodulate=int(demodulate),
-                        normalize=int(normalize))
+            found = ops(
+                "ModulationFactors", style, given, norm, outputs=2, demodulate=int(demodulate), normalize=int(normalize)
+            )
             np.testing.assert_allclose(found[0], wanted[0], rtol=1e-6)
             np.testing.assert_allclose(found[1], np.broadcast_to(wanted[1], (3, outputs)), rtol=3e-6)
 
@@ -137,8 +153,15 @@ def test_dequantize(ops: Ops, kind: type, size: tuple[int, int]) -> None:
 @TYPES
 def test_quantize_rounds_as_the_contract_says(ops: Ops, rng: np.random.Generator, kind: type) -> None:
     halves = ((np.arange(-3, 260) + 0.5) / 127.5 - 1).astype(kind)  # half a level, within rounding
-    values = np.concatenate([halves, np.nextafter(halves, kind(9)), np.nextafter(halves, kind(-9)),
-                             rng.uniform(-1.2, 1.2, 4000).astype(kind), [kind(np.inf), kind(-np.inf)]])
+    values = np.concatenate(
+        [
+            halves,
+            np.nextafter(halves, kind(9)),
+            np.nextafter(halves, kind(-9)),
+            rng.uniform(-1.2, 1.2, 4000).astype(kind),
+            [kind(np.inf), kind(-np.inf)],
+        ]
+    )
     for step in (24, 3):  # pieces of 16 bytes, and single ones
         x = values[: len(values) // step * step].reshape(1, -1, step // 3, 3)
         (found,) = ops("QuantizePicture", x, result=np.uint8)
@@ -180,10 +203,12 @@ def test_shapes_are_inferred(ops_library: Path, rng: np.random.Generator) -> Non
     ops = Ops(ops_library, "cpu")
     maps, lr = np.empty((1, 4, 6, 8), np.float16), np.empty((1, 4, 6, 3), np.uint8)
     tail = random_tail(rng, np.float16, (1, 3, 5, 8))
-    nodes = {"InverseHaar": ([maps], LAST, [8, 12, 2]),
-             "Upsample": ([maps], {"mode": "nearest"}, [8, 12, 8]),
-             "FilteredBiasAct": ([maps, *tail], {"pad": [1, 1, 1, 1], **LAST}, [3, 5, 8]),
-             "DequantizeLR": ([lr], {"to": 10}, [4, 6, 3])}
+    nodes = {
+        "InverseHaar": ([maps], LAST, [8, 12, 2]),
+        "Upsample": ([maps], {"mode": "nearest"}, [8, 12, 8]),
+        "FilteredBiasAct": ([maps, *tail], {"pad": [1, 1, 1, 1], **LAST}, [3, 5, 8]),
+        "DequantizeLR": ([lr], {"to": 10}, [4, 6, 3]),
+    }
     for op, (inputs, attributes, expected) in nodes.items():
         (output,) = ops.session(op, inputs, result=np.float16, **attributes).get_outputs()
         assert (output.shape, output.type) == (["batch", *expected], "tensor(float16)"), op
@@ -193,13 +218,20 @@ def test_shapes_are_inferred(ops_library: Path, rng: np.random.Generator) -> Non
 
 @pytest.mark.parametrize("lr_shape", [["b", "h", "w", 3], [None, None, None, 3], None])
 def test_sizes_that_the_graph_leaves_open(ops_library: Path, lr_shape: list[object] | None) -> None:
-    nodes = [helper.make_node("DequantizeLR", ["lr"], ["values"], domain=library.DOMAIN, to=TensorProto.FLOAT16),
-             helper.make_node("Upsample", ["values"], ["large"], domain=library.DOMAIN, mode="nearest"),
-             helper.make_node("QuantizePicture", ["large"], ["hr"], domain=library.DOMAIN)]
-    graph = helper.make_graph(nodes, "open", [helper.make_tensor_value_info("lr", TensorProto.UINT8, lr_shape)],
-                              [helper.make_tensor_value_info("hr", TensorProto.UINT8, None)])
-    model = helper.make_model(graph, ir_version=8, opset_imports=[
-        helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)])
+    nodes = [
+        helper.make_node("DequantizeLR", ["lr"], ["values"], domain=library.DOMAIN, to=TensorProto.FLOAT16),
+        helper.make_node("Upsample", ["values"], ["large"], domain=library.DOMAIN, mode="nearest"),
+        helper.make_node("QuantizePicture", ["large"], ["hr"], domain=library.DOMAIN),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "open",
+        [helper.make_tensor_value_info("lr", TensorProto.UINT8, lr_shape)],
+        [helper.make_tensor_value_info("hr", TensorProto.UINT8, None)],
+    )
+    model = helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
+    )
     options = onnxruntime.SessionOptions()
     library.register_library(options, path=ops_library)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -212,10 +244,12 @@ def test_empty_batches(ops_library: Path, rng: np.random.Generator) -> None:
     ops, x = Ops(ops_library, "cpu"), np.zeros((0, 4, 4, 8), np.float32)
     tail = random_tail(rng, np.float32, (0, 3, 3, 8))
     for op, inputs, settings, wanted in (
-            ("FilteredBiasAct", [x, *tail], {"pad": [1, 1, 1, 1], **LAST}, (3, 3, 8)),
-            ("UpFirDn2d", [x], {"up": 2, "pad": [2, 1, 2, 1], **LAST}, (8, 8, 8)),
-            ("InverseHaar", [x], LAST, (8, 8, 2)), ("Upsample", [x], {"mode": "nearest"}, (8, 8, 8)),
-            ("QuantizePicture", [x[..., :3]], {}, (4, 4, 3))):
+        ("FilteredBiasAct", [x, *tail], {"pad": [1, 1, 1, 1], **LAST}, (3, 3, 8)),
+        ("UpFirDn2d", [x], {"up": 2, "pad": [2, 1, 2, 1], **LAST}, (8, 8, 8)),
+        ("InverseHaar", [x], LAST, (8, 8, 2)),
+        ("Upsample", [x], {"mode": "nearest"}, (8, 8, 8)),
+        ("QuantizePicture", [x[..., :3]], {}, (4, 4, 3)),
+    ):
         kind = np.uint8 if op == "QuantizePicture" else np.float32
         assert ops(op, *inputs, result=kind, **settings)[0].shape == (0, *wanted)
 
@@ -246,4 +280,5 @@ REFUSED = [
     ("ModulationFactors", [X[0, 0], X.reshape(8, -1), X[0, 0]], {}, r"norm must be \[1, 32\], got \[4, 8\]"),
     ("QuantizePicture", [X], {"result": np.uint8}, r"x must be \[B, H, W, 3\], got \[.*4, 4, 8\]"),
     ("DequantizeLR", [X.astype(np.uint8)], {"result": np.float32}, r"lr must be \[B, H, W, 3\]"),
-    ("DequantizeLR", [X[..., :3].astype(np.uint8)], {"to": 11, "result": np.float32}, "to must be 1")]
+    ("DequantizeLR", [X[..., :3].astype(np.uint8)], {"to": 11, "result": np.float32}, "to must be 1"),
+]

@@ -11,12 +11,7 @@ import pytest
 
 from codec_contract.errors import DeviceError
 from server_decoder import providers
-from server_decoder.cuda_ops.library import (
-    cuda_version,
-    has_cuda_kernels,
-    register_library,
-    require_cuda_kernels,
-)
+from server_decoder.cuda_ops.library import cuda_version, has_cuda_kernels, register_library, require_cuda_kernels
 from server_decoder.providers import beyond_driver, compute_capability, driver_version
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -29,18 +24,21 @@ def compiled(path: Path, source: str) -> Path:
 
 
 def built_with(folder: Path, version: int) -> Path:
-    return compiled(folder / f"libedgegrain_ops{version}.so",
-                    f"int edgegrain_cuda_version(void) {{ return {version}; }}\n")
+    return compiled(
+        folder / f"libedgegrain_ops{version}.so", f"int edgegrain_cuda_version(void) {{ return {version}; }}\n"
+    )
 
 
 def driver_of(folder: Path, name: str, version: int, capability: tuple[int, int]) -> Path:
     major, minor = capability
-    return compiled(folder / f"{name}.so",
-                    f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}\n"
-                    "int cuInit(unsigned flags) { return 0; }\n"
-                    "int cuDeviceGet(int *device, int number) { *device = number; return number == 0 ? 0 : 101; }\n"
-                    "int cuDeviceGetAttribute(int *value, int attribute, int device) {\n"
-                    f"  *value = attribute == 75 ? {major} : attribute == 76 ? {minor} : -1; return 0; }}\n")
+    return compiled(
+        folder / f"{name}.so",
+        f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}\n"
+        "int cuInit(unsigned flags) { return 0; }\n"
+        "int cuDeviceGet(int *device, int number) { *device = number; return number == 0 ? 0 : 101; }\n"
+        "int cuDeviceGetAttribute(int *value, int attribute, int device) {\n"
+        f"  *value = attribute == 75 ? {major} : attribute == 76 ? {minor} : -1; return 0; }}\n",
+    )
 
 
 @needs_compiler

@@ -34,7 +34,20 @@ def test_pairs_of_codes(config: StyleGAN2Config | MobileStyleGANConfig, pairs: i
     """The paper's nine pairs of StyleGAN2; MobileStyleGAN's where it has two codes per resolution."""
     assert resolution_of_codes(config.code_resolutions) == tuple(4 * 2**pair for pair in range(pairs) for _ in range(2))
     assert resolution_of_codes(MOBILE_STYLEGAN_256.code_resolutions) == (
-        4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256)
+        4,
+        8,
+        8,
+        16,
+        16,
+        32,
+        32,
+        64,
+        64,
+        128,
+        128,
+        256,
+        256,
+    )
 
 
 @pytest.mark.parametrize("lr", [16, 128])
@@ -101,10 +114,15 @@ def test_offsets_come_from_the_features_of_their_place() -> None:
         CodePredictor(replace(config, offsets=(64,)), {16: 6, 32: 5}, (4, 8, 16), 4, {64: 3})
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: CodePredictor(CodesConfig(), {8: 64, 16: 64}, CODES), "start at 16x16"),
-    (lambda: CodePredictor(CodesConfig(widths=(8, 8, 8), branch=(8, 8, 8)), {8: 64, 16: 64}, CODES), "2 scales"),
-    (lambda: CodesConfig(source="finest"), "finest"), (lambda: CodesConfig(branch_per="pixel"), "pixel")])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CodePredictor(CodesConfig(), {8: 64, 16: 64}, CODES), "start at 16x16"),
+        (lambda: CodePredictor(CodesConfig(widths=(8, 8, 8), branch=(8, 8, 8)), {8: 64, 16: 64}, CODES), "2 scales"),
+        (lambda: CodesConfig(source="finest"), "finest"),
+        (lambda: CodesConfig(branch_per="pixel"), "pixel"),
+    ],
+)
 def test_impossible_configurations_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -23,8 +23,10 @@ INV, GEN = {4: 6, 8: 5, 16: 3}, {4: 12, 8: 10, 16: 8}
 
 
 def inputs(batch: int = 2) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
-    return ([torch.randn(batch, channels, size, size) for size, channels in INV.items()],
-            {size: torch.randn(batch, channels, size, size) for size, channels in GEN.items()})
+    return (
+        [torch.randn(batch, channels, size, size) for size, channels in INV.items()],
+        {size: torch.randn(batch, channels, size, size) for size, channels in GEN.items()},
+    )
 
 
 def opened(fusion: FeatureFusion | PictureFusion) -> FeatureFusion | PictureFusion:
@@ -58,12 +60,17 @@ def test_a_prior_without_features_at_full_size() -> None:
     assert fusion.scales[-1].convs[0].in_channels == INV[16]
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: FusionConfig(sizes=(4, 16), widths=(8, 8)), "double"),
-    (lambda: FusionConfig(sizes=(4, 8), widths=(8, 8, 8)), "as many widths"),
-    (lambda: FusionConfig(project=(8,)), "as many widths"), (lambda: FusionConfig(kind="words"), "words"),
-    (lambda: FusionConfig(base="lr"), "unknown base of the fusion 'lr'"),
-    (lambda: FeatureFusion(TINY, {4: 6, 8: 5}, GEN), r"\[16\]")])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FusionConfig(sizes=(4, 16), widths=(8, 8)), "double"),
+        (lambda: FusionConfig(sizes=(4, 8), widths=(8, 8, 8)), "as many widths"),
+        (lambda: FusionConfig(project=(8,)), "as many widths"),
+        (lambda: FusionConfig(kind="words"), "words"),
+        (lambda: FusionConfig(base="lr"), "unknown base of the fusion 'lr'"),
+        (lambda: FeatureFusion(TINY, {4: 6, 8: 5}, GEN), r"\[16\]"),
+    ],
+)
 def test_impossible_configurations_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -198,16 +198,21 @@ def test_configurations_survive_json() -> None:
     assert GrainConfig.from_dict({**TINY.as_dict(), "encoder": "exact"}) == TINY
 
 
-@pytest.mark.parametrize(("make", "error", "message"), [
-    (lambda: replace(TINY, decoder=DecoderConfig((Scale(8, 8),))), ValueError, "8x8, the prior of 16x16"),
-    (lambda: replace(TINY, codes=None), ValueError, "needs a code predictor"),
-    (lambda: replace(TINY, prior=None, codes=None), ValueError, "nothing to fuse"),
-    (lambda: replace(TINY, fusion=FusionConfig(sizes=(4, 8), widths=(8, 8))), ValueError, "fusion must be at 16"),
-    (lambda: PriorConfig.from_dict({"kind": "dcgan", "network": {}}), ValueError, "unknown prior"),
-    (lambda: Grain(VARIANTS["invertible only"], PlainPrior()), ModelError, "no prior"),
-    (lambda: Grain(TINY, PlainPrior()), ModelError, "6 codes, the one given has 16x16 and 3"),
-    (lambda: paper_model(8), ValueError, "LRs are")])
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: replace(TINY, decoder=DecoderConfig((Scale(8, 8),))), ValueError, "8x8, the prior of 16x16"),
+        (lambda: replace(TINY, codes=None), ValueError, "needs a code predictor"),
+        (lambda: replace(TINY, prior=None, codes=None), ValueError, "nothing to fuse"),
+        (lambda: replace(TINY, fusion=FusionConfig(sizes=(4, 8), widths=(8, 8))), ValueError, "fusion must be at 16"),
+        (lambda: PriorConfig.from_dict({"kind": "dcgan", "network": {}}), ValueError, "unknown prior"),
+        (lambda: Grain(VARIANTS["invertible only"], PlainPrior()), ModelError, "no prior"),
+        (lambda: Grain(TINY, PlainPrior()), ModelError, "6 codes, the one given has 16x16 and 3"),
+        (lambda: paper_model(8), ValueError, "LRs are"),
+    ],
+)
 def test_impossible_configurations_are_refused(
-        make: Callable[[], object], error: type[Exception], message: str) -> None:
+    make: Callable[[], object], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()

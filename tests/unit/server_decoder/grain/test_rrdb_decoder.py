@@ -70,9 +70,14 @@ def test_bilinear_upsampling_keeps_a_constant_constant() -> None:
     assert spread["bilinear"] < 1e-5 < 0.1 < spread["subpixel"]
 
 
-@pytest.mark.parametrize(("scales", "options", "message"), [
-    ((Scale(16, 8), Scale(64, 8)), {}, "double"), ((Scale(16, 8), Scale(32, 4)), {}, "width"),
-    ((Scale(16, 8), Scale(32, 8)), {"upsampling": "bicubic"}, "bicubic")])
+@pytest.mark.parametrize(
+    ("scales", "options", "message"),
+    [
+        ((Scale(16, 8), Scale(64, 8)), {}, "double"),
+        ((Scale(16, 8), Scale(32, 4)), {}, "width"),
+        ((Scale(16, 8), Scale(32, 8)), {"upsampling": "bicubic"}, "bicubic"),
+    ],
+)
 def test_impossible_configurations_are_refused(scales: tuple[Scale, ...], options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DecoderConfig(scales, **options)

@@ -27,9 +27,10 @@ def modulated_weights(x: Tensor, style: Tensor, weight: Tensor, demodulate: bool
         sparse[:, 2:-2:2, 2:-2:2] = picture
         dense = F.conv2d(sparse[None], kernel.flip(2, 3), padding=1)[0]  # mirrored: conv2d correlates
         for dimension in (1, 2):
-            dense = (dense + 3 * dense.roll(-1, dimension) + 3 * dense.roll(-2, dimension)
-                     + dense.roll(-3, dimension)) / 4
-        pictures.append(dense[:, :2 * height, :2 * width])
+            dense = (
+                dense + 3 * dense.roll(-1, dimension) + 3 * dense.roll(-2, dimension) + dense.roll(-3, dimension)
+            ) / 4
+        pictures.append(dense[:, : 2 * height, : 2 * width])
     return torch.stack(pictures)
 
 

@@ -54,7 +54,8 @@ def test_the_full_size_gives_a_picture_and_features_at_nine_resolutions() -> Non
     assert sum(p.numel() for p in generator.parameters()) == 30_370_060  # as published
     assert {side: tuple(f.shape) for side, f in features.items()} == {
         side: (2, count, side, side)
-        for side, count in {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}.items()}
+        for side, count in {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}.items()
+    }
 
 
 def test_presets_are_what_their_names_say() -> None:
@@ -78,7 +79,7 @@ def test_a_cut_generator_makes_the_same_features_and_the_picture_there(tiny: Sty
     cut.load_state_dict({name: tensor for name, tensor in tiny.state_dict().items() if name in cut.state_dict()})
     codes = codes_for(tiny, 2)
     with torch.no_grad():
-        whole, part = tiny(codes), cut(codes[:, :cut.code_count])
+        whole, part = tiny(codes), cut(codes[:, : cut.code_count])
         finest = tiny.to_rgb[-1](whole.features[32], codes[:, 7])
     assert list(part.features) == [4, 8, 16]
     for side, feature in part.features.items():
@@ -141,7 +142,7 @@ def test_path_length_regularization_reaches_the_synthesis_weights() -> None:
     codes = codes_for(generator, 2).requires_grad_(True)
     picture = generator(codes).picture
     direction = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0)) / 32  # [StyleGAN2] Section 3.2
-    gradient, = torch.autograd.grad((picture * direction).sum(), codes, create_graph=True)
+    (gradient,) = torch.autograd.grad((picture * direction).sum(), codes, create_graph=True)
     lengths = gradient.square().sum(2).mean(1).sqrt()
     assert (lengths > 0).all()
     lengths.square().sum().backward()

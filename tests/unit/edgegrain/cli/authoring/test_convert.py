@@ -36,8 +36,9 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys, "convert", "--from")
 
 
-def converted(shell: Shell, folder: Path, source: str, files: dict[str, object],
-              *options: object) -> tuple[Path, dict[str, Any]]:
+def converted(
+    shell: Shell, folder: Path, source: str, files: dict[str, object], *options: object
+) -> tuple[Path, dict[str, Any]]:
     for name, content in files.items():
         torch.save(content, folder / name)
     out = folder / f"{source}-bundle"
@@ -117,11 +118,15 @@ def test_gcfsr(shell: Shell, tmp_path: Path) -> None:
     assert (decoder(lr) - decoder(lr, torch.tensor([64.0]))).abs().max() > 0.01
 
 
-@pytest.mark.parametrize(("source", "other"), [("stylegan2-rosinality", "stylegan2-nvidia"),
-                                               ("stylegan2-nvidia", "stylegan2-rosinality")])
+@pytest.mark.parametrize(
+    ("source", "other"), [("stylegan2-rosinality", "stylegan2-nvidia"), ("stylegan2-nvidia", "stylegan2-rosinality")]
+)
 def test_stylegan2(shell: Shell, tmp_path: Path, source: str, other: str) -> None:
-    content: Any = rosinality_file() if source.endswith("rosinality") else {
-        "G_ema": nvidia_generator(), "D": nvidia_discriminator()}
+    content: Any = (
+        rosinality_file()
+        if source.endswith("rosinality")
+        else {"G_ema": nvidia_generator(), "D": nvidia_discriminator()}
+    )
     torch.save(content, tmp_path / "file.pt")
     out = tmp_path / "prior.safetensors"
     assert shell.ok(source, tmp_path / "file.pt", "--out", out).startswith(f"{out}: {source}, parameters: generator ")
@@ -143,19 +148,22 @@ def test_a_folder_is_refused_before_the_work(shell: Shell, tmp_path: Path, name:
     assert not list((tmp_path / "taken").iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "status", "message"), [
-    (["irn", "--lr", "8"], 2, "LRs of irn have the size"),
-    (["grain", "--domain", "cats"], 2, "grain has one domain"),
-    (["irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
-    (["esrgan"], 2, "esrgan"),
-    (["irn", "{file}"], 1, "irn is converted from one file, got 2"),
-])
-def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status: int,
-                     message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["irn", "--lr", "8"], 2, "LRs of irn have the size"),
+        (["grain", "--domain", "cats"], 2, "grain has one domain"),
+        (["irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
+        (["esrgan"], 2, "esrgan"),
+        (["irn", "{file}"], 1, "irn is converted from one file, got 2"),
+    ],
+)
+def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     path = tmp_path / "irn.pth"
     torch.save(irn_state(), path)
-    shell.fails(message, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out",
-                status=status)
+    shell.fails(
+        message, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out", status=status
+    )
     assert not (tmp_path / "out").exists()
 
 

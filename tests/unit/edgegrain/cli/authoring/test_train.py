@@ -41,9 +41,16 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("recipe", "weights"), [
-    ("smoke-stage1", set()), ("smoke-irn", {"irn.safetensors"}), ("smoke-glean", {"glean.safetensors"}),
-    ("smoke-prior", {"stylegan2.safetensors"}), ("smoke-mobile", {"mobile_stylegan.safetensors"})])
+@pytest.mark.parametrize(
+    ("recipe", "weights"),
+    [
+        ("smoke-stage1", set()),
+        ("smoke-irn", {"irn.safetensors"}),
+        ("smoke-glean", {"glean.safetensors"}),
+        ("smoke-prior", {"stylegan2.safetensors"}),
+        ("smoke-mobile", {"mobile_stylegan.safetensors"}),
+    ],
+)
 def test_a_trial_run_needs_nothing(
     shell: Shell, recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -52,14 +59,14 @@ def test_a_trial_run_needs_nothing(
     output = shell.ok(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
     assert json.loads(output.splitlines()[-1])["pictures"] == 4
     run = tmp_path / "runs" / recipe
-    assert {path.name for path in run.iterdir() } == {
-        "last.safetensors", "log.jsonl", "samples.png"} | weights
+    assert {path.name for path in run.iterdir()} == {"last.safetensors", "log.jsonl", "samples.png"} | weights
 
 
 def test_a_run_is_resumed_on_request_only(shell: Shell, tmp_path: Path) -> None:
     arguments = ("smoke-gcfsr", "--run", tmp_path, "--device", "cpu")
-    shell.fails(f"no run to continue in {tmp_path}; a new one begins", *arguments, "--pictures", "4", "--resume",
-                status=0)
+    shell.fails(
+        f"no run to continue in {tmp_path}; a new one begins", *arguments, "--pictures", "4", "--resume", status=0
+    )
     shell.fails("pass --resume", *arguments, "--pictures", "8")
     code, output, error = shell(*arguments, "--pictures", "8", "--resume")
     assert code == 0 and json.loads(output)["pictures"] == 8 and "a new one begins" not in error
@@ -85,14 +92,18 @@ def test_an_interrupted_run_exits_with_130(shell: Shell, monkeypatch: pytest.Mon
     assert "--resume continues" in error and (tmp_path / "run" / "last.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("arguments", "status", "message"), [
-    (("stage5",), 2, "no recipe 'stage5'"), ((), 2, "name a recipe; --list prints all"),
-    (("smoke-stage1", "--set", "loss.rates=1"), 2, "no field 'rates'"),
-    (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
-    (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),
-    (("smoke-stage1", "--run", "{}", "--init-from", "{}/nothing"), 1, "no run, and no bundle either"),
-    (("smoke-stage1", "--run", "{}", "--prior", "x", "--teacher", "x"), 1, "no use for --prior, --teacher"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("stage5",), 2, "no recipe 'stage5'"),
+        ((), 2, "name a recipe; --list prints all"),
+        (("smoke-stage1", "--set", "loss.rates=1"), 2, "no field 'rates'"),
+        (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
+        (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),
+        (("smoke-stage1", "--run", "{}", "--init-from", "{}/nothing"), 1, "no run, and no bundle either"),
+        (("smoke-stage1", "--run", "{}", "--prior", "x", "--teacher", "x"), 1, "no use for --prior, --teacher"),
+    ],
+)
 def test_what_is_wrong_is_named(
     shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:

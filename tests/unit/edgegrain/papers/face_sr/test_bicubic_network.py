@@ -41,10 +41,18 @@ def pillow(rgb: Rgb, side: int) -> npt.NDArray[np.int64]:
 def test_a_level_from_pillow_at_most(hr: int, lr: int, portrait: Rgb) -> None:
     rng = np.random.default_rng(0)
     face = np.asarray(Image.fromarray(portrait).resize((hr, hr)))
-    pictures = np.stack([face, 255 - face[::-1], np.rot90(face), rng.integers(0, 256, face.shape, np.uint8),
-                         255 * rng.integers(0, 2, face.shape, np.uint8)])
-    steps = np.abs(run_reference(bicubic_network(hr, lr), pictures)
-                   - np.stack([pillow(picture, lr) for picture in pictures]))
+    pictures = np.stack(
+        [
+            face,
+            255 - face[::-1],
+            np.rot90(face),
+            rng.integers(0, 256, face.shape, np.uint8),
+            255 * rng.integers(0, 2, face.shape, np.uint8),
+        ]
+    )
+    steps = np.abs(
+        run_reference(bicubic_network(hr, lr), pictures) - np.stack([pillow(picture, lr) for picture in pictures])
+    )
     assert steps.max() <= 1
     assert (steps[:3] > 0).mean() < 0.12
 

@@ -106,6 +106,7 @@ def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
 
 def test_tables_are_fitted_to_the_reductions_of_training_pictures(faces: Path, tmp_path: Path) -> None:
     run, _ = store_glean(tmp_path / "run")
-    tables, again = (fit_reduction_tables(run / "glean.safetensors", faces, exclude=("p1*",), count=4, steps=8)
-                     for _ in range(2))
+    tables, again = (
+        fit_reduction_tables(run / "glean.safetensors", faces, exclude=("p1*",), count=4, steps=8) for _ in range(2)
+    )
     assert tables.to_json() == again.to_json() != CoderTables.default().to_json()

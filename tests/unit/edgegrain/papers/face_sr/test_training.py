@@ -127,7 +127,8 @@ def test_factors_are_drawn_per_picture_uniformly_over_octaves() -> None:
     assert all(0.2 < octaves[octave] / len(sides) < 0.3 for octave in (2, 3, 4, 5))
     assert set(draw_sides(Factors(), 256, 500, rng)) == {64, 32, 16, 8, 4}
     assert draw_sides(Factors(), 256, 50, np.random.default_rng(3)) == draw_sides(
-        Factors(), 256, 50, np.random.default_rng(3))
+        Factors(), 256, 50, np.random.default_rng(3)
+    )
 
 
 def test_gcfsr_has_the_inputs_of_the_server() -> None:
@@ -139,21 +140,24 @@ def test_gcfsr_has_the_inputs_of_the_server() -> None:
     network = start_run(GCFSR_SMOKE).model
     for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
         # Resampled in floats at another batch size.
-        torch.testing.assert_close(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged,
-                                   atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged, atol=1e-5, rtol=1e-4
+        )
     at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
     upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
     lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
     with torch.no_grad():
-        torch.testing.assert_close(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64),
-                                   atol=1e-5, rtol=1e-4)  # the network runs twice
+        torch.testing.assert_close(
+            upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64), atol=1e-5, rtol=1e-4
+        )  # the network runs twice
 
 
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
-    found = FaceSRTrainer(start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures,
-                          MetricNetworks(lpips)).evaluate()
+    found = FaceSRTrainer(
+        start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures, MetricNetworks(lpips)
+    ).evaluate()
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 
@@ -207,10 +211,11 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     data = tmp_path / "faces"
     data.mkdir()
     for name, options, message in (
-            ("gcfsr-1024", RunOptions(data=data, prior="x"), "no use for --prior"),
-            ("glean-1024-x64", RunOptions(data=data), "needs a StyleGAN2"),
-            ("smoke-glean", RunOptions(discriminator=tmp_path), "no use for --discriminator"),
-            ("gcfsr-faces-256", RunOptions(weights=tmp_path), "--data")):
+        ("gcfsr-1024", RunOptions(data=data, prior="x"), "no use for --prior"),
+        ("glean-1024-x64", RunOptions(data=data), "needs a StyleGAN2"),
+        ("smoke-glean", RunOptions(discriminator=tmp_path), "no use for --discriminator"),
+        ("gcfsr-faces-256", RunOptions(weights=tmp_path), "--data"),
+    ):
         with pytest.raises(EdgegrainError, match=message):
             train(FACE_SR_RECIPES[name], tmp_path / "run", options)
 

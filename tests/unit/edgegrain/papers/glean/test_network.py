@@ -23,9 +23,11 @@ def tiny(prior: PriorConfig, **changes: object) -> GLEANConfig:
     return GLEANConfig(prior, lr=8, rrdb=1, width=8, growth=4, head=8, widest=12, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("bank", "scales"), [
-    (STYLEGAN2, ()), (STYLEGAN2, SCALES), (MOBILE, ()), (MOBILE, (*SCALES, Scale(64, 5)))],
-    ids=["stylegan2, paper", "stylegan2, scales", "mobile-stylegan, paper", "mobile-stylegan, scales"])
+@pytest.mark.parametrize(
+    ("bank", "scales"),
+    [(STYLEGAN2, ()), (STYLEGAN2, SCALES), (MOBILE, ()), (MOBILE, (*SCALES, Scale(64, 5)))],
+    ids=["stylegan2, paper", "stylegan2, scales", "mobile-stylegan, paper", "mobile-stylegan, scales"],
+)
 def test_the_bank_is_frozen_and_everything_else_learns(bank: PriorConfig, scales: tuple[Scale, ...]) -> None:
     model = GLEAN(tiny(bank, scales=scales)).train()
     assert not model.prior.training
@@ -63,7 +65,7 @@ def test_the_banks_features_join_the_decoders_scales() -> None:
         before = model(lr)
         model.to_codes[-1].bias.normal_(std=3.0)
         assert torch.equal(model(lr), before)
-        model.up[0].fusion.conv.weight[:, SCALES[0].channels:] = 0.1
+        model.up[0].fusion.conv.weight[:, SCALES[0].channels :] = 0.1
         assert (model(lr) - before).abs().max() > 1e-3
 
 

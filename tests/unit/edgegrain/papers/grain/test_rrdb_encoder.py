@@ -12,12 +12,7 @@ from safetensors.torch import save_file
 
 from codec_contract.errors import ExportError, ModelError
 from edgegrain.papers.bundle_parts import state_digest
-from edgegrain.papers.grain.rrdb_encoder import (
-    FloatEncoderConfig,
-    RRDBEncoder,
-    load_rrdb_encoder,
-    rrdb_graph,
-)
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, load_rrdb_encoder, rrdb_graph
 from export.encoder import export_encoder
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import make_inputs
@@ -41,11 +36,15 @@ def test_official_layouts_load_strictly(tmp_path: Path, suffix: str) -> None:
     assert same(loaded, encoder)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda state: state.pop("trunk_conv.bias"), r"missing \(trunk_conv\.bias\)"),
-    (lambda state: state.update({"trunk_conv.scale": torch.zeros(1)}), r"unknown \(trunk_conv\.scale\)"),
-    (lambda state: state.clear() or state.update(weight=torch.zeros(1)), "lacks the tensor 'conv_first.weight'")],
-    ids=["missing", "extra", "other"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("trunk_conv.bias"), r"missing \(trunk_conv\.bias\)"),
+        (lambda state: state.update({"trunk_conv.scale": torch.zeros(1)}), r"unknown \(trunk_conv\.scale\)"),
+        (lambda state: state.clear() or state.update(weight=torch.zeros(1)), "lacks the tensor 'conv_first.weight'"),
+    ],
+    ids=["missing", "extra", "other"],
+)
 def test_a_key_too_few_or_too_many_is_refused(change: Callable[[dict], object], message: str, tmp_path: Path) -> None:
     state = dict(RRDBEncoder(TINY).state_dict())
     change(state)
@@ -99,6 +98,11 @@ def test_sides_that_cannot_be_halved_are_refused(encoder: RRDBEncoder) -> None:
 
 def test_the_digest_depends_on_names_values_and_configuration() -> None:
     state = {"a": torch.ones(2), "b": torch.zeros(2)}
-    digests = {state_digest(state, "1"), state_digest(state, "2"), state_digest({"a": state["a"]}, "1"),
-               state_digest({"a": state["b"], "b": state["a"]}, "1"), state_digest(dict(reversed(state.items())), "1")}
+    digests = {
+        state_digest(state, "1"),
+        state_digest(state, "2"),
+        state_digest({"a": state["a"]}, "1"),
+        state_digest({"a": state["b"], "b": state["a"]}, "1"),
+        state_digest(dict(reversed(state.items())), "1"),
+    }
     assert len(digests) == 4 and all(len(digest) == 32 for digest in digests)

@@ -60,8 +60,11 @@ def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny-x4"
 
 
-@pytest.mark.parametrize(("changes", "side", "name"), [
-    ({}, TILE, "irn-x4-b1-2-g8"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")], ids=["haar", "trained transforms"])
+@pytest.mark.parametrize(
+    ("changes", "side", "name"),
+    [({}, TILE, "irn-x4-b1-2-g8"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")],
+    ids=["haar", "trained transforms"],
+)
 def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, Any], side: int, name: str) -> None:
     irn, tiles = stored(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
     graph, expected = irn_graph(irn, side), irn_lrs(irn, tiles)
@@ -85,8 +88,9 @@ def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
 def test_the_decoder_takes_z_or_does_without(irn: IRN, bundle: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(load_manifest(bundle).open_file("decoder.onnx"), options,
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        load_manifest(bundle).open_file("decoder.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     assert [item.name for item in session.get_inputs()] == ["lr"]
     lr, z = torch.rand(3, 3, 16, 16) * 2 - 1, 0.02 * torch.randn(3, 45, 16, 16)
     with torch.no_grad():
@@ -130,13 +134,16 @@ def test_a_bare_lr_gives_a_picture_that_is_not_cut(bundle: Path) -> None:
 def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
     """Tile by tile gives the same as the whole picture at once, to a level; without overlap it would not."""
     manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]
-    encoder, decoder = EncoderSession(manifest.open_file("encoder.onnx")), DecoderSession(
-        manifest.open_file("decoder.onnx"))
+    encoder, decoder = (
+        EncoderSession(manifest.open_file("encoder.onnx")),
+        DecoderSession(manifest.open_file("decoder.onnx")),
+    )
     with torch.no_grad():
         y = irn(torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255)[0][0].permute(1, 2, 0).numpy()
         lr = quantize(2 * y - 1)
-        whole = quantize(Upscaler(irn)(torch.tensor(lr).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].permute(
-            1, 2, 0).numpy()).astype(int)
+        whole = quantize(
+            Upscaler(irn)(torch.tensor(lr).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].permute(1, 2, 0).numpy()
+        ).astype(int)
     assert np.abs(encode_tiles(encoder, manifest, rgb).astype(int) - lr).max() <= 1
     assert np.abs(decode_tiles(decoder, manifest, lr) - whole).max() <= 2
     assert np.abs(decode_tiles(decoder, replace(manifest, tile_overlap=0), lr) - whole).max() > 20
@@ -146,7 +153,8 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
     payload = codec.compress(smooth_pictures(1, 160, seed=5)[0])
     likeliest, one, again, other = (
-        np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2))
+        np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2)
+    )
     assert np.abs(one - again).max() <= 1  # decoded twice by a float network
     assert 0.5 < np.abs(one - other).mean() < 25 and np.abs(one - likeliest).mean() > 0.5
     terms = [sdk.read_mark(codec.restore(payload, seed=seed)) for seed in (None, 0)]
@@ -191,7 +199,11 @@ def test_a_picture_too_large_for_a_payload_is_not_encoded(bundle: Path, monkeypa
 
 def test_a_forged_lr_size_is_refused(bundle: Path) -> None:
     manifest = verify_bundle(bundle)
-    forged = encode_payload(np.zeros((17, 16, 3), np.uint8), contract_id=manifest.lr_contract_id,
-                            tables=CoderTables.default(), original_size=(64, 64))
+    forged = encode_payload(
+        np.zeros((17, 16, 3), np.uint8),
+        contract_id=manifest.lr_contract_id,
+        tables=CoderTables.default(),
+        original_size=(64, 64),
+    )
     with pytest.raises(PayloadError, match="LR of 16 x 17, bundle tiny-x4 works with 16 x 16"):
         sdk.Codec(bundle).restore(forged)

@@ -11,23 +11,20 @@ from safetensors.torch import load_file, save_file
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.irn.bundle import irn_digest, load_irn, read_training, save_irn
-from edgegrain.papers.irn.network import (
-    IRN,
-    PRESETS,
-    CellTransform,
-    IRNConfig,
-    Upscaler,
-    round_to_levels,
-)
+from edgegrain.papers.irn.network import IRN, PRESETS, CellTransform, IRNConfig, Upscaler, round_to_levels
 from tests.unit.edgegrain.conftest import shaken
 
 SMALL = IRNConfig(blocks=(1, 2), growth=8)
 
 
-@pytest.mark.parametrize("config", [
-    *(replace(PRESETS[name], growth=8) for name in ("irn-x2", "irn-x4", "irn-x8", "irn-x3")),
-    IRNConfig((1, 1), growth=8, scale=3),
-], ids=["2x", "4x", "8x", "3x", "9x"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(replace(PRESETS[name], growth=8) for name in ("irn-x2", "irn-x4", "irn-x8", "irn-x3")),
+        IRNConfig((1, 1), growth=8, scale=3),
+    ],
+    ids=["2x", "4x", "8x", "3x", "9x"],
+)
 @torch.no_grad()
 def test_the_true_z_gives_the_picture_back(config: IRNConfig) -> None:
     irn, x = shaken(IRN, config, 0.02), torch.rand(1, 3, 2 * config.factor, 3 * config.factor)
@@ -83,8 +80,9 @@ def test_a_sample_of_z_has_the_configured_deviation() -> None:
     assert abs(z.mean().item()) < 0.01
 
 
-@pytest.mark.parametrize("fields", [{"blocks": ()}, {"blocks": (8, 0)}, {"growth": 0}, {"clamp": 0.0}, {"z_std": 0.0},
-                                    {"scale": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"blocks": ()}, {"blocks": (8, 0)}, {"growth": 0}, {"clamp": 0.0}, {"z_std": 0.0}, {"scale": 1}]
+)
 def test_impossible_shapes_are_refused(fields: dict) -> None:
     with pytest.raises(ValueError, match=r"InvBlock|positive|2 or more"):
         IRNConfig(**fields)

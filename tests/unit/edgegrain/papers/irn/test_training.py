@@ -53,7 +53,8 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("unevaluated")
 def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "irn", pictures=4)
     before = load_irn(tmp_path / "irn" / "irn.safetensors")
@@ -206,10 +207,12 @@ def test_both_flips_happen() -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     data = tmp_path / "photographs"
     data.mkdir()
-    for name, options, message in (("irn-x4", RunOptions(), "pass --data"),
-                                   ("irn-plus-x4", RunOptions(data=data), "--init-from"),
-                                   ("irn-plus-x4", RunOptions(data=data, init_from=tmp_path), "--weights"),
-                                   ("irn-x4", RunOptions(data=data, teacher="x"), "no use for --teacher")):
+    for name, options, message in (
+        ("irn-x4", RunOptions(), "pass --data"),
+        ("irn-plus-x4", RunOptions(data=data), "--init-from"),
+        ("irn-plus-x4", RunOptions(data=data, init_from=tmp_path), "--weights"),
+        ("irn-x4", RunOptions(data=data, teacher="x"), "no use for --teacher"),
+    ):
         with pytest.raises(EdgegrainError, match=message):
             train(IRN_RECIPES[name], tmp_path / "run", options)
     assert not (tmp_path / "run").exists()
@@ -217,10 +220,12 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unevaluated")
 def test_averages_forget_the_random_weights_also_in_short_sessions(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decays: list[float] = []
-    monkeypatch.setattr("edgegrain.training.family.update_averages",
-                        lambda averages, parameters, decay: decays.append(decay))
+    monkeypatch.setattr(
+        "edgegrain.training.family.update_averages", lambda averages, parameters, decay: decays.append(decay)
+    )
     recipe = replace(SMOKE, ema=0.26)
     train(recipe, tmp_path / "run", pictures=recipe.batch)
     train(recipe, tmp_path / "run", pictures=3 * recipe.batch, resume=True)

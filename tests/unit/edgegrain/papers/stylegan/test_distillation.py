@@ -53,8 +53,13 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 @pytest.mark.usefixtures("unevaluated")
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
-    recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
-        SMOKE.adversarial.discriminator, size=32)))
+    recipe = replace(
+        SMALL,
+        batch=4,
+        adversarial=replace(
+            SMOKE.adversarial, begins=0.6, discriminator=replace(SMOKE.adversarial.discriminator, size=32)
+        ),
+    )
     train(recipe, tmp_path, pictures=20)
     logged = rows(tmp_path, "bands")
     assert ["adversarial" in row for row in logged] == [False, False, False, True, True]  # from 0.6 of the run on
@@ -106,9 +111,10 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="mapping layers"):
         adopt_teacher(student, StyleGAN2(StyleGAN2Config(32, 512, 32, 16, 2)))
     for recipe, options, message in (
-            (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path), "pass --teacher"),
-            (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path, teacher="none"), "no prior 'none'"),
-            (replace(SMALL, lpips=1.0), RunOptions(), "--weights")):
+        (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path), "pass --teacher"),
+        (DISTILLATION_RECIPES["mobile-256"], RunOptions(weights=tmp_path, teacher="none"), "no prior 'none'"),
+        (replace(SMALL, lpips=1.0), RunOptions(), "--weights"),
+    ):
         with pytest.raises(EdgegrainError, match=message):
             train(recipe, tmp_path, options)
 

@@ -44,8 +44,11 @@ class IRWriter:
         kind = {torch.float32: "f32", torch.int64: "i64"}[values.dtype]
         data = values.numpy().tobytes()
         shape = ", ".join(map(str, values.shape))
-        number = self.add("Const", name=name, data=f'<data element_type="{kind}" shape="{shape}" '
-                                                   f'offset="{len(self.constants)}" size="{len(data)}"/>')
+        number = self.add(
+            "Const",
+            name=name,
+            data=f'<data element_type="{kind}" shape="{shape}" offset="{len(self.constants)}" size="{len(data)}"/>',
+        )
         self.constants += data
         if name:
             self.values[name] = values
@@ -137,8 +140,9 @@ def run_synthesis(constants: dict[str, Tensor], style: Tensor) -> Tensor:
             shape, stride = ((1, 1, 2, 1), (2, 1)) if vertical else ((1, 1, 1, 2), (1, 2))
             return F.conv_transpose2d(x, taps.reshape(shape).repeat(quarter, 1, 1, 1), stride=stride, groups=quarter)
 
-        return (grow(grow(ll, low, True) + grow(details[:, :, 0], high, True), low, False)
-                + grow(grow(details[:, :, 1], low, True) + grow(details[:, :, 2], high, True), high, False))
+        return grow(grow(ll, low, True) + grow(details[:, :, 0], high, True), low, False) + grow(
+            grow(details[:, :, 1], low, True) + grow(details[:, :, 2], high, True), high, False
+        )
 
     def styled(name: str, x: Tensor) -> Tensor:
         x = modulate(f"{name}.conv.modulation", x, SCALE)

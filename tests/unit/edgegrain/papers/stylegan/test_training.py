@@ -69,8 +69,10 @@ def test_both_networks_learn_from_random_pictures() -> None:
         assert trainer.skipped == 0
         assert (moved > 0.02) == (rate == 2e-3)
         if rate == 2e-3:
-            between = max(float((a - b).detach().abs().max()) for a, b in zip(
-                run.average.parameters(), run.model.parameters(), strict=True))
+            between = max(
+                float((a - b).detach().abs().max())
+                for a, b in zip(run.average.parameters(), run.model.parameters(), strict=True)
+            )
             assert between > 1e-3  # the average lags behind
             assert run.p > 0  # 16 pictures: the discriminator soon knows them by heart
             assert run.path_length > 0
@@ -250,8 +252,7 @@ def test_transformations_happen_as_often_as_p_says(pictures: torch.Tensor) -> No
     # Flip (half), turn (three quarters), shift, scale, two rotations that together have p, stretch, shift; a shift by
     # whole pixels of 16 is none in one of eight or so.
     shift = 1 - p * (1 - 1 / 16)
-    assert float(same.float().mean()) == pytest.approx(
-        (1 - p / 2) * (1 - 0.75 * p) * shift * (1 - p) ** 4, abs=0.025)
+    assert float(same.float().mean()) == pytest.approx((1 - p / 2) * (1 - 0.75 * p) * shift * (1 - p) ** 4, abs=0.025)
 
 
 def test_colour_keeps_what_it_should(pictures: torch.Tensor) -> None:

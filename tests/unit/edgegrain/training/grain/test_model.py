@@ -80,8 +80,10 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     assert same(three.model.parts()["codes"], two.average.parts()["codes"])
     save_checkpoint(tmp_path / "three", three)
-    pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=replace(
-        CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
+    pictures = replace(
+        GRAIN_RECIPES["smoke-stage3"],
+        decoder=replace(CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")),
+    )
     torch.manual_seed(8)
     other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
@@ -98,15 +100,23 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
         start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "two")
 
 
-@pytest.mark.parametrize("name", [
-    "smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage2-faces-256-lr32", "stage1-1024-lr16-paper"])
+@pytest.mark.parametrize(
+    "name", ["smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage2-faces-256-lr32", "stage1-1024-lr16-paper"]
+)
 def test_a_start_of_other_sizes_is_refused_unless_the_recipe_grows(name: str) -> None:
     recipe, source = GRAIN_RECIPES[name], GrainRecipe()
-    for fitting in ("stage1-faces-256-lr16", "stage1-faces-256-lr16-slim", "stage1-faces-256-lr64-fine",
-                    "stage2-faces-256-lr16"):
+    for fitting in (
+        "stage1-faces-256-lr16",
+        "stage1-faces-256-lr16-slim",
+        "stage1-faces-256-lr64-fine",
+        "stage2-faces-256-lr16",
+    ):
         assert adopt(GRAIN_RECIPES[fitting], source).encoder == GRAIN_RECIPES[fitting].encoder
-    with pytest.raises(BundleError, match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
-                                          "what it starts from is for pictures of 256x256 with LRs of 16x16"):
+    with pytest.raises(
+        BundleError,
+        match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
+        "what it starts from is for pictures of 256x256 with LRs of 16x16",
+    ):
         adopt(recipe, source)
 
 

@@ -27,12 +27,15 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
 
 
-@pytest.mark.parametrize(("exponent", "error", "returns"), [
-    (17.0, 0.0, True),  # far too wide for a mean that is right
-    (17.0, 250.0, False),  # a wider one would be better still: nothing to come back for
-    (FIRST_OCTAVE - 4.0, 40.0, True),  # far too narrow for a mean that is wrong
-    (FIRST_OCTAVE - 4.0, 0.0, False),
-])
+@pytest.mark.parametrize(
+    ("exponent", "error", "returns"),
+    [
+        (17.0, 0.0, True),  # far too wide for a mean that is right
+        (17.0, 250.0, False),  # a wider one would be better still: nothing to come back for
+        (FIRST_OCTAVE - 4.0, 40.0, True),  # far too narrow for a mean that is wrong
+        (FIRST_OCTAVE - 4.0, 0.0, False),
+    ],
+)
 def test_a_scale_beyond_its_limits_comes_back(exponent: float, error: float, returns: bool) -> None:
     prediction = torch.tensor([[0.0, exponent]], requires_grad=True)
     code_length(prediction, torch.tensor([2.0]), torch.tensor([2.0 + error])).sum().backward()
@@ -90,7 +93,7 @@ def test_after_training_it_is_what_the_fitted_coder_needs() -> None:
     levels = as_levels(lrs)
     for step in range(120):
         optimizer.zero_grad()
-        model(levels[step % 10::10]).backward()
+        model(levels[step % 10 :: 10]).backward()
         optimizer.step()
     tables = fit_tables(lrs, widths=(16, 16), steps=200)
     coded = np.mean([len(encode_lr(lr, tables)) for lr in unseen])
@@ -128,8 +131,9 @@ def test_the_rate_counts_in_full_above_its_target() -> None:
     assert factors.index(BELOW_TARGET) == 78  # 80 batches: 50 + 250 * 0.98 ** 80 is below 100
 
 
-def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                                   ) -> None:
+def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rate, "FIT_STEPS", 60)
     recipe = GRAIN_RECIPES["smoke-stage1"]
     recipe = replace(recipe, loss=replace(recipe.loss, rate=0.1))

@@ -44,15 +44,21 @@ def test_the_papers_recipes_have_its_weights() -> None:
 
 def test_published_encoders_are_kept_and_others_held_to_the_small_picture() -> None:
     """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
-    for name in ("stage1-faces-256-lr16-fine", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
-                 "final-faces-256-lr16"):
+    for name in (
+        "stage1-faces-256-lr16-fine",
+        "stage2-faces-256-lr16",
+        "stage3-faces-256-lr16",
+        "final-faces-256-lr16",
+    ):
         assert "encoder" not in GRAIN_RECIPES[name].trains
     for name, recipe in GRAIN_RECIPES.items():
         assert recipe.stage not in ("1", "final") or recipe.loss.lr > 0 or recipe.loss.lr_l2 > 0, name
 
 
-@pytest.mark.parametrize(("synthetic", "batch", "count"), [
-    (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
+@pytest.mark.parametrize(
+    ("synthetic", "batch", "count"),
+    [(0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)],
+)
 def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
     recipe = GRAIN_RECIPES["smoke-stage2"]
     loss = replace(recipe.loss, codes=recipe.loss.codes if synthetic else 0.0)
@@ -80,8 +86,9 @@ def test_frozen_parts_build_no_graph() -> None:
     model = build_autoencoder(GRAIN_RECIPES["smoke-stage3"])
     graphs: dict[str, bool] = {}
     for name in ("codes", "prior", "fusion"):
-        getattr(model.decoder, name).register_forward_hook(lambda module, args, out, name=name: graphs.__setitem__(
-            name, getattr(out, "picture", out).requires_grad))
+        getattr(model.decoder, name).register_forward_hook(
+            lambda module, args, out, name=name: graphs.__setitem__(name, getattr(out, "picture", out).requires_grad)
+        )
     model(torch.zeros(1, 3, 64, 64))
     assert graphs == {"codes": False, "prior": False, "fusion": True}
 
@@ -102,8 +109,10 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
     model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
     picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     plain, _ = model.encoder(picture)
-    one, other = (torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
-                  for levels in (plain, model.encode(picture)[0]))
+    one, other = (
+        torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
+        for levels in (plain, model.encode(picture)[0])
+    )
     for straight, through in zip(one, other, strict=True):
         torch.testing.assert_close(through, straight)
     deviation = model.encode(picture, noise=True)[0] - plain
@@ -155,17 +164,25 @@ def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
 
 
 ENCODER = RRDBEncoderConfig(64, 16, width=8, growth=4, rrdb=1)
-DECODER = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, growth=4),
-                         Scale(64, 8, dense=1, growth=4)), head=(8,))
+DECODER = DecoderConfig(
+    (Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, growth=4), Scale(64, 8, dense=1, growth=4)), head=(8,)
+)
 
 
 def shrunk(stage: str) -> GrainRecipe:
     """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
     recipe, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
     return replace(
-        recipe, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
-        loss=replace(recipe.loss, lpips=0.0, identity=0.0), batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8,
-        adversarial=replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1))
+        recipe,
+        encoder=ENCODER,
+        decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
+        loss=replace(recipe.loss, lpips=0.0, identity=0.0),
+        batch=2,
+        learning_rate=1e-3,
+        ema=0.5,
+        random_pictures=8,
+        adversarial=replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1),
+    )
 
 
 def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:
@@ -190,18 +207,27 @@ def test_the_encoder_learns_through_the_quantization() -> None:
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     noisy = (run.model(picture, noise=True).lr.detach() + 1) * 127.5
     assert 0.1 < float((noisy - levels.detach()).abs().mean()) < 0.6
-    torch.testing.assert_close(run.model.encoder(picture)[1], torch.floor(
-        torch.nn.functional.avg_pool2d(picture, 4) + 0.5))
+    torch.testing.assert_close(
+        run.model.encoder(picture)[1], torch.floor(torch.nn.functional.avg_pool2d(picture, 4) + 0.5)
+    )
 
 
 def test_a_run_becomes_a_bundle_that_can_be_trained_on(
-        faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "fit_tables", lambda *_, **__: CoderTables.default())
     monkeypatch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
     train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
     reports: list[tuple[float, str]] = []
-    publish_run(tmp_path / "run", faces, tmp_path / "paper-64", bundle_id="paper-64", version="1.0.0",
-                coder_pictures=4, report=lambda part, line: reports.append((part, line)))
+    publish_run(
+        tmp_path / "run",
+        faces,
+        tmp_path / "paper-64",
+        bundle_id="paper-64",
+        version="1.0.0",
+        coder_pictures=4,
+        report=lambda part, line: reports.append((part, line)),
+    )
     assert reports[-2:] == [(1.0, "encoding 4 pictures"), (1.0, "exporting encoder and decoder")]
     manifest = load_manifest(tmp_path / "paper-64")
     assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files

@@ -20,13 +20,7 @@ from edgegrain.publishing.publish import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.start import (
-    grow,
-    recipe_discriminator,
-    recipe_prior,
-    start_run,
-    trained_decoder,
-)
+from edgegrain.training.grain.start import grow, recipe_discriminator, recipe_prior, start_run, trained_decoder
 from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from export.decoder.graph import store_compact, store_half
 from server_decoder.grain.grain import PRESETS, Grain
@@ -37,7 +31,8 @@ from tests.unit.edgegrain.conftest import shaken
 
 SMALL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
 LARGE = DecoderConfig(
-    (Scale(8, 12, rrdb=3, growth=4), Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
+    (Scale(8, 12, rrdb=3, growth=4), Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ()
+)
 
 
 @torch.no_grad()
@@ -48,8 +43,12 @@ def test_the_picture_stays_and_everything_new_can_learn() -> None:
     torch.testing.assert_close(large(lr), small(lr), atol=1e-4, rtol=1e-4)
     with torch.enable_grad():
         (large(lr) - torch.rand(2, 3, 32, 32)).pow(2).mean().backward()
-    for name in ("scales.0.blocks.2.RDB3.conv5.weight", "scales.1.blocks.1.conv2.weight", "scales.2.conv.weight",
-                 "head.0.weight"):
+    for name in (
+        "scales.0.blocks.2.RDB3.conv5.weight",
+        "scales.1.blocks.1.conv2.weight",
+        "scales.2.conv.weight",
+        "head.0.weight",
+    ):
         gradient = large.get_parameter(name).grad
         assert gradient is not None and gradient.abs().sum() > 0, name
 
@@ -64,11 +63,14 @@ def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
     torch.testing.assert_close(new.detach()[:8], expected)
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    (replace(LARGE, scales=LARGE.scales[:2]), r"the scales \[8, 16\]"),
-    (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "wider at 16x16"),
-    (replace(LARGE, scales=(Scale(8, 16, rrdb=1, growth=4), *LARGE.scales[1:])), "only their number may grow"),
-])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(LARGE, scales=LARGE.scales[:2]), r"the scales \[8, 16\]"),
+        (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "wider at 16x16"),
+        (replace(LARGE, scales=(Scale(8, 16, rrdb=1, growth=4), *LARGE.scales[1:])), "only their number may grow"),
+    ],
+)
 def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         grow(RRDBDecoder(config), shaken(RRDBDecoder, SMALL))
@@ -77,8 +79,13 @@ def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> Non
 @torch.no_grad()
 def test_the_last_blocks_can_be_left_out() -> None:
     """Those of a decoder that has grown and was not trained since; an untrained RRDB multiplies by 1.2."""
-    small, large, again = shaken(RRDBDecoder, SMALL), RRDBDecoder(LARGE), RRDBDecoder(
-        replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2])))
+    small, large, again = (
+        shaken(RRDBDecoder, SMALL),
+        RRDBDecoder(LARGE),
+        RRDBDecoder(
+            replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2]))
+        ),
+    )
     grow(large, small)
     grow(again, large)
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
@@ -105,12 +112,14 @@ STAGE1 = GRAIN_RECIPES["smoke-stage1"]
 
 
 def graph_of(decoder: nn.Module, absent: str = "") -> onnx.ModelProto:
-    """A graph that holds a decoder's weights, except those whose names begin with ``absent``; its picture is another.
-    """
+    """A graph that holds a decoder's weights, except those whose names begin with ``absent``, and another picture."""
     model = onnx.load_model_from_string(repeating_decoder())
     left_out = [name for name in decoder.state_dict() if absent and name.startswith(absent)]
-    model.graph.initializer.extend(numpy_helper.from_array(tensor.numpy(), name)
-                                   for name, tensor in decoder.state_dict().items() if name not in left_out)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(tensor.numpy(), name)
+        for name, tensor in decoder.state_dict().items()
+        if name not in left_out
+    )
     model.metadata_props.add(key="edgegrain.absent_weights", value=json.dumps(left_out))
     return model
 
@@ -118,10 +127,24 @@ def graph_of(decoder: nn.Module, absent: str = "") -> onnx.ModelProto:
 def write_grain_bundle(folder: Path, decoder: RRDBDecoder | Grain, graph: onnx.ModelProto, step: int = 1) -> Path:
     """A bundle of box means and a decoder's weights."""
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
-    fields = manifest_fields(folder.name, "grain", architecture=architecture, training={},
-                             licence={"weights": "none", "data": "none"}, domain="test", version="1.0.0")
-    write_bundle(folder, exact_encoder(box_network(64, 16)), graph.SerializeToString(),
-                 replace(CoderTables.default(), step=step), fields, "card", ("onnx",))
+    fields = manifest_fields(
+        folder.name,
+        "grain",
+        architecture=architecture,
+        training={},
+        licence={"weights": "none", "data": "none"},
+        domain="test",
+        version="1.0.0",
+    )
+    write_bundle(
+        folder,
+        exact_encoder(box_network(64, 16)),
+        graph.SerializeToString(),
+        replace(CoderTables.default(), step=step),
+        fields,
+        "card",
+        ("onnx",),
+    )
     return folder
 
 
@@ -161,8 +184,9 @@ def test_networks_for_box_means_are_a_start(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("store", [lambda model: model, store_half, store_compact], ids=["float32", "float16", "int8"])
-def test_a_bundle_with_a_generator_is_a_start(tmp_path: Path, store: Callable[[onnx.ModelProto], onnx.ModelProto]
-                                              ) -> None:
+def test_a_bundle_with_a_generator_is_a_start(
+    tmp_path: Path, store: Callable[[onnx.ModelProto], onnx.ModelProto]
+) -> None:
     recipe = replace(GRAIN_RECIPES["smoke-final"], correction=False)
     prior = recipe_prior(recipe, None)
     decoder = start_run(recipe, None, prior).model.decoder
@@ -189,16 +213,22 @@ def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:
             torch.testing.assert_close(loaded, original.state_dict()[weight], atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "given", "message"), [
-    ("stage1-faces-256-lr16", "prior.safetensors", "leave --prior out"),
-    ("stage2-1024-lr16-paper", None, "needs a StyleGAN2"),
-    ("stage2-cats-256-lr16", None, "makes faces; pass --prior with the file of one that makes cats"),
-    ("stage2-churches-256-lr16", None, "makes faces; pass --prior with the file of one that makes churches")])
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("stage1-faces-256-lr16", "prior.safetensors", "leave --prior out"),
+        ("stage2-1024-lr16-paper", None, "needs a StyleGAN2"),
+        ("stage2-cats-256-lr16", None, "makes faces; pass --prior with the file of one that makes cats"),
+        ("stage2-churches-256-lr16", None, "makes faces; pass --prior with the file of one that makes churches"),
+    ],
+)
 def test_a_generator_of_another_kind_or_domain_is_refused(name: str, given: str | None, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):
         recipe_prior(GRAIN_RECIPES[name], given)
-    assert all(GRAIN_RECIPES[f"{stage}-faces-256-lr16"].decoder.prior.compact  # the one that ships
-               for stage in ("stage2", "stage3", "final"))
+    assert all(
+        GRAIN_RECIPES[f"{stage}-faces-256-lr16"].decoder.prior.compact  # the one that ships
+        for stage in ("stage2", "stage3", "final")
+    )
 
 
 @pytest.mark.parametrize("stage", ["stage2", "stage3", "final"])

@@ -49,7 +49,8 @@ def begun(recipe: GrainRecipe, networks: MetricNetworks = NONE, pictures: np.nda
 
 
 def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
-        faces: Path, shared_weights: Path, tmp_path: Path) -> None:
+    faces: Path, shared_weights: Path, tmp_path: Path
+) -> None:
     options = RunOptions(data=faces, weights=shared_weights)
     untrained = train(WITH_LPIPS, tmp_path / "untrained", options, pictures=0)
     trained = train(WITH_LPIPS, tmp_path / "run", options, pictures=160)
@@ -61,33 +62,45 @@ def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
 
 @pytest.mark.usefixtures("unevaluated")
 def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
-        faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
     small = SMOKE.decoder
-    larger = replace(small, upsampling="bilinear",
-                     scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales))
+    larger = replace(
+        small,
+        upsampling="bilinear",
+        scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales),
+    )
     recipe = replace(
-        SMOKE, trains=("decoder",), decoder=larger, grows=True, jitter=True,
+        SMOKE,
+        trains=("decoder",),
+        decoder=larger,
+        grows=True,
+        jitter=True,
         loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
-        adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0))
+        adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0),
+    )
     options = RunOptions(data=faces, weights=shared_weights, init_from=tmp_path / "small")
     train(recipe, tmp_path / "run", options, pictures=8)
     train(recipe, tmp_path / "run", options, pictures=16, resume=True)
     stored, begun = load_run(tmp_path / "run"), load_run(tmp_path / "small")
     assert stored.recipe.decoder == larger
     torch.testing.assert_close(  # eight steps from where it began
-        stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0)
+        stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0
+    )
     assert same(stored.average.encoder, begun.average.encoder)
     assert stored.adversarial is not None and isinstance(stored.adversarial.discriminator, ProjectedDiscriminator)
     terms = rows(tmp_path / "run", "loss")[-1]
     assert {"l1", "lpips", "regions", "adversarial", "discriminator"} <= set(terms)
     assert terms["loss"] == pytest.approx(
-        terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
+        terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02
+    )  # without the adversarial term
 
 
-def test_a_decoder_learns_several_steps_of_the_levels(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                      ) -> None:
+def test_a_decoder_learns_several_steps_of_the_levels(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = start_run(replace(SMOKE, lr_step=2), None)
     save_checkpoint(tmp_path / "first", first)
     several = replace(SMOKE, lr_step=2, lr_steps=(2, 8, 40), trains=("decoder",))
@@ -99,8 +112,11 @@ def test_a_decoder_learns_several_steps_of_the_levels(faces: Path, tmp_path: Pat
 
     drawn = []
     step = GrainTrainer.step
-    monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: (
-        step(trainer, progress), drawn.append(trainer.run.model.lr_step))[0])
+    monkeypatch.setattr(
+        GrainTrainer,
+        "step",
+        lambda trainer, progress: (step(trainer, progress), drawn.append(trainer.run.model.lr_step))[0],
+    )
     result = train(several, tmp_path / "run", RunOptions(data=faces, init_from=tmp_path / "first"), pictures=48)
     assert set(drawn) == {2, 8, 40} and {"psnr", "psnr_step_8", "psnr_step_40"} <= result.keys()
     trained = load_run(tmp_path / "run").average
@@ -161,10 +177,13 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     """Other stages or parts would train it under its own name, and without its rate model it could not be read."""
     run = tmp_path / "run"
     train(SMOKE, run, pictures=4)
-    for change, message in (({"trains": ("decoder",)}, "the recipe trains=decoder; resume with the"),
-                            ({"loss": replace(SMOKE.loss, rate=0.1)}, "has loss.rate=0.0, the recipe loss.rate=0.1"),
-                            ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; .*--set lr_step=1"),
-                            ({"correction": False}, "has correction=True"), ({"window": 64}, "only stage 2")):
+    for change, message in (
+        ({"trains": ("decoder",)}, "the recipe trains=decoder; resume with the"),
+        ({"loss": replace(SMOKE.loss, rate=0.1)}, "has loss.rate=0.0, the recipe loss.rate=0.1"),
+        ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; .*--set lr_step=1"),
+        ({"correction": False}, "has correction=True"),
+        ({"window": 64}, "only stage 2"),
+    ):
         with pytest.raises((EdgegrainError, ValueError), match=message):
             train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
     with pytest.raises(EdgegrainError, match="has stage=1, .* --init-from"):
@@ -175,8 +194,15 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unevaluated")
 def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[float] = []
-    monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: drawn.append(float(torch.rand(()))) or setattr(
-        trainer.run, "pictures", trainer.run.pictures + 4) or {"loss": torch.zeros(())})
+    monkeypatch.setattr(
+        GrainTrainer,
+        "step",
+        lambda trainer, progress: (
+            drawn.append(float(torch.rand(())))
+            or setattr(trainer.run, "pictures", trainer.run.pictures + 4)
+            or {"loss": torch.zeros(())}
+        ),
+    )
     for last in (8, 16):
         train(SMOKE, tmp_path / "run", pictures=last, resume=last > 8)
     assert len(set(drawn)) == 4
@@ -187,7 +213,8 @@ def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
     trainer.steps = 10**6  # behind the warm-up
     trainer.step(0.0)
     assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(
-        [SMOKE.learning_rate, rate.LEARNING_RATE])
+        [SMOKE.learning_rate, rate.LEARNING_RATE]
+    )
 
 
 def test_identity_joins_on_time() -> None:
@@ -231,9 +258,13 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     before = load_run(tmp_path / "first", prior).model
     train(recipe, tmp_path / "first", pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model
-    moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
-                                                             after.parts()[part].parameters(), strict=True))
-             for part in before.parts()}
+    moved = {
+        part: any(
+            not torch.equal(a, b)
+            for a, b in zip(before.parts()[part].parameters(), after.parts()[part].parameters(), strict=True)
+        )
+        for part in before.parts()
+    }
     assert moved == {part: part in recipe.trains for part in ("encoder", "decoder", "codes", "fusion")}
     assert all(torch.equal(tensor, weights[name]) for name, tensor in prior.state_dict().items())
     assert all(parameter.grad is None for parameter in prior.parameters())
@@ -253,9 +284,15 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
     adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
     recipe = replace(
-        GRAIN_RECIPES["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
-        adversarial=adversarial, lpips_shift=1.0,
-        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0))
+        GRAIN_RECIPES["smoke-stage2"],
+        decoder=PRESETS["grain-smoke-mobile"],
+        synthetic=0.0,
+        batch=2,
+        window=48,
+        adversarial=adversarial,
+        lpips_shift=1.0,
+        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
+    )
     rng = np.random.default_rng(0)
     windows = [draw_window(recipe, rng) for _ in range(200)]
     assert 30 < windows.count(None) < 70
@@ -266,8 +303,11 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     judged: list[torch.Tensor] = []
     batch = torch.from_numpy(random_pictures(2, 64, seed=0)).permute(0, 3, 1, 2).float()
     monkeypatch.setattr(trainer, "_draw", lambda: (batch, None))
-    monkeypatch.setattr(trainer.run.adversarial, "update_discriminator",
-                        lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])})
+    monkeypatch.setattr(
+        trainer.run.adversarial,
+        "update_discriminator",
+        lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])},
+    )
     for window in (Window(0, 16, 48), None):
         monkeypatch.setattr(grain_trainer, "draw_window", lambda *_, window=window: window)
         terms = trainer.step(0.5)
@@ -281,10 +321,12 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
     recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
     trainer = begun(recipe, pictures=np.full((4, 64, 64, 3), 255, np.uint8))  # white
     compared: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr(trainer.run.adversarial, "generator_loss",
-                        lambda made, real: compared.append((made, real)) or made.mean())
-    monkeypatch.setattr(trainer.run.adversarial, "update_discriminator",
-                        lambda made, real, _: compared.append((made, real)) or {})
+    monkeypatch.setattr(
+        trainer.run.adversarial, "generator_loss", lambda made, real: compared.append((made, real)) or made.mean()
+    )
+    monkeypatch.setattr(
+        trainer.run.adversarial, "update_discriminator", lambda made, real, _: compared.append((made, real)) or {}
+    )
     trainer.step(0.9)
     assert len(compared) == 2
     for made, real in compared:
@@ -293,11 +335,16 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     """Noise replaces rounding only while the encoder is trained, and until ``noise_until``."""
-    for trains, progress, noisy in ((("decoder",), 0.0, False), (("encoder", "decoder"), 0.0, True),
-                                    (("encoder", "decoder"), 0.4, True), (("encoder", "decoder"), 0.5, False)):
+    for trains, progress, noisy in (
+        (("decoder",), 0.0, False),
+        (("encoder", "decoder"), 0.0, True),
+        (("encoder", "decoder"), 0.4, True),
+        (("encoder", "decoder"), 0.5, False),
+    ):
         trainer, levels = begun(replace(SMOKE, trains=trains, noise_until=0.5)), []
         trainer.run.model.decoder.register_forward_hook(
-            lambda module, args, out, levels=levels: levels.append((args[0] + 1) * 127.5))
+            lambda module, args, out, levels=levels: levels.append((args[0] + 1) * 127.5)
+        )
         trainer.step(progress)
         distance = (levels[0] - levels[0].round()).abs().max()
         assert distance > 0.1 if noisy else distance < 1e-3

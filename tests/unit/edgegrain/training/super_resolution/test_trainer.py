@@ -89,14 +89,21 @@ def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
     before = start_run(recipe).model.state_dict()
     train(recipe, tmp_path, pictures=8)
     after = load_run(tmp_path).model.state_dict()
-    moved = {name.split(".")[1] for name, tensor in before.items()
-             if name.startswith("fine.") and not torch.equal(tensor, after[name])}
+    moved = {
+        name.split(".")[1]
+        for name, tensor in before.items()
+        if name.startswith("fine.") and not torch.equal(tensor, after[name])
+    }
     assert moved == {"0"}
 
 
 def test_the_discriminator_learns_and_joins_on_time() -> None:
-    recipe = replace(SMOKE, adversarial=AdversarialConfig(
-        "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5))
+    recipe = replace(
+        SMOKE,
+        adversarial=AdversarialConfig(
+            "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5
+        ),
+    )
     originals = np.zeros((4, 128, 128, 3), np.uint8)
     pairs = Pairs(originals[:, ::4, ::4], originals)
     run = start_run(recipe)
@@ -146,7 +153,8 @@ def test_losses_by_hand() -> None:
     weights = SuperResolutionLosses(l1=1.0, lpips=0.0, reduced=10.0, input=100.0, grid=0.0, half=0.25)
     total, terms = window_loss(weights, enlarged, target, torch.full((1, 3, 4, 4), 0.25), None, None)
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(
-        {"l1": 0.3, "reduced": 0.3, "input": 0.05}, rel=1e-5)
+        {"l1": 0.3, "reduced": 0.3, "input": 0.05}, rel=1e-5
+    )
     assert float(total) == pytest.approx(0.3 + 3 + 5, rel=1e-5)
     large = torch.zeros(1, 3, 32, 32)
     large[..., ::2] = 0.2  # its 2x2 box mean is 0.1
@@ -175,10 +183,14 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
     recipe = replace(SMOKE, size=256, factor=2)
     save(tmp_path / "data", ["a.png", "b.png"], 640)
     reports: list[tuple[float, str]] = []
-    pairs = packed_pairs(recipe, list_pictures(tmp_path / "data"), tmp_path / "cache",
-                         lambda part, line: reports.append((part, line)))
-    assert reports == [(0.5, "packing pictures of 512x512"), (1.0, "packing pictures of 512x512"),
-                       (1.0, "restoring pictures with faces-256-lr16-small")]
+    pairs = packed_pairs(
+        recipe, list_pictures(tmp_path / "data"), tmp_path / "cache", lambda part, line: reports.append((part, line))
+    )
+    assert reports == [
+        (0.5, "packing pictures of 512x512"),
+        (1.0, "packing pictures of 512x512"),
+        (1.0, "restoring pictures with faces-256-lr16-small"),
+    ]
     assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
     codec = sdk.Codec(form="default")
     for original, restored in zip(pairs.originals, pairs.restored, strict=True):
@@ -191,7 +203,8 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
 
 
 def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle, cache = write_tiny_bundle(tmp_path), tmp_path / "cache"
     cache.mkdir()
     originals = np.full((1, 128, 128, 3), 101, np.uint8)  # the encoder averages, the decoder repeats pixels
@@ -220,9 +233,10 @@ def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     save(tmp_path / "data", ["a.png", "b.png"], 128)
     for recipe, options, message in (
-            (replace(SMOKE, size=64), RunOptions(data=tmp_path / "data"), "2 pictures have sides below 256 pixels"),
-            (replace(SMOKE, random_pictures=0), RunOptions(), "pass --data"),
-            (SMOKE, RunOptions(data=tmp_path / "data"), "restores pictures of 256x256")):
+        (replace(SMOKE, size=64), RunOptions(data=tmp_path / "data"), "2 pictures have sides below 256 pixels"),
+        (replace(SMOKE, random_pictures=0), RunOptions(), "pass --data"),
+        (SMOKE, RunOptions(data=tmp_path / "data"), "restores pictures of 256x256"),
+    ):
         with pytest.raises(EdgegrainError, match=message):
             train(recipe, tmp_path / "run", options)
     assert issubclass(ImageError, EdgegrainError) and not (tmp_path / "run").exists()

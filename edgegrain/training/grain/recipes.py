@@ -166,7 +166,7 @@ class GrainRecipe(RestorationRecipe):
             ),
             (
                 not self.loss.codes or self.synthetic > 0,
-                "loss.codes compares codes of synthetic pictures, and there are none; set it to 0, or synthetic above 0",
+                "loss.codes compares codes of synthetic pictures, and there are none; set it to 0 or synthetic above 0",
             ),
             *(
                 (1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}")

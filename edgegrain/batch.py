@@ -132,23 +132,22 @@ def pending_batches(
     plan: BatchPlan, source: Store, target: Store, count: Callable[[Tally], None]
 ) -> Iterator[list[str]]:
     """List the names without a result, in batches; those with one, and folders that cannot be listed, are counted."""
-    waiting: list[str] = []
 
     def report(folder: str, error: Exception) -> None:
         part = Tally()
         part.fail(folder, error)
         count(part)
 
-    for name in candidates(source.names(report), plan.verb, plan.inner):
-        if not plan.force and target.has(plan.result(name)):
-            count(Tally(skipped=1))
-            continue
-        waiting.append(name)
-        if len(waiting) == plan.batch_size:
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
+    def waiting() -> Iterator[str]:
+        for name in candidates(source.names(report), plan.verb, plan.inner):
+            if not plan.force and target.has(plan.result(name)):
+                count(Tally(skipped=1))
+            else:
+                yield name
+
+    names = waiting()
+    while batch := list(itertools.islice(names, plan.batch_size)):
+        yield batch
 
 
 class Worker:
@@ -203,40 +202,25 @@ class Worker:
         """The result of each file, or its error."""
         plan = self._plan
         if plan.verb == "compress":
+            kept = {"align": plan.align, "max_pixels": plan.max_pixels}
             for data in files:
                 _end_after(FILE_SECONDS)
-                yield attempt(
-                    compress_within,
-                    self._codecs,
-                    data,
-                    plan.fit,
-                    quality=plan.quality,
-                    max_bytes=plan.max_bytes,
-                    align=plan.align,
-                    max_pixels=plan.max_pixels,
-                )
+                yield attempt(compress_within, self._codecs, plan.quality, plan.max_bytes, data, plan.fit, **kept)
             return
-        together = 1 if plan.device == "cpu" else BATCH  # where batches are faster
+        together, sizes = (1, ()) if plan.device == "cpu" else (BATCH, (1, BATCH))  # where batches are faster
         for first in range(0, len(files), together):
             _end_after(FILE_SECONDS)
-            sizes = () if plan.device == "cpu" else (1, BATCH)
             for codec, group in itertools.groupby(files[first : first + together], self._codec_of):
-                for picture in codec._restore_each(
-                    [(data, plan.size, plan.strength) for data in group],
-                    max_pixels=plan.max_pixels,
-                    mark=plan.mark,
-                    batch_sizes=sizes,
-                ):
+                items = [(data, plan.size, plan.strength) for data in group]
+                for picture in codec._restore_each(items, plan.max_pixels, plan.mark, batch_sizes=sizes):
                     yield attempt(self._file, picture)
 
     def _codec_of(self, data: bytes) -> Codec:
         """The first codec with the bundle that a payload or scene names; the first one for anything else."""
         source = attempt(read_restore_source, data)
         if isinstance(source, (Payload, Scene)):
-            header = (source.faces[0] if isinstance(source, Scene) else source).header
-            for codec in self._codecs:
-                if codec._manifest.rate_of(header) is not None:
-                    return codec
+            payload = source.faces[0] if isinstance(source, Scene) else source
+            return next((codec for codec in self._codecs if codec.can_restore(payload)), self._codecs[0])
         return self._codecs[0]
 
     def _file(self, picture: Image.Image | Exception) -> bytes:
@@ -313,17 +297,16 @@ def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: f
 def run_batch(
     plan: BatchPlan,
     failures: Path,
-    *,
-    workers: int | None = None,
-    gpus: float = 0.0,
-    ray_address: str | None = None,
-    report: Callable[[Tally], None] = lambda total: None,
+    workers: int | None,
+    gpus: float,
+    ray_address: str | None,
+    report: Callable[[Tally], None],
 ) -> Tally:
     """Run a plan on a Ray cluster; returns the counts, with the first `SHOWN` failures.
 
     A folder as target is locked. Without ``ray_address`` Ray starts on this machine and the cores are shared among the
     workers. The file ``failures`` gets one JSON object per line; it is removed if nothing failed. ``report`` gets the
-    counts so far, after every part.
+    counts after every part.
     """
     source, target, total, cores = Store(plan.source), Store(plan.target), Tally(), available_cores()
     with ExitStack() as stack:
@@ -338,7 +321,7 @@ def run_batch(
 
         batches = pending_batches(plan, source, target, count)
         if (first := next(batches, None)) is not None:
-            found = stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
+            found = stack.enter_context(ray_cluster(ray_address, workers or cores))
             workers = workers or found
             if ray_address is None:
                 plan = replace(plan, threads=max(1, cores // workers))
@@ -350,11 +333,8 @@ def run_batch(
 
 
 @contextmanager
-def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[int]:
-    """Start a private Ray on this machine, on all cores unless ``cpus`` says fewer, or connect to a running cluster.
-
-    Yields the number of its cores; it ends with the block.
-    """
+def ray_cluster(address: str | None, cpus: int) -> Iterator[int]:
+    """Start a private Ray with these cores, or connect to a running cluster, until the block ends; yields its cores."""
     private = {} if address else PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in (QUIET | private).items():
         os.environ.setdefault(name, value)
@@ -363,19 +343,13 @@ def ray_cluster(address: str | None, *, cpus: float | None = None) -> Iterator[i
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as stack:
         # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
+        short = "/tmp" if os.path.isdir("/tmp") else None
         folder = stack.enter_context(
-            tempfile.TemporaryDirectory(
-                prefix="edgegrain-ray-", dir="/tmp" if os.path.isdir("/tmp") else None, ignore_cleanup_errors=True
-            )
+            tempfile.TemporaryDirectory("", "edgegrain-ray-", short, ignore_cleanup_errors=True)
         )
         if address is None:
-            options |= {
-                "address": "local",
-                "num_cpus": cpus,
-                "include_dashboard": False,
-                "_temp_dir": folder,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }
+            options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
+            options["object_store_memory"] = OBJECT_STORE_BYTES
         stack.callback(ray.shutdown)
         for attempt in range(1, ATTEMPTS + 1):
             try:

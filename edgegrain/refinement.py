@@ -109,21 +109,12 @@ class RefiningCodec(Codec):
         weights: Path | None = None,
         device: Device = "cpu",
         threads: int | None = None,
-        report: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(bundle, device, threads)
-        self._open_again = functools.partial(
-            RefiningCodec,
-            bundle,
-            rate=rate,
-            steps=steps,
-            size=size,
-            max_bytes=max_bytes,
-            weights=weights,
-            device=device,
-            threads=threads,
-            report=report,
-        )
+        options: Any = {"rate": rate, "steps": steps, "size": size, "max_bytes": max_bytes, "weights": weights}
+        self._open_again = functools.partial(RefiningCodec, bundle, **options, device=device, threads=threads)
+        self.report: Callable[[float], None] | None = None
+        """Called with the finished part of a search, 0 to 1."""
         if self._tiled:
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
         self._size = size or self.bundle.hr
@@ -134,7 +125,7 @@ class RefiningCodec(Codec):
             )
         manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
-        self._steps, self._max_bytes, self._report = steps, max_bytes, report
+        self._steps, self._max_bytes = steps, max_bytes
         self._torch_device = torch.device(device)
         self._losses = FACES if faces else PICTURES
         self._enlarger = None
@@ -231,8 +222,8 @@ class RefiningCodec(Codec):
                 unit = math.sqrt(power / (1 - POWER ** (step + 1))) * (1 - MOMENTUM ** (step + 1))
                 rate = LEARNING_RATE / math.sqrt(self._level_step) * (1 + math.cos(math.pi * step / self._steps)) / 2
                 indices = indices.detach() - rate / max(unit, 1e-12) * direction
-                if self._report is not None:
-                    self._report((step + 1) / self._steps)
+                if self.report is not None:
+                    self.report((step + 1) / self._steps)
             if len(start) > limit:
                 if found is None:
                     raise too_few_bytes(limit, smallest)

@@ -35,7 +35,6 @@ class Store:
             from fsspec.implementations.local import LocalFileSystem
 
         self.system: Any
-        self.folder: Path | None
         try:
             self.system, self.root = url_to_fs(place)
         except (ValueError, ImportError) as error:  # an unknown scheme, or its library is missing
@@ -134,9 +133,8 @@ class Store:
 
 def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None) -> Iterator[str]:
     """Filter names by suffix: pictures (compress), payloads (restore), or both (None); not those below ``inner``."""
+    payloads = frozenset([PAYLOAD_SUFFIX])
+    wanted = {"compress": PICTURE_SUFFIXES, "restore": payloads, None: PICTURE_SUFFIXES | payloads}[verb]
     for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
-        if (
-            (verb != "restore" and suffix in PICTURE_SUFFIXES) or (verb != "compress" and suffix == PAYLOAD_SUFFIX)
-        ) and not (inner and name.startswith(f"{inner}/")):
+        if PurePosixPath(name).suffix.lower() in wanted and not (inner and name.startswith(f"{inner}/")):
             yield name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -79,18 +80,8 @@ def compress(
         BundleError: there is no such bundle or quality, or it is damaged.
         DeviceMemoryError: there is too little memory to decode the picture.
     """
-    codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_within(
-        codecs,
-        picture,
-        fit,
-        quality=quality,
-        max_bytes=max_bytes,
-        background=background,
-        max_pixels=max_pixels,
-        align=align,
-        require_face=require_face,
-    )
+    codecs = _codecs(bundle, quality, max_bytes)
+    return compress_within(codecs, quality, max_bytes, picture, fit, background, max_pixels, align, require_face)
 
 
 def compress_faces(
@@ -108,7 +99,7 @@ def compress_faces(
         ImageError: the picture cannot be read, or shows no such face; or the bundle is not one of faces.
         BundleError: there is no such bundle, or it is damaged.
     """
-    return _codec(_folder(bundle), "cpu").compress_faces(picture, background=background, max_pixels=max_pixels)
+    return _codec(_folder(bundle)).compress_faces(picture, background=background, max_pixels=max_pixels)
 
 
 def compress_scene(
@@ -131,10 +122,8 @@ def compress_scene(
         ImageError: as `compress_faces`; or the faces alone exceed ``max_bytes``.
         BundleError: there is no such bundle or quality, or it is damaged.
     """
-    codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_scene_within(
-        codecs, picture, quality=quality, max_bytes=max_bytes, background=background, max_pixels=max_pixels
-    )
+    codecs = _codecs(bundle, quality, max_bytes)
+    return compress_scene_within(codecs, quality, max_bytes, picture, background, max_pixels)
 
 
 def restore(
@@ -245,30 +234,14 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
     checked = read_payload(payload)
     header = checked.header
     manifest = manifest_for(header)
-    described = PayloadInfo(
-        len(checked),
-        header.version,
-        _CODINGS[header.coding],
-        header.contract_id.hex(),
-        None,
-        header.lr_size,
-        header.original_size,
-        header.fit,
-        header.coding == CODING_RAW,
-        header.square,
-    )
+    coding = len(checked), header.version, _CODINGS[header.coding], header.contract_id.hex()
+    shown = header.lr_size, header.original_size, header.fit
     if manifest is None:
-        return described
+        return PayloadInfo(*coding, None, *shown, header.coding == CODING_RAW, header.square)
     rate = check_claims(header, manifest)
     decode_body(checked.parsed, coder_tables(manifest, rate))
-    return replace(
-        described,
-        bundle=manifest.id,
-        body_checked=True,
-        controls=controls_of(manifest),
-        sides=manifest.sides,
-        quality=rate.quality,
-    )
+    known = controls_of(manifest), manifest.sides, rate.quality
+    return PayloadInfo(*coding, manifest.id, *shown, True, header.square, *known)
 
 
 def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int | None = None) -> list[Manifest]:
@@ -280,24 +253,16 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
 
 
 def compress_within(
-    codecs: Sequence[Codec],
-    picture: PictureSource,
-    fit: Fit | None = None,
-    *,
-    quality: str | None = None,
-    max_bytes: int | None,
-    background: Colour = WHITE,
-    max_pixels: int = MAX_PHOTO_PIXELS,
-    align: bool = True,
-    require_face: bool = False,
+    codecs: Sequence[Codec], quality: str | None, max_bytes: int | None, *picture: Any, **options: Any
 ) -> Payload:
-    """Compress a picture with the first of the codecs, best quality first, whose payload is small enough."""
+    """Compress with the first of the codecs, best quality first, whose payload is small enough; further arguments as
+    for `Codec.fit`."""
     inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
     sizes = []
     for codec in codecs:
         kind = codec.bundle.hr, bool(codec.bundle.sides)
         if kind not in inputs:
-            inputs[kind] = codec.fit(picture, fit, background, max_pixels, align, require_face)
+            inputs[kind] = codec.fit(*picture, **options)
         payload = codec.compress_fitted(inputs[kind], quality, max_bytes)
         if max_bytes is None or len(payload) <= max_bytes:
             return payload
@@ -305,26 +270,23 @@ def compress_within(
     raise too_few_bytes(max_bytes or 0, min(sizes), quality=codecs[-1].bundle.qualities[-1])
 
 
-def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:
+def _codecs(bundle: str | Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:
     """Opened codecs of the bundles to try, best quality first."""
+    folder = _folder(bundle)
     if quality is None and max_bytes is None:
-        return [_codec(folder, "cpu")]
-    return [_codec(manifest.folder.resolve(), "cpu") for manifest in bundles_for(folder, quality, max_bytes)]
+        return [_codec(folder)]
+    return [_codec(manifest.folder.resolve()) for manifest in bundles_for(folder, quality, max_bytes)]
 
 
 def _folder(bundle: str | Path) -> Path:
-    if str(bundle).startswith(SCHEME):
-        return _hub_folder(str(bundle))
-    return find_bundle(bundle).resolve()
+    find = _hub_folder if str(bundle).startswith(SCHEME) else find_bundle
+    return find(str(bundle)).resolve()
 
 
-@functools.lru_cache(maxsize=8)
-def _hub_folder(name: str) -> Path:
-    """The folder of a bundle of the Hub, which is asked once per process."""
-    return find_bundle(name, check=check_contract_id).resolve()
+_hub_folder = functools.lru_cache(maxsize=8)(functools.partial(find_bundle, check=check_contract_id))  # asked once
 
 
-def _codec(folder: Path, device: Device) -> Codec:
+def _codec(folder: Path, device: Device = "cpu") -> Codec:
     with _opening:  # so that two threads do not open the same bundle twice
         return _kept_codec(folder, device)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.find import find_bundle, rates_from, strength_of
+from codec_contract.bundle.find import SEED, find_bundle, rates_from, strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, Rate, load_manifest
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, check_fit, fit_picture, unfit_picture
@@ -122,7 +122,7 @@ class Codec:
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> Scene:
         """Compress all faces of a photograph and its background, as `sdk.compress_scene`."""
-        return compress_scene_within([self], picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
+        return compress_scene_within([self], None, max_bytes, picture, background, max_pixels)
 
     def fit(
         self,
@@ -151,8 +151,8 @@ class Codec:
         if self._tiled and fit not in (None, FIT_PAD):
             raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+        size = rgb.shape[1], rgb.shape[0]
         if self._tiled:
-            size = rgb.shape[1], rgb.shape[0]
             if math.prod(self._manifest.lr_size(size)) > MAX_LARGE_LR_PIXELS:
                 raise ImageError(
                     f"the picture has {size[0]} x {size[1]} pixels, bundle {self._manifest.id} takes up to "
@@ -162,7 +162,7 @@ class Codec:
         if aligned:
             return fit_face(rgb, self._manifest.hr, require=require_face)
         whole = FIT_PAD if fit is None else fit
-        return Fitted(fit_picture(rgb, self._manifest.hr, whole), (rgb.shape[1], rgb.shape[0]), whole)
+        return Fitted(fit_picture(rgb, self._manifest.hr, whole), size, whole)
 
     def fit_faces(self, rgb: Rgb, *, framed_whole: bool = True, least: float = LEAST_PIXELS) -> Iterator[Fitted]:
         """The encoder's squares for all faces of a picture, uint8 ``[H, W, 3]``, as `sdk.compress_faces` takes them.
@@ -197,8 +197,7 @@ class Codec:
 
     def _lr(self, fitted: Fitted) -> Rgb:
         """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""
-        (lr,) = self._encode([fitted])
-        return lr
+        return next(iter(self._encode([fitted])))
 
     def _rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
         """The rates to try for a limit of bytes, the best first; one without a limit."""
@@ -211,19 +210,12 @@ class Codec:
         return self._pack(lr, fitted, self._rates_from(quality, None)[0])
 
     def _pack(self, lr: Rgb, fitted: Fitted, rate: Rate) -> Payload:
-        tables = self._open.tables_of(rate)
+        tables, size = self._open.tables_of(rate), fitted.original_size
         lr = rounded(lr, tables.step)
-        return Payload(
-            encode_payload(
-                lr,
-                contract_id=rate.lr_contract_id,
-                tables=tables,
-                original_size=fitted.original_size,
-                fit=fitted.fit,
-                square=fitted.square,
-            ),
-            lr=lr,
+        data = encode_payload(
+            lr, contract_id=rate.lr_contract_id, tables=tables, original_size=size, fit=fitted.fit, square=fitted.square
         )
+        return Payload(data, lr=lr)
 
     def compress_batch(
         self,
@@ -267,9 +259,9 @@ class Codec:
         Raises:
             PayloadError: among others, the payload belongs to another bundle.
         """
-        if seed is not None and not self._tiled:
-            raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
-        (picture,) = self._restore_each([(payload, size, strength)], max_pixels=max_pixels, seed=seed, mark=mark)
+        if seed is not None and SEED not in self.bundle.controls:
+            raise ImageError(f"bundle {self.bundle.id} has no control 'seed'; restore without a seed")
+        (picture,) = self._restore_each([(payload, size, strength)], max_pixels, mark, seed)
         if isinstance(picture, Exception):
             raise picture
         return picture
@@ -291,7 +283,7 @@ class Codec:
         pictures = []
         for first, group in batches(payloads):
             items = [(payload, size, strength) for payload in group]
-            for index, picture in enumerate(self._restore_each(items, max_pixels=max_pixels, mark=mark), first):
+            for index, picture in enumerate(self._restore_each(items, max_pixels, mark), first):
                 with position_in_batch("payload", index):
                     if isinstance(picture, Exception):
                         raise picture
@@ -338,7 +330,6 @@ class Codec:
     def _restore_each(
         self,
         items: Sequence[tuple[RestoreSource, Size, float | None]],
-        *,
         max_pixels: int,
         mark: bool,
         seed: int | None = None,
@@ -359,17 +350,10 @@ class Codec:
             squares = itertools.repeat(decoded) if isinstance(decoded, Exception) else iter(decoded)
         for each, (_, size, strength) in zip(opened, items, strict=True):
             if isinstance(each, _Unpacked):
-                square = next(squares)
-                yield (
-                    square
-                    if isinstance(square, Exception)
-                    else attempt(self._picture, square, each, mark, seed, measure)
-                )
+                yield attempt(self._picture, next(squares), each, mark, seed, measure)
             elif isinstance(each, Scene):
                 with measure("decode"):
-                    yield attempt(
-                        restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength, mark=mark
-                    )
+                    yield attempt(restore_scene, self, each, size, max_pixels, strength, mark)
             else:
                 yield each
 
@@ -383,14 +367,14 @@ class Codec:
         shown = picture_size(header, self._manifest, size, check_max_pixels(max_pixels))
         if isinstance(received, Payload):
             tables = self._open.tables_of(rate)
-            lr = decode_body(received.parsed, tables)
+            lr, step = decode_body(received.parsed, tables), tables.step
         else:  # an LR has the rate whose levels it has
-            found = [self._open.tables_of(rate) for rate in self._manifest.rates]
-            tables = next(
-                (each for each in reversed(found) if np.array_equal(rounded(received, each.step), received)), found[0]
+            steps = [self._open.tables_of(rate).step for rate in self._manifest.rates]
+            step = next(
+                (each for each in reversed(steps) if np.array_equal(rounded(received, each), received)), steps[0]
             )
-            lr = rounded(received, tables.step)
-        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, tables.step)
+            lr = rounded(received, step)
+        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, step)
 
     def _decode(self, unpacked: Sequence[_Unpacked], batch_sizes: Sequence[int]) -> Iterable[Rgb]:
         """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
@@ -399,16 +383,17 @@ class Codec:
         count = len(unpacked)
         padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
         together = [*unpacked, *padding]
-        squares = self._open.decode(
-            np.stack([each.lr for each in together]),
-            steps=[each.step for each in together],
-            strengths=[each.strength for each in together],
-            to_enlarge=any(each.enlargement > 1 for each in together),
-        )
-        return squares[:count]
+        lrs, to_enlarge = np.stack([each.lr for each in together]), any(each.enlargement > 1 for each in together)
+        steps, strengths = [each.step for each in together], [each.strength for each in together]
+        return self._open.decode(lrs, steps, strengths, to_enlarge)[:count]
 
-    def _picture(self, square: Rgb, unpacked: _Unpacked, mark: bool, seed: int | None, measure: Measure) -> Image.Image:
+    def _picture(
+        self, decoded: Rgb | Exception, unpacked: _Unpacked, mark: bool, seed: int | None, measure: Measure
+    ) -> Image.Image:
         """The picture of what `_decode` made, enlarged if its size asks for it."""
+        if isinstance(decoded, Exception):
+            raise decoded
+        square = decoded
         if self._tiled:
             width, height = unpacked.size
             square = decode_tiles(self._open.decoder, self._manifest, square, seed)
@@ -422,16 +407,14 @@ class Codec:
 
 
 class _Unpacked(NamedTuple):
-    """An LR to decode, uint8 [h, w, 3], and what is made of it."""
+    """An LR to decode, uint8 [h, w, 3], with levels in steps, and the (width, height) of its picture."""
 
     lr: Rgb
     header: Header
     size: tuple[int, int]
-    """(width, height) of the picture."""
     enlargement: int
     strength: float | None
     step: int
-    """Of the LR's levels."""
 
 
 def attempt(work: Callable[..., T], *arguments: Any, **options: Any) -> T | Exception:

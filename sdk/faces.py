@@ -28,6 +28,11 @@ Found = TypeVar("Found")
 
 DOMAIN = "faces"
 """Domain of the bundles that encode faces of photographs."""
+FEATHER = 0.1
+"""Width of the border in which the face fades into the background, as a fraction of the square's side."""
+
+_NO_FACE = "no face was found in the picture of {} x {} pixels; use another picture"
+_BAND_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,7 @@ def find_faces(
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     size = rgb.shape[1], rgb.shape[0]
     found = finder().find(rgb, every=every)
-    messages: dict[FaceProblem, str] = (
-        found[0].detected.problems(size)
-        if found
-        else {"none": f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture"}
-    )
+    messages: dict[FaceProblem, str] = found[0].detected.problems(size) if found else {"none": _NO_FACE.format(*size)}
     faces = tuple(_describe(face, size) for face in found)
     return FaceCheck(faces, tuple(messages), ". Also: ".join(messages.values()))
 
@@ -109,7 +110,7 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``; a picture that is framed as in FFHQ
     is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
-    face, *_ = _require(finder().find(rgb, largest=True), size)
+    face = _require(finder().find(rgb, largest=True), size)[0]
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
     return cut_face(rgb, hr, ffhq_square(face.points, size))
@@ -118,16 +119,13 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
 def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LEAST_PIXELS) -> Iterator[Fitted]:
     """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first."""
     size = rgb.shape[1], rgb.shape[0]
-    faces = [
-        (face.detected, square)
-        for face in finder().find(rgb, every=True)
-        if (square := _square(face, size)) is not None
-    ]
-    for face, square in _require(faces, size):
+    found = [(face.detected, _square(face, size)) for face in finder().find(rgb, every=True)]
+    faces = _require([(face, square) for face, square in found if square is not None], size)
+    if faces[0][0].side < least:
+        raise ImageError(faces[0][0].problems(size)["too-small"])
+    for face, square in faces:
         if face.side >= least:
             yield dataclasses.replace(cut_face(rgb, hr, square, framed_whole=framed_whole), face=face.side)
-        elif face is faces[0][0]:
-            raise ImageError(face.problems(size)["too-small"])
 
 
 def cut_face(rgb: Rgb, hr: int, square: OrientedSquare, *, framed_whole: bool = True) -> Fitted:
@@ -147,10 +145,8 @@ def finder() -> FaceFinder:
 def _require(faces: list[Found], size: tuple[int, int]) -> list[Found]:
     """The faces, of which there must be one."""
     if not faces:
-        raise ImageError(
-            f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture, or "
-            "encode all of it, which restores only faces that fill it well: align=False (--no-align)"
-        )
+        advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
+        raise ImageError(f"{_NO_FACE.format(*size)}, {advice}")
     return faces
 
 
@@ -162,23 +158,10 @@ def _square(face: FoundFace, size: tuple[int, int]) -> OrientedSquare | None:
 
 
 def _describe(found: FoundFace, size: tuple[int, int]) -> Face:
-    face = found.detected
+    face, problems = found.detected, tuple(found.detected.problems(size))
     left, top = (face.centre - face.side / 2).tolist()
-    return Face(
-        (left, top, left + face.side, top + face.side),
-        face.side / max(size),
-        face.roll,
-        face.yaw,
-        face.score,
-        tuple(face.problems(size)),
-        _square(found, size),
-    )
-
-
-FEATHER = 0.1
-"""Width of the border in which the face fades into the background, as a fraction of the square's side."""
-
-_BAND_PIXELS = 1 << 20
+    box = left, top, left + face.side, top + face.side
+    return Face(box, face.side / max(size), face.roll, face.yaw, face.score, problems, _square(found, size))
 
 
 def paste(

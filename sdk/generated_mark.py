@@ -20,8 +20,7 @@ from codec_contract.files import content_of, why_unreadable
 from edge_encoder.preprocessing import readable_formats
 from sdk.installed_bundles import BundleInfo
 
-TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-"""IPTC's vocabulary; a term's URL is this and its name."""
+TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"  # IPTC's vocabulary
 EDITED = TERMS + "compositeWithTrainedAlgorithmicMedia"
 """Augmented, corrected or enhanced with a generative model."""
 ALTERED = TERMS + "algorithmicallyEnhanced"
@@ -71,14 +70,8 @@ class GeneratedMark:
             "Iptc4xmpExt:AISystemUsed": None if self.bundle is None else _TOOL + self.bundle,
             "Iptc4xmpExt:AISystemVersionUsed": self.bundle_version,
         }
-        return (
-            _PACKET
-            % "".join(
-                f' {name}="{escape("".join(filter(str.isprintable, value)))}"'
-                for name, value in fields.items()
-                if value
-            )
-        ).encode()
+        shown = {name: escape("".join(filter(str.isprintable, value))) for name, value in fields.items() if value}
+        return (_PACKET % "".join(f' {name}="{value}"' for name, value in shown.items())).encode()
 
 
 class MarkedPicture(Image.Image):
@@ -124,9 +117,7 @@ def mark_of(bundle: BundleInfo | Manifest, seed: int | None = None) -> Generated
     return GeneratedMark(source_type, bundle=bundle.id, bundle_version=bundle.version)
 
 
-def marked(
-    picture: Image.Image, bundle: BundleInfo | Manifest, mark: bool = True, seed: int | None = None
-) -> Image.Image:
+def marked(picture: Image.Image, bundle: BundleInfo, mark: bool = True, seed: int | None = None) -> Image.Image:
     """The picture that a bundle restored, marked if ``mark`` is true."""
     return MarkedPicture(picture, mark_of(bundle, seed).xmp()) if mark else picture
 
@@ -162,10 +153,9 @@ def read_mark(
 def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]) -> Any:
     """The XMP packet of a picture file; None without one."""
     source: Any = content_of(picture)
+    name = str(source)[:200]
     if isinstance(source, (bytes, bytearray, memoryview)):
         source, name = io.BytesIO(source), f"the picture of {len(source)} bytes"
-    else:
-        name = str(source)[:200]
     try:
         with Image.open(source, formats=readable_formats()) as image:
             if image.format == "PNG" and "xmp" not in image.info:
@@ -188,8 +178,6 @@ def _properties(xmp: bytes | str) -> dict[str, str]:
         raise ImageError(f"the picture's XMP is not well-formed XML in UTF-8: {error}") from error
     found: dict[str, str] = {}
     for description in root.iter(f"{{{_RDF}}}Description"):
-        for name, value in description.attrib.items():
-            found.setdefault(name, value)
-        for child in description:
-            found.setdefault(child.tag, child.get(f"{{{_RDF}}}resource") or child.text or "")
+        children = {child.tag: child.get(f"{{{_RDF}}}resource") or child.text or "" for child in reversed(description)}
+        found = {**children, **description.attrib, **found}  # the first of several
     return found

@@ -107,10 +107,9 @@ def _from_picture(source: bytes | Image.Image) -> Rgb:
     # No colour management and no rotation: the levels of an LR are data.
     try:
         image = Image.open(io.BytesIO(source), formats=["PNG"]) if isinstance(source, bytes) else source
-        if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
-            raise ImageError(
-                f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x {image.height}"
-            )
+        width, height = image.size
+        if not 1 <= width * height <= MAX_LARGE_LR_PIXELS:
+            raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {width} x {height}")
         if image.mode == "I;16":  # of 16-bit PNGs with colour or alpha, Pillow reads the high bytes
             levels, low = np.divmod(np.array(image), 257)
             if low.any():
@@ -129,12 +128,10 @@ def _from_picture(source: bytes | Image.Image) -> Rgb:
 
 def batches(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
     """(position of the first, up to `BATCH` items), until there are no more."""
-    iterator = iter(items)
-    for first in itertools.count(0, BATCH):
-        batch = list(itertools.islice(iterator, BATCH))
-        if not batch:
-            return
+    iterator, first = iter(items), 0
+    while batch := list(itertools.islice(iterator, BATCH)):
         yield first, batch
+        first += BATCH
 
 
 @contextmanager

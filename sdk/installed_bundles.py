@@ -69,23 +69,16 @@ def bundles() -> list[BundleInfo]:
 
 def bundle_info(manifest: Manifest) -> BundleInfo:
     """The `BundleInfo` of a manifest."""
+    same = ("id", "version", "codec", "domain", "hr", "lr", "folder", "licence", "sides", "quality")
+    contracts = tuple(rate.lr_contract_id.hex() for rate in manifest.rates)
     return BundleInfo(
-        id=manifest.id,
-        version=manifest.version,
+        **{name: getattr(manifest, name) for name in same},
         aliases=tuple(alias for alias, name in ALIASES.items() if name == manifest.id),
-        codec=manifest.codec,
-        domain=manifest.domain,
-        hr=manifest.hr,
-        lr=manifest.lr,
-        lr_contract_id=manifest.lr_contract_id.hex(),
+        lr_contract_id=contracts[0],
         bytes=sum(entry.size for entry in manifest.files.values()),
-        folder=manifest.folder,
-        licence=manifest.licence,
         controls=controls_of(manifest),
-        sides=manifest.sides,
-        quality=manifest.quality,
         qualities=tuple(rate.quality for rate in manifest.rates),
-        lr_contract_ids=tuple(rate.lr_contract_id.hex() for rate in manifest.rates),
+        lr_contract_ids=contracts,
     )
 
 
@@ -117,12 +110,8 @@ def require_manifest_for(header: Header) -> Manifest:
     """As `manifest_for`, but raises `PayloadError`, which lists the installed bundles, instead of returning None."""
     manifest = manifest_for(header)
     if manifest is None:
-        installed = ", ".join(
-            f"{item.id} ({', '.join(rate.prefix for rate in item.rates)})" for item in installed_manifests()
-        )
-        raise other_contract(
-            header,
-            f"which no installed bundle has (installed: {installed or 'none'}); name the "
-            "one it was made with by its folder or as hf:// (bundle=, --bundle)",
-        )
+        contracts = {item.id: ", ".join(rate.prefix for rate in item.rates) for item in installed_manifests()}
+        installed = ", ".join(f"{name} ({prefixes})" for name, prefixes in contracts.items()) or "none"
+        advice = "name the one it was made with by its folder or as hf:// (bundle=, --bundle)"
+        raise other_contract(header, f"which no installed bundle has (installed: {installed}); {advice}")
     return manifest

@@ -85,9 +85,8 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
         )
     if choice != "auto":
         if choice not in forms:
-            raise BundleError(
-                f"bundle {manifest.id} has no form {choice!r} of its decoder, only: {', '.join(forms)}; {making}"
-            )
+            known = ", ".join(forms)
+            raise BundleError(f"bundle {manifest.id} has no form {choice!r} of its decoder, only: {known}; {making}")
         if reason:
             raise BundleError(reason)
         return forms[choice], ""
@@ -174,31 +173,23 @@ class OpenBundle:
             if choice not in self._decoders:
                 form, reason = choose_form(self.manifest, self.device, choice)
                 if reason:
+                    what = f"{form.file} in {form.precision}"
                     logger.warning(
-                        "bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s",
-                        self.manifest.id,
-                        form.file,
-                        form.precision,
-                        reason,
+                        "bundle %s runs %s on CUDA, not a decoder for CUDA: %s", self.manifest.id, what, reason
                     )
-                held = default_form(self.manifest).file
+                held, open_file = default_form(self.manifest).file, self.manifest.open_file
                 session = DecoderSession(
-                    self.manifest.open_file(form.file),
+                    open_file(form.file),
                     self.device,
                     self.threads,
                     strength=self.default_strength,
                     step=step,
                     cuda=CudaOptions(graphs=self.graphs),
-                    weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None,
+                    weights=(held, open_file(held)) if form.name == INT8_FORM else None,
                 )
+                ops, provider = "fused" if session.fused else "plain", session.providers[0]
                 running = RunningDecoder(
-                    form.file,
-                    form.precision,
-                    "fused" if session.fused else "plain",
-                    session.device,
-                    session.providers[0],
-                    session.graphs,
-                    reason,
+                    form.file, form.precision, ops, session.device, provider, session.graphs, reason
                 )
                 logger.info("bundle %s decodes with %s", self.manifest.id, running)
                 self._decoders[choice] = session, running
@@ -212,18 +203,13 @@ class OpenBundle:
                 described = self.manifest.enlarger
                 if described is None:
                     raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-                self._enlarger = EnlargerSession(
-                    [self.manifest.open_file(file) for file in described.files],
-                    self.manifest.hr,
-                    self.device,
-                    self.threads,
-                )
+                files = [self.manifest.open_file(file) for file in described.files]
+                self._enlarger = EnlargerSession(files, self.manifest.hr, self.device, self.threads)
             return self._enlarger
 
     def decode(
         self,
         lrs: Rgb,
-        *,
         steps: Sequence[int] | None = None,
         strengths: Sequence[float | None] | None = None,
         to_enlarge: bool = False,
@@ -241,15 +227,11 @@ class OpenBundle:
             decoder, _ = self._running_decoder("default")
         levels = [self.tables.step] * len(lrs) if steps is None else steps
         squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)
-        grey = [
-            index
-            for index, (lr, step) in enumerate(zip(lrs, levels, strict=True))
-            if is_grey(lr, self.manifest.domain, step)
-        ]
-        if grey:
-            squares = squares.copy()  # of buffers that may be read-only
-        for index in grey:
-            squares[index] = as_grey(squares[index])
+        grey = [is_grey(lr, self.manifest.domain, step) for lr, step in zip(lrs, levels, strict=True)]
+        if any(grey):
+            squares = np.stack(
+                [as_grey(square) if wanted else square for square, wanted in zip(squares, grey, strict=True)]
+            )
         return squares
 
     def enlarge(self, squares: Rgb, factor: int) -> Rgb:

@@ -39,11 +39,9 @@ def check_claims(header: Header, manifest: Manifest) -> Rate:
     decode; returns its rate."""
     rate = manifest.rate_of(header)
     if rate is None:
-        raise other_contract(
-            header,
-            f"bundle {manifest.id} has {', '.join(each.prefix for each in manifest.rates)}; "
-            "restore it with the bundle it was made with",
-        )
+        contracts = ", ".join(each.prefix for each in manifest.rates)
+        advice = "restore it with the bundle it was made with"
+        raise other_contract(header, f"bundle {manifest.id} has {contracts}; {advice}")
     width, height = manifest.lr_size(header.original_size)
     if header.lr_size != (width, height):
         raise PayloadError(
@@ -61,16 +59,8 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
             f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}; "
             "name the bundle it was made with"
         )
-    return Header(
-        VERSION,
-        CODING_RAW,
-        manifest.lr_contract_id[:CONTRACT_ID_BYTES],
-        width,
-        height,
-        width * manifest.factor,
-        height * manifest.factor,
-        FIT_STRETCH,
-    )
+    contract, factor = manifest.lr_contract_id[:CONTRACT_ID_BYTES], manifest.factor
+    return Header(VERSION, CODING_RAW, contract, width, height, width * factor, height * factor, FIT_STRETCH)
 
 
 def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
@@ -103,16 +93,12 @@ def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
     The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
     the original or of the square cut out of it; the largest factor for an original beyond all of them.
     """
-    if size == "native":
+    if size == "native" or not manifest.sides:
         return 1
+    wanted = max(header.original_size) if header.cut is None else header.cut.side
     if isinstance(size, int):
         wanted = size
-    else:
-        wanted = header.cut.side if header.cut is not None else max(header.original_size)
-    return (
-        next((side for side in manifest.sides if side >= wanted), max(manifest.sides, default=manifest.hr))
-        // manifest.hr
-    )
+    return next((side for side in manifest.sides if side >= wanted), manifest.sides[-1]) // manifest.hr
 
 
 def check_side(manifest: Manifest, size: Size) -> Size:
@@ -226,11 +212,9 @@ class Payload(_Sent):
             PayloadError: as `lr`.
         """
         width, height = self.header.lr_size
-        return (
-            self.lr
-            if width != height
-            else unfit_picture(self.lr, self.header, restored_size(self.header, width, "native"))
-        )
+        if width != height:
+            return self.lr
+        return unfit_picture(self.lr, self.header, restored_size(self.header, width, "native"))
 
     def __repr__(self) -> str:
         header = self.header
@@ -259,8 +243,7 @@ class Scene(_Sent):
             return data
         parsed = parse_scene(data)
         scene = super().__new__(cls, data)
-        scene.parsed = parsed
-        scene.faces = tuple(Payload(face) for face in parsed.faces)
+        scene.parsed, scene.faces = parsed, tuple(map(Payload, parsed.faces))
         return scene
 
     @property

@@ -174,20 +174,9 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         # Only options that differ from the defaults: services up to 0.6 refuse parameters that they do not know.
-        return _payload(
-            self._compress(
-                picture,
-                background,
-                max_pixels,
-                fit=fit,
-                bundle=bundle,
-                align=None if align else False,
-                require_face=require_face or None,
-                quality=quality,
-                max_bytes=max_bytes,
-            ),
-            Payload,
-        )
+        options = {"fit": fit, "bundle": bundle, "quality": quality, "max_bytes": max_bytes}
+        face = {"align": None if align else False, "require_face": require_face or None}
+        return _payload(self._compress(picture, background, max_pixels, **options, **face), Payload)
 
     def compress_faces(
         self,
@@ -215,12 +204,8 @@ class RemoteCodec:
         quality: Quality | None = None,
     ) -> Scene:
         """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
-        return _payload(
-            self._compress(
-                picture, background, max_pixels, bundle=bundle, quality=quality, max_bytes=max_bytes, faces="scene"
-            ),
-            Scene,
-        )
+        options = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
+        return _payload(self._compress(picture, background, max_pixels, faces="scene", **options), Scene)
 
     def compress_batch(
         self,
@@ -236,21 +221,9 @@ class RemoteCodec:
         max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time, as `sdk.compress`; errors name the position, from 0."""
-        return self._each(
-            "picture",
-            pictures,
-            lambda picture: self.compress(
-                picture,
-                fit,
-                bundle=bundle,
-                background=background,
-                max_pixels=max_pixels,
-                align=align,
-                require_face=require_face,
-                quality=quality,
-                max_bytes=max_bytes,
-            ),
-        )
+        read: Any = {"bundle": bundle, "background": background, "max_pixels": max_pixels}
+        options: Any = {"align": align, "require_face": require_face, "quality": quality, "max_bytes": max_bytes}
+        return self._each("picture", pictures, lambda picture: self.compress(picture, fit, **read, **options))
 
     def restore(
         self,
@@ -277,15 +250,9 @@ class RemoteCodec:
             ImageError: the picture exceeds the service's limit.
             ServiceError: the service cannot be reached, or refuses the request.
         """
-        answer = self._send(
-            "POST",
-            "/v1/restore",
-            bytes(read_payload_or_scene(payload)),
-            {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"},
-            size=size,
-            bundle=bundle,
-            strength=strength,
-        )
+        headers = {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}
+        data = bytes(read_payload_or_scene(payload))
+        answer = self._send("POST", "/v1/restore", data, headers, size=size, bundle=bundle, strength=strength)
         try:
             with Image.open(io.BytesIO(answer), formats=["PNG"]) as image:
                 if image.width * image.height > max_pixels:
@@ -310,22 +277,14 @@ class RemoteCodec:
         mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0."""
-        return self._each(
-            "payload",
-            payloads,
-            lambda payload: self.restore(
-                payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark
-            ),
-        )
+        options: Any = {"bundle": bundle, "size": size, "max_pixels": max_pixels, "strength": strength, "mark": mark}
+        return self._each("payload", payloads, lambda payload: self.restore(payload, **options))
 
     def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""
-        names = [field.name for field in fields(RemoteBundle)]
+        names, answer = [field.name for field in fields(RemoteBundle)], self._send("GET", "/v1/bundles")
         try:
-            return [
-                RemoteBundle(**{name: item[name] for name in names if name in item})
-                for item in json.loads(self._send("GET", "/v1/bundles"))
-            ]
+            return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in json.loads(answer)]
         except (ValueError, TypeError) as error:
             raise ServiceError(f"the service's answer is not a list of bundles{NO_SERVICE}") from error
 
@@ -356,23 +315,10 @@ class RemoteCodec:
             stream = io.BytesIO()
             Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
             data = stream.getvalue()
-        return self._send(
-            "POST",
-            "/v1/compress",
-            data,
-            {"Content-Type": BYTES_TYPE},
-            background=bytes(check_background(background)).hex(),
-            **options,
-        )
+        headers, colour = {"Content-Type": BYTES_TYPE}, bytes(check_background(background)).hex()
+        return self._send("POST", "/v1/compress", data, headers, background=colour, **options)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        **parameters: Any,
-    ) -> bytes:
+    def _send(self, method: str, path: str, content: bytes = b"", headers: Any = None, **parameters: Any) -> bytes:
         """The answer's body; transient errors are retried."""
         import httpx
 

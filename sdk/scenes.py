@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 MAX_OVERLAP = 4
 """Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
 
-_SIDES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
-"""Longest sides of a background to try for a limit of bytes, in pixels."""
-_QUALITIES = (50, 20)
-"""WebP qualities to try at each."""
+# Longest sides of a background to try for a limit of bytes, in pixels, and WebP qualities to try at each.
+_SIDES, _QUALITIES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16), (50, 20)
 _DEFAULT_SIDE = 24
 _RIFF_BYTES = 20  # of a WebP file, which a scene leaves out
 _GREY = (128, 128, 128)
@@ -38,28 +37,27 @@ _GREY = (128, 128, 128)
 
 def compress_scene_within(
     codecs: Sequence[Codec],
+    quality: str | None,
+    max_bytes: int | None,
     picture: PictureSource,
-    *,
-    quality: str | None = None,
-    max_bytes: int | None = None,
     background: Colour = WHITE,
     max_pixels: int = MAX_PHOTO_PIXELS,
     most_faces: int | None = None,
 ) -> Scene:
     """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits.
 
-    The background takes what the faces leave; without ``max_bytes`` a few dozen bytes. Faces of less than 32 pixels are
-    part of the background where they do not fit. A photograph with more than ``most_faces`` is refused; None takes the
-    64 largest.
+    Faces of less than 32 pixels are part of the background where they do not fit. A photograph with more than
+    ``most_faces`` is refused; None takes the 64 largest.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
     for codec in codecs:
-        if codec.bundle.hr not in squares:
-            squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
-        fitted = squares[codec.bundle.hr]
+        hr = codec.bundle.hr
+        if hr not in squares:
+            squares[hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
+        fitted = squares[hr]
         if most_faces is not None and len(fitted) > most_faces:
             raise ImageError(
                 f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
@@ -69,56 +67,32 @@ def compress_scene_within(
         rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
             faces = [codec._pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
-            used = _bytes(faces, size)
-            while (
-                used > (max_bytes or used)
-                and rate is rates[-1]
-                and codec is codecs[-1]
-                and len(faces) > 1
-                and fitted[len(faces) - 1].face < LEAST_PIXELS
-            ):
+            used, last = _bytes(faces, size), codec is codecs[-1] and rate is rates[-1]
+            while last and used > (max_bytes or used) and fitted[len(faces) - 1].face < LEAST_PIXELS and len(faces) > 1:
                 used = _bytes(faces := faces[:-1], size)
             if max_bytes is None or used <= max_bytes:
                 left = None if max_bytes is None else max_bytes - used
                 return Scene(encode_scene(faces, size, _background(rgb, left)))
             sizes.append(used)
-    raise too_few_bytes(
-        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.qualities[-1]
-    )
+    what = "scene of this photograph, without a background,"
+    raise too_few_bytes(max_bytes or 0, min(sizes), what, codecs[-1].bundle.qualities[-1])
 
 
 def restore_scene(
-    codec: Codec,
-    scene: Scene,
-    *,
-    size: Size = "original",
-    max_pixels: int,
-    strength: float | None = None,
-    mark: bool = True,
+    codec: Codec, scene: Scene, size: Size, max_pixels: int, strength: float | None, mark: bool
 ) -> Image.Image:
-    """Restore the photograph of a scene: its background, enlarged, with the restored faces drawn into it.
-
-    ``size="native"`` gives the largest face the decoder's resolution, if the photograph has more.
-    """
-    original, sides = scene.original_size, codec.bundle.sides
-    squares = [face.header.square for face in scene.faces]
-    width, height = scene_size(scene, codec.bundle.hr, size, check_max_pixels(max_pixels))
-    background = small_background(scene)
-    picture = (
-        Image.new("RGB", (width, height), _GREY)
-        if background is None
-        else background.resize((width, height), Image.Resampling.BICUBIC)
-    )
-    scale = np.array([width / original[0], height / original[1]])
-    for face, square in reversed(list(zip(scene.faces, squares, strict=True))):  # larger ones are in front
-        if square is not None:
+    """The photograph of a scene: its background, enlarged, with the restored faces drawn into it; ``size="native"``
+    gives the largest face the decoder's resolution, if the photograph has more."""
+    hr, sides = codec.bundle.hr, codec.bundle.sides
+    full = scene_size(scene, hr, size, check_max_pixels(max_pixels))
+    picture = small_background(scene) or Image.new("RGB", (1, 1), _GREY)
+    picture = picture.resize(full, Image.Resampling.BICUBIC)
+    scale = np.array(full) / scene.original_size
+    for face in reversed(scene.faces):  # larger ones are in front
+        if (square := face.header.square) is not None:
             wanted = round(square.side * float(scale.max()))
-            restored = codec.restore(
-                face,
-                size=min(wanted, sides[-1]) if wanted > codec.bundle.hr else "native",
-                strength=strength,
-                mark=False,
-            )
+            size = min(wanted, sides[-1]) if wanted > hr else "native"
+            restored = codec.restore(face, size=size, strength=strength, mark=False)
             blend_face(picture, restored, square.corners() * scale, FEATHER)
     return marked(picture, codec.bundle, mark)
 
@@ -126,23 +100,19 @@ def restore_scene(
 def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int, int]:
     """(width, height) of the photograph that `restore_scene` makes with a bundle of squares of ``hr`` pixels."""
     size, original = check_size(size), scene.original_size
-    longest = max(original)
+    longest = most = max(original)
+    sides = [face.header.square.side for face in scene.faces if face.header.square is not None]
     if size == "native":
-        largest = max(face.header.square.side for face in scene.faces if face.header.square is not None)
-        longest = max(1, min(longest, round(longest * hr / largest)))
+        longest = max(1, min(most, round(most * hr / max(sides))))
     elif isinstance(size, int):
         longest = size
-    drawn = sum(
-        (longest * min(face.header.square.side, max(original)) / max(original)) ** 2
-        for face in scene.faces
-        if face.header.square is not None
-    )
+    drawn = sum((longest * min(side, most) / most) ** 2 for side in sides)
     if drawn > MAX_OVERLAP * max_pixels:
         raise ImageError(
             f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
             f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size"
         )
-    width, height = original if longest == max(original) else content_size(original, longest)
+    width, height = original if longest == most else content_size(original, longest)
     check_pixels(width, height, max_pixels, "scene")
     return width, height
 
@@ -155,16 +125,13 @@ def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:
 def _background(rgb: Rgb, budget: int | None) -> bytes:
     """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
     picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
-    trials = (
-        [(_DEFAULT_SIDE, 0)]
-        if budget is None
-        else [*((side, quality) for side in _SIDES for quality in _QUALITIES), (_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
-    )
+    trials = [(_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
+    if budget is not None:
+        trials = [*itertools.product(_SIDES, _QUALITIES), *trials]
     for side, quality in trials:
         stream = io.BytesIO()
-        picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS).save(
-            stream, "WEBP", quality=quality, method=6
-        )
+        small = picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS)
+        small.save(stream, "WEBP", quality=quality, method=6)
         if budget is None or stream.tell() - _RIFF_BYTES <= budget:
             return stream.getvalue()
     return b""
@@ -172,8 +139,7 @@ def _background(rgb: Rgb, budget: int | None) -> bytes:
 
 def small_background(scene: Scene) -> Image.Image | None:
     """The background as it is stored; None without one, `PayloadError` if it is damaged."""
-    webp = scene.parsed.background_webp
-    if not webp:
+    if not (webp := scene.parsed.background_webp):
         return None
     try:
         with Image.open(io.BytesIO(webp), formats=["WEBP"]) as background:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.bundle.find import MAX_SEED, SEED, controls_of
+from codec_contract.bundle.find import MAX_SEED
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
 from codec_contract.pixels import Rgb
@@ -28,14 +28,11 @@ def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
     width, height = manifest.lr_size((rgb.shape[1], rgb.shape[0]))
     padded = pad_to(rgb, width * manifest.factor, height * manifest.factor)
     overlap = (manifest.tile_overlap or 0) * manifest.factor
-    return run_tiles(
-        padded,
-        manifest.hr,
-        manifest.lr,
-        overlap,
-        lambda tile, top, left: encoder.encode(tile[None])[0],
-        unit=manifest.factor,
-    )
+
+    def run(tile: Rgb, top: int, left: int) -> Rgb:
+        return encoder.encode(tile[None])[0]
+
+    return run_tiles(padded, manifest.hr, manifest.lr, overlap, run, unit=manifest.factor)
 
 
 def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int | None = None) -> Rgb:
@@ -53,29 +50,18 @@ class _Latent:
     """A normal z for a whole LR, drawn row by row, so that overlapping tiles see the same values."""
 
     def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
-        if SEED not in controls_of(manifest):
-            raise ImageError(f"bundle {manifest.id} has no control 'seed'; restore without a seed")
         if not 0 <= seed <= MAX_SEED:
             raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed!r}")
         described = manifest.decoder["z"]
-        self._seed, self._channels, self._deviation = seed, described["channels"], np.float32(described["std"])
-        self._width = max(width, manifest.lr)
+        self._seed, self._deviation = seed, np.float32(described["std"])
+        self._shape = max(width, manifest.lr), described["channels"]
         self._top, self._band = -1, np.empty((0, 0, 0), np.float32)
 
     def window(self, top: int, left: int, side: int) -> npt.NDArray[np.float32]:
         """float32 ``[1, C, side, side]``; windows are asked for row by row of tiles."""
         if self._top != top:
-            self._top, self._band = (
-                top,
-                np.stack(
-                    [
-                        np.random.default_rng((self._seed, row)).standard_normal(
-                            (self._width, self._channels), np.float32
-                        )
-                        for row in range(top, top + side)
-                    ]
-                ),
-            )
+            rows = [np.random.default_rng((self._seed, row)) for row in range(top, top + side)]
+            self._top, self._band = top, np.stack([row.standard_normal(self._shape, np.float32) for row in rows])
         z = self._band[:, left : left + side]  # [side, side, C]
         return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.batch import FAILURES, BatchPlan, run_batch
+from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch
 from edgegrain.cli import options
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report, say
@@ -93,16 +93,11 @@ def batch(
             param_hint="OUT",
         )
     doing = f"{verb.removesuffix('e')}ing"
-    foreign: dict[str, dict[str, object]] = {
-        "restore": {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes},
-        "compress": {
-            "--format": file_format != "png",
-            "--size": size != "original",
-            "--strength": strength is not None,
-            "--no-mark": not mark,
-        },
-    }
-    refuse_options(foreign[verb], f"{doing} does not take it; leave it out")
+    foreign = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
+    if verb == "compress":
+        foreign = {"--format": file_format != "png", "--size": size != "original"}
+        foreign |= {"--strength": strength is not None, "--no-mark": not mark}
+    refuse_options(foreign, f"{doing} does not take it; leave it out")
     found = bundles_for(bundle, quality, max_bytes)
     if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
         found += [each for each in installed_manifests() if each.domain == found[0].domain and each.id != found[0].id]
@@ -113,12 +108,13 @@ def batch(
         check_side(manifests[0], wanted)
     if device != "cpu":
         require_provider(device)
+    suffix, most = (PAYLOAD_SUFFIX, MAX_PHOTO_PIXELS) if verb == "compress" else (f".{file_format}", MAX_PIXELS)
     plan = BatchPlan(
         store.place,
         out.place,
         verb,
         [str(each.folder.resolve()) for each in manifests],
-        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}",
+        suffix,
         fit=fit,
         align=align,
         quality=quality,
@@ -130,33 +126,22 @@ def batch(
         batch_size=batch_size,
         force=force,
         inner=inner or "",
-        max_pixels=options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS if verb == "compress" else MAX_PIXELS),
+        max_pixels=options.max_pixels_of(max_megapixels, most),
     )
     path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
     with Console(stderr=True).status(f"{doing}: starting") as status:  # on a terminal only
-        total = run_batch(
-            plan,
-            path,
-            workers=workers,
-            gpus=gpus if device == "cuda" else 0.0,
-            ray_address=ray_address,
-            report=lambda total: status.update(
-                f"{doing}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed"
-            ),
-        )
+
+        def show(total: Tally) -> None:
+            status.update(f"{doing}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed")
+
+        total = run_batch(plan, path, workers, gpus if device == "cuda" else 0.0, ray_address, show)
     seconds = time.monotonic() - began
-    bundles = ", ".join(manifest.id for manifest in manifests)
+    row: dict[str, Any] = {"verb": verb, "source": plan.source, "target": plan.target}
+    row |= {"bundle": ", ".join(manifest.id for manifest in manifests), **vars(total)}
+    row |= {"seconds": round(seconds, 3), "failures": path if total.failed else None}
     report(
-        {
-            "verb": verb,
-            "source": plan.source,
-            "target": plan.target,
-            "bundle": bundles,
-            **vars(total),
-            "seconds": round(seconds, 3),
-            "failures": path if total.failed else None,
-        },
+        row,
         f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
         f"{total.skipped:,} skipped, {total.failed:,} failed",
         as_json=json_output,

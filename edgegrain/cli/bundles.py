@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,12 +80,9 @@ def fetch(
     from codec_contract.bundle.hub import find_hub_bundle
     from edge_encoder.contract_id import check_contract_id
 
-    folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
-    report(
-        [{"name": name, "folder": folder} for name, folder in folders.items()],
-        *map(str, folders.values()),
-        as_json=json_output,
-    )
+    folders = [find_hub_bundle(name, verify=True, check=check_contract_id) for name in names]
+    rows = [{"name": name, "folder": folder} for name, folder in zip(names, folders, strict=True)]
+    report(rows, *map(str, folders), as_json=json_output)
 
 
 @bundles.command()
@@ -113,17 +109,13 @@ def quality(
 
     target = writable_bundle(bundle)
     record = read_record(target.folder)
-    rate = (
-        record
-        if not step
-        else next(
-            (rate for rate in record.get("rates", ()) if coder_tables(target, Rate(b"", rate["file"])).step == step),
-            None,
-        )
-    )
-    if rate is None:
+    rates = [record]
+    if step:
+        further = record.get("rates", [])
+        rates = [rate for rate in further if coder_tables(target, Rate(b"", rate["file"])).step == step]
+    if not rates:
         raise BundleError(f"bundle {target.id} has no rate of step {step}")
-    rate["quality"] = name
+    rates[0]["quality"] = name
     change_bundle(target.folder, record, {})
     say(f"{target.id}: quality {name}")
 
@@ -139,29 +131,23 @@ def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Pa
         except BundleError as error:
             damaged[bundle.folder] = str(error)
 
-    def lines() -> Iterator[str]:
-        for bundle in found:
-            names = cached.get(bundle.folder) or ", ".join([bundle.id, *bundle.aliases])
-            state = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
-            yield f"{names}, version {bundle.version}{state}"
-            yield (
-                f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-            )
-            yield f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
-            if any(bundle.qualities):
-                yield (
-                    f"  quality {', '.join(filter(None, bundle.qualities))}"
-                    + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else "")
-                )
-            if len(bundle.sides) > 1:
-                yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
-            yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())
-            yield from (f"  licence of {what}: {licence}" for what, licence in bundle.licence.items())
-
-    report(
-        [{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for bundle in found],
-        *lines(),
-        as_json=as_json,
-    )
+    lines = []
+    for bundle in found:
+        names = cached.get(bundle.folder) or ", ".join([bundle.id, *bundle.aliases])
+        state = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
+        hr, lr, rates = bundle.hr, bundle.lr, len(bundle.qualities)
+        lines += [
+            f"{names}, version {bundle.version}{state}",
+            f"  {bundle.domain}, {bundle.codec}: {hr} x {hr} pixels <-> LR {lr} x {lr}",
+            f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}",
+        ]
+        if qualities := ", ".join(filter(None, bundle.qualities)):
+            lines.append(f"  quality {qualities}" + f"; {rates} rates" * (rates > 1))
+        if len(bundle.sides) > 1:
+            lines.append(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
+        lines += (f"  control {name}: {control}" for name, control in bundle.controls.items())
+        lines += (f"  licence of {what}: {licence}" for what, licence in bundle.licence.items())
+    rows = [{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for bundle in found]
+    report(rows, *lines, as_json=as_json)
     if damaged:
         raise BundleError("; ".join(damaged.values()))

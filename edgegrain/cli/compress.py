@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,13 +18,13 @@ from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli import files, options
-from edgegrain.cli.files import STDOUT, FileJob, refuse_existing, write_result
+from edgegrain.cli.files import FileJob, refuse_existing, write_result
 from edgegrain.cli.options import refuse_options
-from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
+from edgegrain.cli.output import Row, progress_bar, run_all, times_less
 
 if TYPE_CHECKING:
     import sdk
-
+    from edgegrain.refinement import RefiningCodec
 
 PicturesArgument = Annotated[
     list[Path],
@@ -36,21 +37,8 @@ PicturesArgument = Annotated[
 
 def compress(
     pictures: PicturesArgument,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATH",
-            help="Folder for the payloads, or for a single one a file: a name with a suffix "
-            "and no final /; - for standard output [default: next to the picture, with the suffix .grain; of standard "
-            "input, -].",
-        ),
-    ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option("--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: faces, or the service's first]."),
-    ] = None,
+    out: Annotated[str | None, options.out_or("payloads", "next to the picture, with the suffix .grain")] = None,
+    bundle: Annotated[str | None, options.bundle_or("faces, or the service's first")] = None,
     align: options.AlignOption = True,
     all_faces: Annotated[
         bool,
@@ -104,6 +92,8 @@ def compress(
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
       edgegrain compress me.jpg --remote http://host:8000
     """
+    from PIL import Image
+
     import sdk
     from sdk.api import bundles_for, compress_within
     from sdk.scenes import compress_scene_within
@@ -127,9 +117,9 @@ def compress(
         "the face is checked that is cut out; leave it or --no-align and --fit out",
     )
     plan = files.plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
-    piped = any(job.target == STDOUT for job in plan.items)
-    refuse_options({"--all-faces": all_faces and piped}, "each face has a file of its own; name a folder instead of -")
-    refuse_options({"--lr": lr and piped}, "the LR is written next to the payload; name a file instead of -")
+    own_files = "each face has a file of its own; name a folder instead of -"
+    refuse_options({"--all-faces": all_faces and plan.piped}, own_files)
+    refuse_options({"--lr": lr and plan.piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
         files.refuse_sources(map(_lr_file, plan.items), (job.source for job in plan.items))
     refuse_options(
@@ -140,11 +130,14 @@ def compress(
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
     codecs: list[sdk.Codec] = []
+    face_of: Callable[..., sdk.Payload]
+    scene_of: Callable[..., sdk.Scene]
+    faces_of: Callable[..., list[sdk.Payload]]
     if remote is None:
         codecs += (sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes))
-        face_of = partial(compress_within, codecs, quality=quality, max_bytes=max_bytes)
-        scene_of = partial(compress_scene_within, codecs, quality=quality, max_bytes=max_bytes)
-        faces_of = partial(codecs[0].compress_faces)
+        face_of = partial(compress_within, codecs, quality, max_bytes)
+        scene_of = partial(compress_scene_within, codecs, quality, max_bytes)
+        faces_of = codecs[0].compress_faces
     else:
         service = sdk.connect(remote, token=token)
         face_of = partial(service.compress, bundle=bundle, quality=quality, max_bytes=max_bytes)
@@ -152,17 +145,10 @@ def compress(
         faces_of = partial(service.compress_faces, bundle=bundle)
 
     @cache
-    def refining(folder: Path, rate: int = 0) -> sdk.Codec:
+    def refining(folder: Path, rate: int = 0) -> RefiningCodec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
-        return RefiningCodec(
-            folder,
-            rate=rate,
-            steps=refine,
-            size=refine_size or None,
-            max_bytes=max_bytes,
-            report=bar and partial(bar, line="refining"),
-        )
+        return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes)
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
         return next(codec for codec in codecs if codec.can_restore(payload))
@@ -173,94 +159,64 @@ def compress(
             return payload
         codec = codec_of(payload)
         refiner = refining(codec.bundle.folder, codec._rate_index(payload))
-        return refiner.compress(source, fit, align=align, max_pixels=max_pixels)
+        # Several pictures have a bar of their own; a single one takes as long as many others.
+        one = len(plan.items) == 1 and sys.stderr.isatty()
+        with progress_bar("refining") if one else contextlib.nullcontext() as refiner.report:
+            return refiner.compress(source, fit, align=align, max_pixels=max_pixels)
 
     def work(job: FileJob) -> Row:
-        if not all_faces:  # whose number is not known yet
-            refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
-        source = files.read_source(job.source)
+        source, target = files.read_source(job.source), job.target
         if all_faces:
             payloads = faces_of(source, max_pixels=max_pixels)
-            targets = [
-                job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
-                for number in range(1, len(payloads) + 1)
-            ]
+            names = [f"{target.stem}.{number}{target.suffix}" for number in range(1, len(payloads) + 1)]
+            targets = list(map(target.with_name, names))
             refuse_existing(targets, force)
             for file, payload in zip(targets, payloads, strict=True):
                 write_result(file, payload, force=force)
-            return {
-                "picture": job.source,
-                "payloads": targets,
-                "bytes": list(map(len, payloads)),
-                "fits": [payload.fit for payload in payloads],
-            }
+            sizes, fits = list(map(len, payloads)), [payload.fit for payload in payloads]
+            return {"picture": job.source, "payloads": targets, "bytes": sizes, "fits": fits}
+        refuse_existing([target, _lr_file(job)] if lr else [target], force)  # and again when they are written
         made = scene_of(source, max_pixels=max_pixels) if scene else payload_of(source)
-        # Before the payload is written: its LR may not be known here.
-        lr_png = _lr_png(made) if lr and isinstance(made, sdk.Payload) else None
-        write_result(job.target, made, force=force)
+        lr_png = io.BytesIO()
+        if lr and isinstance(made, sdk.Payload):  # before the payload is written: its LR may not be known here
+            Image.fromarray(made.lr).save(lr_png, "PNG", optimize=True)
+        write_result(target, made, force=force)
         width, height = made.original_size
-        row: Row = {"picture": job.source, "payload": job.target, "bytes": len(made), "width": width, "height": height}
+        row: Row = {"picture": job.source, "payload": target, "bytes": len(made), "width": width, "height": height}
         if isinstance(made, sdk.Scene):
             return {**row, "faces": len(made.faces), "background_bytes": len(made.parsed.background)}
-        row |= {
-            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
-            "fit": made.fit,
-            "bundle": codec_of(made).bundle.id if codecs else made.bundle,
-        }
-        if lr_png is not None:
+        row["picture_bytes"] = len(source) if isinstance(source, bytes) else source.stat().st_size
+        row |= {"fit": made.fit, "bundle": codec_of(made).bundle.id if codecs else made.bundle}
+        if lr:
             row["lr"] = _lr_file(job)
-            write_result(row["lr"], lr_png, force=force)
+            write_result(row["lr"], lr_png.getvalue(), force=force)
         return row
 
-    # Several pictures have a bar of their own; a single one that is refined takes as long as many others.
-    one = refine and len(plan.items) == 1 and sys.stderr.isatty()
-    with progress_bar() if one else contextlib.nullcontext() as bar:
-        if refine and len(codecs) == 1:
-            refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
-        done, failed = run_all(plan, work, text="compressing")
-    summary = (
-        ""
-        if scene or all_faces
-        else "{} pictures: {:,} bytes became {:,}".format(
-            len(done), *(sum(row[key] for row in done) for key in ("picture_bytes", "bytes"))
-        )
-    )
-    finish(
-        done,
-        failed,
-        [line for row in done for line in _lines(row)],
-        json_output=json_output,
-        summary=summary,
-        err=piped,
-    )
+    def summary(done: list[Row]) -> str:
+        if scene or all_faces:
+            return ""
+        read, made = (sum(row[key] for row in done) for key in ("picture_bytes", "bytes"))
+        return f"{len(done)} pictures: {read:,} bytes became {made:,}"
+
+    if refine and len(codecs) == 1:
+        refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
+    run_all(plan, work, _lines, text="compressing", as_json=json_output, summary=summary)
 
 
 def _lines(row: Row) -> list[str]:
+    begin = f"{row['picture']} ->"
     if "payloads" in row:
-        return [
-            f"{row['picture']} -> {file}: {size:,} bytes"
-            for file, size in zip(row["payloads"], row["bytes"], strict=True)
-        ]
-    line = f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, "
+        return [f"{begin} {file}: {size:,} bytes" for file, size in zip(row["payloads"], row["bytes"], strict=True)]
+    size = row["bytes"]
+    line = f"{begin} {row['payload']}: {size:,} bytes, "
     if "faces" in row:
         return [f"{line}{row['faces']} face{'s' * (row['faces'] > 1)}, {row['background_bytes']} bytes of background"]
     pixels = 3 * row["width"] * row["height"]
-    return [
-        f"{line}{times_less(row['picture_bytes'] / row['bytes'])} the file, "
-        f"{times_less(pixels / row['bytes'])} its pixels"
-    ]
+    return [f"{line}{times_less(row['picture_bytes'] / size)} the file, {times_less(pixels / size)} its pixels"]
 
 
 def _lr_file(job: FileJob) -> Path:
     return job.target.with_suffix(files.LR_SUFFIX)
-
-
-def _lr_png(payload: sdk.Payload) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
 
 
 def faces(
@@ -291,16 +247,12 @@ def faces(
         check = sdk.find_faces(files.read_source(path), max_pixels=max_pixels, every=all_faces)
         return {"picture": path, **dataclasses.asdict(check)}
 
-    done, failed = run_all(files.list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces")
-    lines = [
-        line
-        for row in done
-        for line in (
-            f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
-            *map(_face_line, row["faces"]),
-        )
-    ]
-    finish(done, failed, lines, json_output=json_output)
+    def lines(row: Row) -> list[str]:
+        first = f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}"
+        return [first, *map(_face_line, row["faces"])]
+
+    plan = files.list_files(pictures, PICTURE_SUFFIXES)
+    done = run_all(plan, work, lines, text="finding faces", as_json=json_output)
     if any(row["problems"] for row in done):
         raise typer.Exit(1)
 

@@ -81,47 +81,31 @@ def demo(
     lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
     reference = part.copy()
     reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    classical = {
-        label: _classical(np.asarray(reference), codec_name, len(payload)) for codec_name, label in CLASSICAL.items()
-    }
+    face, most = np.asarray(reference), len(payload)
+    classical = {label: _classical(face, codec_name, most) for codec_name, label in CLASSICAL.items()}
 
-    picture_bytes = picture.stat().st_size
-    rows = [
-        [
-            Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
-            Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
-            Tile(
-                np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"
-            ),
-            Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True),
-        ],
-        [
-            *(
-                []
-                if photograph is None or scene is None
-                else [Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]
-            ),
-            *(
-                Tile(
-                    rgb,
-                    f"face, {label}",
-                    text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes",
-                )
-                for label, (rgb, text) in classical.items()
-            ),
-        ],
+    picture_bytes, size = picture.stat().st_size, len(payload)
+    photographs = [
+        Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
+        Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
+        Tile(np.asarray(lr), "LR in the payload, enlarged", "{1} x {0} pixels".format(*payload.lr.shape)),
+        Tile(np.asarray(restored), "restored face", f"{size:,} bytes", accent=True),
     ]
-    sheet = draw_sheet(rows, side=SHEET_SIDE)
+    compared = [
+        Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {size:,} bytes")
+        for label, (rgb, text) in classical.items()
+    ]
+    if photograph is not None and scene is not None:
+        compared.insert(0, Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True))
+    sheet = draw_sheet([photographs, compared], side=SHEET_SIDE)
     sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files["payload"], force=force)
     if scene is not None:
         scene.save(files["scene"], force=force)
-    written = dict(zip(PICTURES, (part, restored, photograph, sheet), strict=True))
-    for name, image in written.items():
+    for name, image in zip(PICTURES, (part, restored, photograph, sheet), strict=True):
         if image is not None:
             write_sheet(image, files[name], force=force)
-    size, found = len(payload), [path for path in files.values() if path.exists()]
     lines = [f"{picture}: {original.width} x {original.height} pixels, {picture_bytes:,} bytes"]
     if square is not None:
         lines.append(f"found a face in a square of {square.side} pixels")
@@ -132,12 +116,9 @@ def demo(
     ]
     if scene is not None:
         lines.append(f"the whole photograph, with a blurred background: {len(scene):,} bytes")
-    lines += [
-        f"  compared with: {text or label + ', which does not fit in as few bytes'}"
-        for label, (_, text) in classical.items()
-    ]
-    lines.append(f"pictures in {out}: {', '.join(path.name for path in found)}")
-    say(*lines)
+    for label, (_, text) in classical.items():
+        lines.append(f"  compared with: {text or label + ', which does not fit in as few bytes'}")
+    say(*lines, f"pictures in {out}: {', '.join(path.name for path in files.values() if path.exists())}")
 
 
 def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:

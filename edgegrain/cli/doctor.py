@@ -18,7 +18,7 @@ from codec_contract import __version__
 from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN, load_manifest, verify_bundle
 from codec_contract.errors import DeviceError, EdgegrainError
-from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
+from edgegrain.cli.options import Device, JsonOption, bundle_or
 from edgegrain.cli.output import message_of, report, say
 
 State = Literal["ok", "warning", "broken"]
@@ -37,9 +37,7 @@ class Check(NamedTuple):
 
 
 def doctor(
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")
-    ] = None,
+    bundle: Annotated[str | None, bundle_or("all that are installed")] = None,
     device: Annotated[Device, typer.Option(help="Device to test the decoder on.")] = "cpu",
     json_output: JsonOption = False,
 ) -> None:
@@ -61,11 +59,8 @@ def doctor(
         if not json_output:
             say(f"{check.state:<8} {check.name}: {check.detail}")
     broken = sum(check.state == "broken" for check in checks)
-    report(
-        {"checks": [check._asdict() for check in checks], "broken": broken},
-        f"{broken} of {len(checks)} checks failed" if broken else "all is well",
-        as_json=json_output,
-    )
+    last = f"{broken} of {len(checks)} checks failed" if broken else "all is well"
+    report({"checks": [check._asdict() for check in checks], "broken": broken}, last, as_json=json_output)
     if broken:
         raise typer.Exit(1)
 
@@ -83,12 +78,10 @@ def run_checks(bundle: str | None, device: Device) -> Iterator[Check]:
 
 def check_bundle(folder: Path, device: Device = "cpu") -> Iterator[Check]:
     """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
-    for part, check in (
-        ("files", _check_files),
-        ("encoder", _check_encoder),
-        (f"decoder on {device}", partial(_check_decoder, device=device)),
-    ):
-        yield run_check(f"bundle {folder.name}: {part}", partial(check, folder))
+    name = f"bundle {folder.name}"
+    yield run_check(f"{name}: files", partial(_check_files, folder))
+    yield run_check(f"{name}: encoder", partial(_check_encoder, folder))
+    yield run_check(f"{name}: decoder on {device}", partial(_check_decoder, folder, device))
 
 
 def run_check(name: str, check: Callable[[], Result]) -> Check:
@@ -105,9 +98,8 @@ def _check_pillow() -> Result:
     from edge_encoder.preprocessing import INSTALL, readable_formats
 
     formats = readable_formats()
-    return "ok", f"{PIL.__version__}, reads {', '.join(formats)}" + (
-        "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
-    )
+    advice = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
+    return "ok", f"{PIL.__version__}, reads {', '.join(formats)}{advice}"
 
 
 def _check_resize() -> Result:
@@ -130,10 +122,10 @@ def _check_runtime() -> Result:
 
     found = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
     if {"onnxruntime", "onnxruntime-gpu"} <= {each.metadata["Name"] for each in metadata.distributions()}:
-        return "warning", (
-            f"{found}; onnxruntime and onnxruntime-gpu are both installed and share one folder; "
-            "uninstall both, then install one"
+        why = (
+            "onnxruntime and onnxruntime-gpu are both installed and share one folder; uninstall both, then install one"
         )
+        return "warning", f"{found}; {why}"
     return "ok", found
 
 
@@ -205,10 +197,11 @@ def _check_decoder(folder: Path, device: Device) -> Result:
 
     codec = sdk.Codec(folder, device)
     codec.warm_up()
-    speed = _milliseconds(partial(codec.restore, np.full((codec.bundle.lr, codec.bundle.lr, 3), 128, np.uint8)))
-    detail = f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels, {speed}, with {codec.running_decoder}"
-    if reason := codec.running_decoder.reason:
-        return "warning", f"{detail}, not with a decoder for CUDA: {reason}"
+    hr, lr, running = codec.bundle.hr, codec.bundle.lr, codec.running_decoder
+    speed = _milliseconds(partial(codec.restore, np.full((lr, lr, 3), 128, np.uint8)))
+    detail = f"restores {hr} x {hr} pixels, {speed}, with {running}"
+    if running.reason:
+        return "warning", f"{detail}, not with a decoder for CUDA: {running.reason}"
     return "ok", detail
 
 
@@ -216,12 +209,13 @@ def _milliseconds(work: Callable[[], object]) -> str:
     return f"{1000 * min(repeat(work, number=1, repeat=3)):.1f} ms a picture"
 
 
+def _check_version() -> Result:
+    machine = f"{platform.system()} {platform.machine()}"
+    return "ok", f"{__version__}, Python {platform.python_version()} on {machine}, numpy {np.__version__}"
+
+
 INSTALLATION: dict[str, Callable[[], Result]] = {
-    "edgegrain": lambda: (
-        "ok",
-        f"{__version__}, Python {platform.python_version()} on {platform.system()} "
-        f"{platform.machine()}, numpy {np.__version__}",
-    ),
+    "edgegrain": _check_version,
     "Pillow": _check_pillow,
     "exact resize": _check_resize,
     "ONNX Runtime": _check_runtime,

@@ -34,10 +34,11 @@ class FileJob:
 
 @dataclass
 class Plan(Generic[Item]):
-    """Files or jobs, and the errors of folders that cannot be listed."""
+    """Files or jobs, the errors of folders that cannot be listed, and whether the result goes to `STDOUT`."""
 
     items: list[Item] = field(default_factory=list)
     unlisted: list[OSError] = field(default_factory=list)
+    piped: bool = False
 
 
 def existing_source(text: str) -> Path:
@@ -61,7 +62,7 @@ def plan_jobs(sources: Sequence[Path], out: str | None, *, wanted: frozenset[str
     if piped and len(sources) > 1:
         raise typer.BadParameter("standard input (-) is read alone, without other files")
     if out == "-" or (piped and out is None):
-        return Plan([FileJob(_only_file(sources), STDOUT)])
+        return Plan([FileJob(_only_file(sources), STDOUT)], piped=True)
     # `Path` would drop a final separator.
     named = out is not None and bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
     if piped and not named:

@@ -15,7 +15,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
-from edgegrain.cli.output import Row, finish, run_all
+from edgegrain.cli.output import Row, run_all
 
 if TYPE_CHECKING:
     import sdk
@@ -49,24 +49,19 @@ def info(
     def work(path: Path) -> Row:
         if _is_picture(path):
             mark = sdk.read_mark(path)
-            return {
-                "file": path,
-                "mark": None if mark is None else {**dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain},
-            }
+            shown = None if mark is None else {**dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}
+            return {"file": path, "mark": shown}
         payload = read_payload_or_scene(read_source(path))
         if isinstance(payload, sdk.Scene):
             return _scene_row(path, payload)
         return {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
 
+    def summary(done: list[Row]) -> str:
+        return "" if lines is _fields else f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
+
     plan = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
-    done, failed = run_all(plan, work, text="checking")
-    if plan.items == payloads or any(map(_is_picture, plan.items)):
-        finish(
-            done, failed, [line for row in done for line in (str(row["file"]), *_fields(row))], json_output=json_output
-        )
-        return
-    summary = f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
-    finish(done, failed, map(_line, done), json_output=json_output, summary=summary)
+    lines = _fields if plan.items == payloads or any(map(_is_picture, plan.items)) else _line
+    run_all(plan, work, lines, text="checking", as_json=json_output, summary=summary)
 
 
 def _is_picture(path: Path) -> bool:
@@ -92,66 +87,59 @@ def _scene_row(path: Path, scene: sdk.Scene) -> Row:
     }
 
 
-def _line(row: Row) -> str:
+def _line(row: Row) -> Iterator[str]:
     """One of many payloads."""
     bundle = row["bundle"] or f"bundle not installed ({row['contract_id']})"
+    width, height = row["original_size"]
     checked = "intact" if row["body_checked"] else "header intact"
-    return "{file}: {bytes:,} bytes, {original_size[0]} x {original_size[1]}, {fit}, {0}, {1}".format(
-        bundle, checked, **row
-    )
+    yield f"{row['file']}: {row['bytes']:,} bytes, {width} x {height}, {row['fit']}, {bundle}, {checked}"
 
 
 def _fields(row: Row) -> Iterator[str]:
     """A line for each property of a payload, scene or picture."""
+    yield str(row["file"])
     properties = _mark(row["mark"]) if "mark" in row else _scene(row) if row["fit"] == "scene" else _payload(row)
-    return (f"  {name:<9} {value}" for name, value in properties.items())
+    yield from (f"  {name:<9} {value}" for name, value in properties.items())
 
 
 def _payload(row: Row) -> dict[str, str]:
-    width, height = row["original_size"]
-    sides = row["sides"]
+    (width, height), size, sides, controls = row["original_size"], row["bytes"], row["sides"], row["controls"]
+    bundle = ", ".join(filter(None, (row["bundle"] or "not installed", row["quality"])))
     found = {
-        "size": f"{row['bytes']:,} bytes, {3 * width * height / row['bytes']:,.0f} times less than the original's "
-        "pixels",
-        "bundle": ", ".join(filter(None, (row["bundle"] or "not installed", row["quality"])))
-        + f" (LR contract {row['contract_id']})",
+        "size": f"{size:,} bytes, {3 * width * height / size:,.0f} times less than the original's pixels",
+        "bundle": f"{bundle} (LR contract {row['contract_id']})",
         "original": f"{width} x {height} pixels, fit {row['fit']}",
     }
     if row["square"] is not None:
         found["part"] = f"a square of {OrientedSquare(**row['square']).side} pixels; restore --background"
     if sides:  # those of the bundle's networks, and smaller ones
-        found["restored"] = f"up to {sides[-1]} pixels" + (
-            "; larger ones are interpolated"
-            if len(sides) == 1
-            else f" ({', '.join(map(str, sides))}); restore --size {sides[-1]}"
-        )
+        listed = f" ({', '.join(map(str, sides))}); restore --size {sides[-1]}"
+        further = "; larger ones are interpolated" if len(sides) == 1 else listed
+        found["restored"] = f"up to {sides[-1]} pixels{further}"
     return {
         **found,
         "LR": "{} x {}".format(*row["lr_size"]),
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle",
-        **{name: f"{Control(**control)}; restore --{name}" for name, control in row["controls"].items()},
+        **{name: f"{Control(**control)}; restore --{name}" for name, control in controls.items()},
     }
 
 
 def _scene(row: Row) -> dict[str, str]:
+    (width, height), faces = row["original_size"], row["faces"]
     return {
         "size": f"{row['bytes']:,} bytes, {row['background_bytes']:,} of them the background",
         "bundle": f"{row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
-        "original": "{} x {} pixels, a scene of {} face".format(*row["original_size"], row["faces"])
-        + "s" * (row["faces"] > 1),
+        "original": f"{width} x {height} pixels, a scene of {faces} face{'s' * (faces > 1)}",
         "checked": "intact" if row["body_checked"] else "headers and CRC intact",
     }
 
 
 def _mark(mark: Row | None) -> dict[str, str]:
     """The mark that a picture is generated, by whatever program."""
-    if mark is None:
-        return {"mark": "none of edgegrain"}
-    bundle = " ".join(filter(None, [mark["bundle"], mark["bundle_version"]]))
-    return {
-        **({} if mark["by_edgegrain"] else {"mark": "none of edgegrain"}),
-        "source": mark["source_type"],
-        "tool": mark["tool"] or "not named",
-        **({"bundle": bundle} if bundle else {}),
-    }
+    found = {} if mark and mark["by_edgegrain"] else {"mark": "none of edgegrain"}
+    if mark is not None:
+        found |= {"source": mark["source_type"], "tool": mark["tool"] or "not named"}
+        if bundle := " ".join(filter(None, [mark["bundle"], mark["bundle_version"]])):
+            found["bundle"] = bundle
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -119,6 +119,19 @@ TokenOption = Annotated[
 ]
 
 
+def bundle_or(default: str) -> Any:
+    """The option ``--bundle`` of a command that has another default than `BundleOption`."""
+    return typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: {default}].")
+
+
+def out_or(results: str, default: str) -> Any:
+    """The option ``--out`` of a command with one result for each file."""
+    about = f"Folder for the {results}, or for a single one a file: a name with a suffix and no final /; - for standard"
+    return typer.Option(
+        "--out", "-o", metavar="PATH", help=f"{about} output [default: {default}; of standard input, -]."
+    )
+
+
 def max_pixels_of(megapixels: float | None, default: int = MAX_PIXELS) -> int:
     """The limit in pixels that ``--max-megapixels`` sets."""
     return default if megapixels is None else int(megapixels * 1e6)
@@ -134,5 +147,5 @@ def size_of(option: str) -> Size:
 
 def refuse_options(given: Mapping[str, object], why: str) -> None:
     """Raise `typer.BadParameter` with the options that are given, if any."""
-    if wrong := [option for option, value in given.items() if value]:
-        raise typer.BadParameter(why, param_hint=", ".join(wrong))
+    if wrong := ", ".join(option for option, value in given.items() if value):
+        raise typer.BadParameter(why, param_hint=wrong)

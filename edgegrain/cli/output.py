@@ -55,16 +55,11 @@ def printable(text: str) -> str:
 
     Surrogates, of file names that are not UTF-8, are escaped by the streams.
     """
-    return (
-        text
-        if text.isprintable()
-        else "".join(
-            character
-            if character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
-            else character.encode("unicode_escape").decode()
-            for character in text
-        )
-    )
+
+    def shown(character: str) -> bool:
+        return character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
+
+    return "".join(each if shown(each) else each.encode("unicode_escape").decode() for each in text)
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -120,32 +115,28 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
             yield item
 
 
-def run_all(plan: Plan[Item], work: Callable[[Item], Row], *, text: str) -> tuple[list[Row], list[Row]]:
-    """Process every item; one that fails does not stop the others.
-
-    Returns the rows of the items that succeeded, and ``{"file", "error"}`` of those that failed and of folders that
-    cannot be listed.
-    """
-    done, failed = [], [{"file": error.filename, "error": message_of(error)} for error in plan.unlisted]
+def run_all(
+    plan: Plan[Item],
+    work: Callable[[Item], Row],
+    lines_of: Callable[[Row], Iterable[str]],
+    *,
+    text: str,
+    as_json: bool,
+    summary: Callable[[list[Row]], str] = lambda done: "",
+) -> list[Row]:
+    """Process every item and print the rows, as lines, with a summary of several, or as JSON; on stderr if a result
+    goes to stdout. Items that fail, and folders that cannot be listed, do not stop the others; then the status is 1."""
+    done: list[Row] = []
+    failed: list[Row] = [{"file": error.filename, "error": message_of(error)} for error in plan.unlisted]
     for item in with_progress(plan.items, text):
         try:
             done.append(work(item))
         except (EdgegrainError, OSError) as error:
             failed.append({"file": getattr(item, "source", item), "error": message_of(error)})
-    return done, failed
-
-
-def finish(
-    done: list[Row], failed: list[Row], lines: Iterable[str], *, json_output: bool, summary: str = "", err: bool = False
-) -> None:
-    """Print the results of `run_all`, on stderr if ``err``, and exit with status 1 if an item failed."""
-    report(
-        {"done": done, "failed": failed},
-        *lines,
-        *([summary] if summary and len(done) > 1 else []),
-        as_json=json_output,
-        err=err,
-    )
+    lines = [line for row in done for line in lines_of(row)]
+    if len(done) > 1 and (last := summary(done)):
+        lines.append(last)
+    report({"done": done, "failed": failed}, *lines, as_json=as_json, err=plan.piped)
     for row in failed:
         name = printable(str(row["file"]))
         say(f"error: {row['error']}" if name in row["error"] else f"error: {name}: {row['error']}", err=True)
@@ -153,6 +144,7 @@ def finish(
         if (count := len(done) + len(failed)) > 1:
             say(f"{len(failed):,} of {count:,} failed", err=True)
         raise typer.Exit(FAILED)
+    return done
 
 
 def times_less(ratio: float) -> str:

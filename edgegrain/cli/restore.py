@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli import files, options
 from edgegrain.cli.files import STDOUT, FileJob
 from edgegrain.cli.options import refuse_options
-from edgegrain.cli.output import Row, finish, run_all
+from edgegrain.cli.output import Row, run_all
 from edgegrain.pictures import FORMATS, MAX_SIDES, picture_file
 
 if TYPE_CHECKING:
@@ -30,21 +30,8 @@ def restore(
             "or folders of payloads (names that begin with a dot are skipped); - for standard input.",
         ),
     ],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATH",
-            help="Folder for the pictures, or for a single one a file: a name with a suffix "
-            "and no final /; - for standard output [default: next to the payload, as NAME.restored.png; of standard "
-            "input, -].",
-        ),
-    ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option("--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: the one that the payload names]."),
-    ] = None,
+    out: Annotated[str | None, options.out_or("pictures", "next to the payload, as NAME.restored.png")] = None,
+    bundle: Annotated[str | None, options.bundle_or("the one that the payload names")] = None,
     size: options.SizeOption = "original",
     device: options.DeviceOption = "cpu",
     file_format: Annotated[
@@ -102,42 +89,32 @@ def restore(
     plan = files.plan_jobs(payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
     max_pixels, wanted = options.max_pixels_of(max_megapixels), options.size_of(size)
     refuse_options({"--seed": remote and seed is not None}, "the service takes no seed; leave --seed or --remote out")
-    refuse_options(
-        {"--device": remote and device != "cpu"}, "the service has its own device; leave --device or --remote out"
-    )
+    own_device = "the service has its own device; leave --device or --remote out"
+    refuse_options({"--device": remote and device != "cpu"}, own_device)
     refuse_options({"--background": background and len(plan.items) > 1}, f"it takes one payload, got {len(plan.items)}")
     if background is not None:
         files.refuse_sources((job.target for job in plan.items), [background])
-    service = None if remote is None else sdk.connect(remote, token=token)
-
-    def restored(source: Path | bytes, size: Size) -> Image.Image:
-        if service is not None:
-            return service.restore(
-                source, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark
-            )
-        return sdk.restore(
-            source, bundle, size=size, device=device, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark
-        )
+    chosen: Any = {"bundle": bundle, "max_pixels": max_pixels, "strength": strength, "mark": mark}
+    restored: Callable[..., Image.Image]
+    if remote is None:
+        restored = partial(sdk.restore, device=device, seed=seed, **chosen)
+    else:
+        restored = partial(sdk.connect(remote, token=token).restore, **chosen)
 
     def picture_of(source: Path | bytes) -> Image.Image:
         if background is None:
-            return restored(source, wanted)
-        part = restored(source, "native" if wanted == "original" else wanted)  # pasting resamples to the background
+            return restored(source, size=wanted)
+        # Pasting resamples to the background.
+        part = restored(source, size="native" if wanted == "original" else wanted)
         return sdk.paste(part, source, background, max_pixels=max_pixels, mark=mark)
 
     def work(job: FileJob) -> Row:
         return {**restore_file(job, picture_of, force, file_format), "device": remote or device}
 
-    done, failed = run_all(plan, work, text="restoring")
-    lines = [f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels" for row in done]
-    finish(
-        done,
-        failed,
-        lines,
-        json_output=json_output,
-        summary=f"{len(done)} pictures",
-        err=any(job.target == STDOUT for job in plan.items),
-    )
+    def line(row: Row) -> list[str]:
+        return [f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels"]
+
+    run_all(plan, work, line, text="restoring", as_json=json_output, summary=lambda done: f"{len(done)} pictures")
 
 
 def restore_file(
@@ -149,11 +126,11 @@ def restore_file(
         raise ImageError(f"pictures are written as {', '.join(FORMATS)}, not as {suffix or 'a file without suffix'}")
     files.refuse_existing([job.target], force)
     picture = picture_of(files.read_source(job.source))
-    kind = FORMATS[suffix]
+    (width, height), kind = picture.size, FORMATS[suffix]
     if max(picture.size) > MAX_SIDES[kind.lower()]:
         raise ImageError(
-            f"the picture has {picture.width} x {picture.height} pixels, the sides of a {kind} file have "
-            f"at most {MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
+            f"the picture has {width} x {height} pixels, the sides of a {kind} file have at most "
+            f"{MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
         )
     files.write_result(job.target, picture_file(picture, kind), force=force)
-    return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height}
+    return {"payload": job.source, "picture": job.target, "width": width, "height": height}

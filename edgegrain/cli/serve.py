@@ -62,23 +62,15 @@ def serve(
 
         from edgegrain.service.app import serve
         from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings, check_variables
-    given: dict[str, Any] = {
-        "bundles": tuple(bundle) if bundle else None,
-        "host": host,
-        "port": port,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-    }
+    given: dict[str, Any] = {"host": host, "port": port, "device": device, "workers": workers, "threads": threads}
+    given["bundles"] = bundle or None
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise ServiceError(
-            "; ".join(
-                f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors()
-            )
-        ) from error
+        found = [
+            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
+        ]
+        raise ServiceError("; ".join(f"setting {name}: {message}" for name, message in found)) from error
     if not show_settings:
         check_variables(os.environ)
         serve(settings)

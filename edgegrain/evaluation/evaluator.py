@@ -238,7 +238,7 @@ def _row(search: _ClassicalSearch, method: str, payload: Payload, picture: Image
 
 def compressed(codec: Codec, original: Rgb, config: EvaluationConfig) -> Payload:
     """The payload of a whole picture at the rate of an evaluation."""
-    return compress_within([codec], original, align=False, quality=config.quality, max_bytes=config.max_bytes)
+    return compress_within([codec], config.quality, config.max_bytes, original, align=False)
 
 
 def weights_id(folder: Path) -> str:

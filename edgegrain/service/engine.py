@@ -36,7 +36,7 @@ from PIL import Image
 from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size
 from codec_contract.scene import MAX_FACES
-from edge_encoder.preprocessing import FORMATS, load_picture
+from edge_encoder.preprocessing import FORMATS, WHITE, load_picture
 from edgegrain.pictures import picture_file
 from edgegrain.service.observability import configure_logs
 from sdk.api import compress_within
@@ -144,12 +144,9 @@ class Engine:
         self, bundle: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], measure: Measure = nullcontext
     ) -> list[Outcome]:
         """Restore payloads, or one scene, to picture files; a failed item does not affect the others."""
+        items = [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)]
         pictures = self._codecs[bundle]._restore_each(
-            [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)],
-            max_pixels=self._max_pixels,
-            mark=options[0].mark,
-            batch_sizes=self._sizes,
-            measure=measure,
+            items, self._max_pixels, options[0].mark, batch_sizes=self._sizes, measure=measure
         )
         return [_attempt(_file, picture, wanted, measure) for picture, wanted in zip(pictures, options, strict=True)]
 
@@ -181,19 +178,11 @@ class Engine:
                     for payload in codecs[0].compress_faces(rgb)
                 ]
                 return json.dumps({"bundle": bundle, "original_size": rgb.shape[1::-1], "faces": faces}).encode()
+            rate = options.quality, options.max_bytes
             if options.faces == "scene":
-                return compress_scene_within(
-                    codecs, rgb, quality=options.quality, max_bytes=options.max_bytes, most_faces=self._max_scene_faces
-                )
-            return compress_within(
-                codecs,
-                rgb,
-                options.fit,
-                quality=options.quality,
-                max_bytes=options.max_bytes,
-                align=options.align,
-                require_face=options.require_face,
-            )
+                return compress_scene_within(codecs, *rate, rgb, most_faces=self._max_scene_faces)
+            face = options.align, options.require_face
+            return compress_within(codecs, *rate, rgb, options.fit, WHITE, self._max_photo_pixels, *face)
 
 
 def _attempt(work: Callable[..., bytes], *arguments: Any) -> Outcome:

@@ -122,9 +122,9 @@ class TestWorker:
         counts: list[int] = []
         decode = OpenBundle.decode
 
-        def counted(self: OpenBundle, lrs: np.ndarray, **options: Any) -> np.ndarray:
+        def counted(self: OpenBundle, lrs: np.ndarray, *options: Any) -> np.ndarray:
             counts.append(len(lrs))
-            return decode(self, lrs, **options)
+            return decode(self, lrs, *options)
 
         monkeypatch.setattr(batch, "Codec", lambda bundle, device, threads: sdk.Codec(bundle))
         monkeypatch.setattr(OpenBundle, "decode", counted)
@@ -246,7 +246,7 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
     monkeypatch.setitem(sys.modules, "ray", None)
     try:
-        with pytest.raises(ServiceError, match=r"pip install 'edgegrain\[ray\]'"), ray_cluster(None):
+        with pytest.raises(ServiceError, match=r"pip install 'edgegrain\[ray\]'"), ray_cluster(None, 1):
             pass
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
         assert (os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"])) == ("token", 64)

@@ -98,7 +98,8 @@ class TestSearch:
         self, bundle: Path, picture: np.ndarray
     ) -> None:
         parts: list[float] = []
-        codec = RefiningCodec(bundle, steps=4, report=parts.append)
+        codec = RefiningCodec(bundle, steps=4)
+        codec.report = parts.append
         first = codec.compress(picture)
         assert parts == [0.25, 0.5, 0.75, 1.0] and codec.compress(picture) == first and len(parts) == 4
         again = RefiningCodec(bundle, steps=4)

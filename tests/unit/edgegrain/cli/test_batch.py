@@ -56,7 +56,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
         yield from map(Worker(plan).work, batches)
 
     @contextmanager
-    def no_cluster(address: str | None, *, cpus: float) -> Iterator[int]:
+    def no_cluster(address: str | None, cpus: int) -> Iterator[int]:
         yield 1
 
     monkeypatch.setattr(batch, "tallies", tallies)

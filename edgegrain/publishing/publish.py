@@ -131,9 +131,11 @@ def publish_run(
     if source is not None:
         manifest = replace_decoder(source, folder, graph, fields, card, force=force)
     else:
-        part: Any = (
-            exact_encoder(integer_encoder(run)) if isinstance(encoder, BoxMean | EncoderTwin) else encoder.bundle_part()
-        )  # type: ignore[operator]  # the paper's float network
+        part: Any
+        if isinstance(encoder, BoxMean | EncoderTwin):
+            part = exact_encoder(integer_encoder(run))
+        else:  # the paper's float network
+            part = encoder.bundle_part()  # type: ignore[operator]
         manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
     return {
         "bundle": str(folder),

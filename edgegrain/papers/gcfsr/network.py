@@ -154,14 +154,8 @@ class FeatureModulation(nn.Module):
 class ModulatedLayer(StyledLayer):
     """A style block whose features are joined with encoded ones before bias and activation."""
 
-    def forward(
-        self,
-        x: Tensor,
-        code: Tensor,
-        noise: Tensor | None = None,
-        *,  # type: ignore[override]
-        encoded: Tensor,
-        weights: tuple[Tensor, Tensor],
+    def forward(  # type: ignore[override]
+        self, x: Tensor, code: Tensor, noise: Tensor | None = None, *, encoded: Tensor, weights: tuple[Tensor, Tensor]
     ) -> Tensor:
         """``encoded`` ``[B, C, r, r]``: Conv(f); ``weights``: sigma_enc and sigma_gen, ``[B, C]``."""
         x = self.conv(x, code)

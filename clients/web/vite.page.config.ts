@@ -21,14 +21,14 @@ function compressedRuntime(): Plugin {
   };
 }
 
-/** The networks that find faces, which the package has next to its modules, from their place in the repository. */
+/** The networks that find faces, which the package has next to its modules, from `faces/` of the service. */
 function faceNetworks(): Plugin {
   return {
     name: "edgegrain-face-networks",
     enforce: "pre",
     transform(code, id) {
       if (!id.endsWith("/src/face_networks.ts")) return undefined;
-      return { code: code.replaceAll('new URL("./face_', 'new URL("../../../edge_encoder/faces/face_'), map: null };
+      return { code: code.replaceAll('new URL("./face_', 'new URL(/* @vite-ignore */ "../faces/face_'), map: null };
     },
   };
 }

@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from codec_contract.bundle.find import controls_of
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
+from edge_encoder import faces
 from edgegrain.service.problems import Problem, problem_response
 from sdk.payload import coder_tables
 
@@ -160,6 +161,7 @@ async def encoder(request: Request, bundle: str, name: FileName) -> Response:
 @page_router.get("/")
 @page_router.get("/licences.txt")
 @page_router.get("/assets/{name}")
+@page_router.get("/faces/{name}")
 @page_router.get("/runtime/{name}")
 async def page(request: Request) -> Response:
     """A file of the demonstration page."""
@@ -173,8 +175,9 @@ async def page(request: Request) -> Response:
 def page_files() -> Mapping[str, ServedFile]:
     """Path below ``/`` -> file."""
     files = {}
-    for path in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
-        stored = path.relative_to(FOLDER).as_posix()
+    stored_files = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.is_file()}
+    stored_files |= {f"faces/{path.name}": path for path in Path(faces.__file__).parent.glob("*.onnx")}
+    for stored, path in stored_files.items():
         # Names below assets/ contain a hash of the content.
         caching = "public, max-age=31536000, immutable" if stored.startswith("assets/") else "no-cache"
         encoding = {"Content-Encoding": "gzip"} if stored.endswith(".gz") else {}

@@ -232,9 +232,7 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
     else:
         lr = inflate_lr(body, width, height)
     if not np.array_equal(rounded(lr, step), lr):
-        raise PayloadError(
-            f"the payload is corrupt: it has levels that are no multiples of {step}, its contract's step"
-        )
+        raise PayloadError(f"the payload is corrupt: its levels are no multiples of {step}, the step of its contract")
     return lr
 
 

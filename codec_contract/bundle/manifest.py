@@ -41,11 +41,7 @@ MODEL_CARD: Final = "README.md"
 SHARED: Final = "shared"
 """A folder next to those of bundles, with files that several of them have, named by their SHA-256."""
 
-
-SCHEMA = 1
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
-MAX_SQUARE_SIDE = 16384
-"""Longest side of a restored square or tile, enlarged or not, in pixels."""
 ENLARGEMENTS = (2, 4)
 """Factors by which an enlarger enlarges."""
 DEFAULT_DECODER = "default"
@@ -200,10 +196,9 @@ class Manifest:
     def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)
         if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(
-                f"{name} of bundle {self.id} is altered: it has {size} bytes and SHA-256 {digest}, its "
-                f"manifest says {entry.size} and {entry.sha256}; download the bundle again"
-            )
+            found, expected = f"{size} bytes and SHA-256 {digest}", f"{entry.size} and {entry.sha256}"
+            problem = f"{name} of bundle {self.id} is altered: it has {found}, its manifest says {expected}"
+            raise BundleError(f"{problem}; download the bundle again")
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -211,8 +206,8 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     where = f"the manifest of bundle {folder.name or folder}"
     try:
         source = json.loads(data)
-        if source["schema"] != SCHEMA:
-            raise BundleError(f"{where} has schema {source['schema']}, this release reads {SCHEMA}; update edgegrain")
+        if source["schema"] != 1:
+            raise BundleError(f"{where} has schema {source['schema']}, this release reads 1; update edgegrain")
         return _manifest(source, folder)
     except KeyError as error:
         raise BundleError(f"{where} lacks the field {error}") from error
@@ -222,18 +217,18 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
 
 def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     """The manifest; KeyError, ValueError, TypeError or AttributeError if it is malformed."""
-    objects = {}
-    for name in ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence"):
-        objects[name] = source[name]
-        if not isinstance(source[name], dict):
+    names = ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence")
+    objects = {name: source[name] for name in names}
+    for name, value in objects.items():
+        if not isinstance(value, dict):
             raise TypeError(f"{name!r} is no object")
     if source["codec"] not in CODECS:
         raise ValueError(f"the codec {source['codec']} is unknown, expected one of {', '.join(CODECS)}")
-    hr, lr = _whole(source["hr"], MAX_SQUARE_SIDE), _whole(source["lr"], 256)
+    hr, lr = _whole(source["hr"], 16384), _whole(source["lr"], 256)
     if hr % lr:
         raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
-    tile_overlap = objects["preprocessing"].get("tile_overlap")
-    enlarger = source.get("enlarger")
+    tile_overlap, enlarger = objects["preprocessing"].get("tile_overlap"), source.get("enlarger")
+    further = [Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])]
     manifest = Manifest(
         folder=folder,
         id=_matching(BUNDLE_ID, "id", source),
@@ -244,18 +239,15 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         hr=hr,
         lr=lr,
         tile_overlap=None if tile_overlap is None else _whole(tile_overlap, lr // 2, least=0),
-        files={
-            _matching(_FILE, "file", {"file": name}): FileEntry(entry["size"], entry["sha256"])
-            for name, entry in source["files"].items()
-        },
+        files={name: FileEntry(entry["size"], entry["sha256"]) for name, entry in source["files"].items()},
         **objects,
         decoders=source.get("decoders", {}),
         enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
         quality=source.get("quality"),
-        further_rates=tuple(
-            Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])
-        ),
+        further_rates=tuple(further),
     )
+    for name in manifest.files:
+        _matching(_FILE, "file", {"file": name})
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
         raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
     return manifest
@@ -339,24 +331,13 @@ def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The known forms of a bundle's decoder by name, the default one first."""
     default, listed = default_form(manifest), manifest.decoder.get("forms", {})
     source = manifest.entry(default.file).sha256
-    return {
-        DEFAULT_FORM: default,
-        **{
-            name: _form(manifest, name, listed[listed_as], source)
-            for name, listed_as in FORMS.items()
-            if listed_as in listed
-        },
-    }
+    others = {name: _form(manifest, name, listed[key], source) for name, key in FORMS.items() if key in listed}
+    return {DEFAULT_FORM: default, **others}
 
 
 def _form(manifest: Manifest, name: str, described: Mapping[str, Any], source: str | None = None) -> BundledForm:
     """A form that is current if it was made from the file with the SHA-256 ``source``; None for the default form."""
     if "file" not in described:
         raise BundleError(f"the manifest of bundle {manifest.id} names no file of its decoder's form {name!r}")
-    return BundledForm(
-        name,
-        described["file"],
-        described.get("precision", "float32"),
-        described.get("ops", "plain"),
-        source in (None, described.get("source")),
-    )
+    precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
+    return BundledForm(name, described["file"], precision, ops, source in (None, described.get("source")))

@@ -23,7 +23,6 @@ _STRIP_PIXELS = 1 << 22
 """Pixels that are converted at once."""
 _SRGB_TOLERANCE = 2
 """Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
-_WHITE_16 = 65535
 
 # Code points of H.273.
 _HDR = {16: "PQ", 18: "HLG"}
@@ -76,10 +75,9 @@ def levels_to_8_bits(levels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 def _levels_of_8_bits(image: Image.Image, name: str) -> Image.Image:
     """A grey picture of 16 bits, in a mode such as ``I;16`` or ``I``, in 8 bits."""
     levels = np.asarray(image)
-    if image.mode == "F" or levels.min() < 0 or levels.max() > _WHITE_16:
-        raise ImageError(
-            f"{name} holds floating-point levels, or others than 0 to {_WHITE_16}; convert it to 8 or 16 bits"
-        )
+    if image.mode == "F" or levels.min() < 0 or levels.max() > 65535:
+        problem = f"{name} holds floating-point levels, or others than 0 to 65535"
+        raise ImageError(f"{problem}; convert it to 8 or 16 bits")
     return Image.fromarray(levels_to_8_bits(levels))
 
 
@@ -96,10 +94,8 @@ def _profile_of(image: Image.Image, name: str, stream: IO[bytes] | None) -> byte
         if len(box) >= 4:
             primaries, transfer = struct.unpack(">HH", box[:4])
     if transfer in _HDR:
-        raise ImageError(
-            f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; convert it "
-            "to SDR first, with the profile sRGB or Display P3"
-        )
+        advice = "convert it to SDR first, with the profile sRGB or Display P3"
+        raise ImageError(f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; {advice}")
     return _P3_PROFILE if primaries == _P3 else None
 
 

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -64,15 +65,11 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks) or not self.channels:
-            raise ValueError(
-                "an encoder needs a block count for each of at least one stage, got "
-                f"{len(self.channels)} stages and {len(self.blocks)} block counts"
-            )
-        if self.patch * 2 ** (len(self.channels) - 1) * self.lr != self.hr:
-            raise ValueError(
-                f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
-                f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}"
-            )
+            found = f"{len(self.channels)} stages and {len(self.blocks)} block counts"
+            raise ValueError(f"an encoder needs a block count for each of at least one stage, got {found}")
+        if (lr := self.hr / self.patch / 2 ** (len(self.channels) - 1)) != self.lr:
+            stages = f"patch {self.patch} and {len(self.channels)} stages"
+            raise ValueError(f"{stages} turn {self.hr} into {lr:g}, not {self.lr}")
 
     @property
     def name(self) -> str:
@@ -86,15 +83,9 @@ def config_from_name(name: str) -> EncoderConfig:
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"{name!r} is not the name of an exact encoder of this family")
-    hr, lr, patch, channels, blocks, expansion = found.groups()
-    return EncoderConfig(
-        int(hr),
-        int(lr),
-        int(patch),
-        tuple(map(int, channels.split("-"))),
-        tuple(map(int, blocks.split("-"))),
-        int(expansion),
-    )
+    hr, lr, patch, widths, counts, expansion = found.groups()
+    channels, blocks = (tuple(map(int, numbers.split("-"))) for numbers in (widths, counts))
+    return EncoderConfig(int(hr), int(lr), int(patch), channels, blocks, int(expansion))
 
 
 def encoder_config(hr: int, lr: int) -> EncoderConfig:
@@ -112,7 +103,6 @@ def encoder_config(hr: int, lr: int) -> EncoderConfig:
 
 
 ACTIVATION_BITS = 5
-PIXEL_BITS = 7
 WEIGHT_MAX = 127
 MAX_SHIFT = 15
 
@@ -156,36 +146,32 @@ def floor_clamp(value: Tensor) -> Tensor:
 class TwinConv(nn.Module):
     """One layer of the integer network with real, trainable weights.
 
-    ``source_bits``: fractional bits of the input (5 for activations, 7 for pixels); ``skip``: another layer's output is
-    added, which the bound includes; ``gain``: factor on the initial weights.
+    ``offset``: the input's fractional bits beyond those of activations (pixels have 7); ``skip``: another layer's
+    output is added, which the bound includes; ``gain``: factor on the initial weights.
     """
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        inputs: int,
+        outputs: int,
         kernel: int,
         *,
         stride: int = 1,
         groups: int = 1,
-        source_bits: int = ACTIVATION_BITS,
+        offset: int = 0,
         skip: bool = False,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.groups, self.skip = kernel, stride, groups, skip
-        self.offset = source_bits - ACTIVATION_BITS
-        fan_in = in_channels // groups * kernel * kernel
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels // groups, kernel, kernel) * gain * math.sqrt(2 / fan_in)
-        )
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.kernel, self.stride, self.groups, self.offset, self.skip = kernel, stride, groups, offset, skip
+        fan_in = inputs // groups * kernel * kernel
+        weight = torch.randn(outputs, inputs // groups, kernel, kernel)
+        self.weight = nn.Parameter(weight * gain * math.sqrt(2 / fan_in))
+        self.bias = nn.Parameter(torch.zeros(outputs))
 
     @property
     def padding(self) -> tuple[int, int, int, int]:
         """Zeros at (top, left, bottom, right): centred at stride 1, TensorFlow's SAME at stride 2, none for patches."""
-        if self.kernel == self.stride:
-            return (0, 0, 0, 0)
         total = self.kernel - self.stride
         return (total // 2, total // 2, total - total // 2, total - total // 2)
 
@@ -215,10 +201,8 @@ class TwinConv(nn.Module):
 
     def _rounded(self, weight: Tensor, bias: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         exponent = (shift - self.offset).view(-1, 1, 1, 1)
-        return (
-            torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX),
-            torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round(),
-        )
+        rounded = torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
+        return rounded, torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round()
 
     def _breaks_a_limit(self, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
         """bool ``[O]``: True for channels that `edge_encoder.integer_network.prove_bound` would refuse."""
@@ -235,9 +219,8 @@ class TwinConv(nn.Module):
         """Convolve integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
         half already added)."""
         integer_weight, integer_bias, shift = self.integers()
-        weight = _StraightThrough.apply(
-            self.weight * 2.0**-self.offset, torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
-        )
+        quantized = torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
+        weight = _StraightThrough.apply(self.weight * 2.0**-self.offset, quantized)
         rounding = torch.ldexp(torch.ones_like(integer_bias), shift - 1) + 0.5
         bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
         top, left, bottom, right = self.padding
@@ -278,10 +261,8 @@ class EncoderTwin(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, source_bits=PIXEL_BITS)
-        self.downs = nn.ModuleList(
-            TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False)
-        )
+        self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, offset=2)
+        self.downs = nn.ModuleList(TwinConv(a, b, 3, stride=2) for a, b in pairwise(config.channels))
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, config.expansion) for _ in range(count)))
             for width, count in zip(config.channels, config.blocks, strict=True)
@@ -322,20 +303,10 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     for name, source, conv, skip in _wiring(twin):
         if skip == "box":
             layers.append(box_layer(config.hr // config.lr))
-        weight, bias, shift = (tensor.numpy() for tensor in conv.cpu().integers())
-        layers.append(
-            IntegerConv(
-                name=name,
-                input=source,
-                weight=weight.astype(np.int8),
-                bias=bias.astype(np.int32),
-                shift=shift.astype(np.int32),
-                stride=conv.stride,
-                padding=conv.padding,
-                groups=conv.groups,
-                skip=skip,
-            )
-        )
+        weight, *others = (tensor.numpy() for tensor in conv.cpu().integers())
+        bias, shift = (array.astype(np.int32) for array in others)
+        shape = conv.stride, conv.padding, conv.groups
+        layers.append(IntegerConv(name, source, weight.astype(np.int8), bias, shift, *shape, skip))
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove_bound(network)
     return network
@@ -383,12 +354,6 @@ def box_network(hr: int, lr: int) -> IntegerNetwork:
 
 def box_layer(factor: int) -> IntegerConv:
     """Correctly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
-    return IntegerConv(
-        name="box",
-        input=INPUT,
-        weight=np.ones((3, 1, factor, factor), np.int8),
-        bias=np.zeros(3, np.int32),
-        shift=np.full(3, 2 * int(math.log2(factor)), np.int32),
-        stride=factor,
-        groups=3,
-    )
+    weight, bias = np.ones((3, 1, factor, factor), np.int8), np.zeros(3, np.int32)
+    shift = np.full(3, 2 * int(math.log2(factor)), np.int32)
+    return IntegerConv("box", INPUT, weight, bias, shift, stride=factor, groups=3)

@@ -41,6 +41,7 @@ MODEL_CARD: Final = "README.md"
 SHARED: Final = "shared"
 """A folder next to those of bundles, with files that several of them have, named by their SHA-256."""
 
+SCHEMA = 1
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 ENLARGEMENTS = (2, 4)
 """Factors by which an enlarger enlarges."""
@@ -206,8 +207,8 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     where = f"the manifest of bundle {folder.name or folder}"
     try:
         source = json.loads(data)
-        if source["schema"] != 1:
-            raise BundleError(f"{where} has schema {source['schema']}, this release reads 1; update edgegrain")
+        if source["schema"] != SCHEMA:
+            raise BundleError(f"{where} has schema {source['schema']}, this release reads {SCHEMA}; update edgegrain")
         return _manifest(source, folder)
     except KeyError as error:
         raise BundleError(f"{where} lacks the field {error}") from error

@@ -93,15 +93,11 @@ class DetectedFace:
         """Problem -> message with advice, of the face in a picture of (width, height); empty if there is none."""
         messages: dict[FaceProblem, str] = {}
         if self.side < LEAST_PIXELS:
-            messages["too-small"] = (
-                f"the face has a size of {self.side:.0f} pixels, expected at least "
-                f"{LEAST_PIXELS:.0f}; use a larger picture"
-            )
-        if abs(self.yaw) > LARGEST_YAW:
-            messages["turned-away"] = (
-                f"the face is turned away by {abs(self.yaw):.0f} degrees, expected at most "
-                f"{LARGEST_YAW:.0f}; use a picture from the front"
-            )
+            found = f"the face has a size of {self.side:.0f} pixels, expected at least {LEAST_PIXELS:.0f}"
+            messages["too-small"] = f"{found}; use a larger picture"
+        if (yaw := abs(self.yaw)) > LARGEST_YAW:
+            found = f"the face is turned away by {yaw:.0f} degrees, expected at most {LARGEST_YAW:.0f}"
+            messages["turned-away"] = f"{found}; use a picture from the front"
         if self.share_outside(size) > LARGEST_CUT:
             messages["cut-off"] = "the face is cut off by the picture's edge; use a picture that shows all of it"
         return messages
@@ -113,7 +109,7 @@ class Photograph:
     def __init__(self, rgb: Rgb) -> None:
         self.rgb = rgb
         self.height, self.width = rgb.shape[:2]
-        self._factor = max(1, max(rgb.shape[:2]) // _WORKING_SIDE)
+        self._factor = max(1, max(self.height, self.width) // _WORKING_SIDE)
         self._reduced = reduce_picture(rgb, self._factor)
 
     def sample(self, square: Points, side: int, outside: Literal["edge", "grey"]) -> Rgb:
@@ -151,12 +147,8 @@ class FaceDetector:
         """The face in the place of a candidate, perhaps upside down; None if it is not found again."""
         looks: list[DetectedFace] = []
         for across in (candidate.across, -candidate.across):
-            square = square_around(candidate.centre, across, _SECOND_LOOK * candidate.side)
-            looks += [
-                face
-                for face in self._detect(photo, square)
-                if face.score > CONFIRMED_SCORE and not face.apart(candidate)
-            ]
+            faces = self._detect(photo, square_around(candidate.centre, across, _SECOND_LOOK * candidate.side))
+            looks += [face for face in faces if face.score > CONFIRMED_SCORE and not face.apart(candidate)]
             if not looks:
                 return None
         return max(looks, key=lambda face: face.score)
@@ -198,9 +190,8 @@ def square_around(centre: Points, direction: Points, side: float) -> Points:
 
 def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
     """Convert positions in a square, ``[..., 2]``, 0 to 1 from its upper left corner, to pixels of the picture."""
-    return np.asarray(
-        square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0])
-    )
+    right, down = square[3] - square[0], square[1] - square[0]
+    return np.asarray(square[0] + positions[..., :1] * right + positions[..., 1:] * down)
 
 
 def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
@@ -219,14 +210,13 @@ def _distinct(faces: list[DetectedFace]) -> list[DetectedFace]:
 
 def _searches(width: int, height: int) -> Iterator[list[Points]]:
     """Groups of squares to search for faces, in order."""
-    longest = max(width, height)
-    middle, right = np.array([width, height]) / 2, np.array([1.0, 0.0])
-    yield [square_around(middle, right, longest)]
+    longest, middle = max(width, height), np.array([width, height]) / 2
+    upright, *turned = (
+        square_around(middle, np.array(across), longest) for across in ((1, 0), (0, 1), (0, -1), (-1, 0))
+    )
+    yield [upright]
     yield _parts(width, height, longest / 2)
-    yield [
-        square_around(middle, np.array(across), longest)  # pictures rotated by 90 and 180 degrees
-        for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0])
-    ]
+    yield turned
     side = longest / 4
     while side >= _LEAST_PART and len(parts := _parts(width, height, side)) <= _MOST_PARTS:
         yield parts
@@ -235,10 +225,10 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
 
 def _parts(width: int, height: int, side: float) -> list[Points]:
     """Squares of a side that cover the picture and overlap by a quarter."""
-    centres = [
+    columns, rows = (
         np.linspace(side / 2, length - side / 2, max(2, int(np.ceil((length - side) / (0.75 * side))) + 1))
         if length > side
-        else np.array([length / 2])
+        else [length / 2]
         for length in (width, height)
-    ]
-    return [square_around(np.array([x, y]), np.array([1.0, 0.0]), side) for y in centres[1] for x in centres[0]]
+    )
+    return [square_around(np.array([x, y]), np.array([1.0, 0.0]), side) for y in rows for x in columns]

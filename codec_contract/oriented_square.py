@@ -62,8 +62,7 @@ def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: t
 
 
 def square_corners(centre: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Corners ``[4, 2]`` of the square around a centre, as of `OrientedSquare.corners`; ``right`` is half its upper
-    edge."""
+    """Corners ``[4, 2]`` of the square around a centre, as of `OrientedSquare`; ``right`` is half its upper edge."""
     down = np.array([-right[1], right[0]])
     return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 

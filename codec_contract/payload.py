@@ -303,7 +303,7 @@ def _read_header(data: bytes, end: int) -> tuple[Header, int]:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if reserved:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    lr_size = (_read_old_lr_size if version == 1 else _read_lr_size)(data[0], flags, numbers)
+    lr_size = _read_lr_size(data[0], flags >> 2 & 15 if version == 1 else None, numbers)
     if max(lr_size) > MAX_LR_SIDE and coding == CODING_RANGE:
         raise PayloadError(f"an LR of {lr_size[0]} x {lr_size[1]} is too large for coding 1, the range coder")
     original_size = _USUAL_ORIGINAL
@@ -324,37 +324,24 @@ def _raw_bytes(header: Header) -> int:
     return 3 * header.lr_width * header.lr_height
 
 
-def _read_lr_size(first: int, flags: int, numbers: Numbers) -> tuple[int, int]:
-    """(width, height) of the LR; errors as `parse_payload`."""
-    if first != _LAST:
+def _read_lr_size(first: int, code: int | None, numbers: Numbers) -> tuple[int, int]:
+    """(width, height) of the LR; version 1 has a code, one of which for every square of a power of two up to 256."""
+    if code is None and first != _LAST:
         return _LR_SIZES[first - _FIRST]
-    size = numbers.size("LR")
-    _check_lr_size(*size)
-    _refuse_short(size, size in _LR_SIZES)
-    return size
-
-
-def _read_old_lr_size(first: int, flags: int, numbers: Numbers) -> tuple[int, int]:
-    """As `_read_lr_size`, of version 1, which has codes for all squares of powers of two up to 256."""
-    code = flags >> 2 & 15
-    if code <= 8:
+    if code is not None and code <= 8:
         return 1 << code, 1 << code
     if code == _EXPLICIT_SIZE:
-        width, height = numbers.take(2)
-        size = width + 1, height + 1
-        _refuse_short(size, size[0] == size[1] and size[0].bit_count() == 1)
-    elif code == _LARGE_SIZE:
-        size = numbers.size("LR")
-        _check_lr_size(*size)
-        _refuse_short(size, max(size) <= MAX_LR_SIDE)
+        width, height = (side + 1 for side in numbers.take(2))
+        short = width == height and width.bit_count() == 1
+    elif code in (None, _LARGE_SIZE):
+        width, height = numbers.size("LR")
+        _check_lr_size(width, height)
+        short = max(width, height) <= MAX_LR_SIDE if code else (width, height) in _LR_SIZES
     else:
         raise PayloadError(f"LR size code {code} is unknown, expected 0 to 8, 14 or 15")
-    return size
-
-
-def _refuse_short(size: tuple[int, int], has_code: bool) -> None:
-    if has_code:
-        raise PayloadError(f"the LR size {size[0]} x {size[1]} has a short code that was not used")
+    if short:
+        raise PayloadError(f"the LR size {width} x {height} has a short code that was not used")
+    return width, height
 
 
 def write_leb128(value: int) -> bytes:

@@ -69,8 +69,7 @@ def _bare(text: str) -> str:
 
 
 def misread(data: bytes) -> str | None:
-    """Why bytes do not begin as a payload: the step that turned one into them, or a picture; None if they do not show
-    it."""
+    """Why bytes do not begin as a payload: they are a picture, or went through text; None if they do not show it."""
     advice = "; send bytes, or Payload.text()"
     if data.startswith((b"\xc3\xadn", *(bytes((0xC2, first)) for first in range(0xA8, 0xAD)))):
         return f"it was read as latin-1 and written as UTF-8{advice}"

@@ -41,10 +41,7 @@ _HEADER_BYTES = 1 << 20
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, stream: IO[bytes] | None = None) -> Rgb:
-    """The colours of a loaded picture, over the background; ``stream`` is its file.
-
-    Strip by strip, which saves memory.
-    """
+    """The colours of a loaded picture, over the background, strip by strip to save memory; ``stream`` is its file."""
     width, height = image.size
     deep = image.mode.startswith(("I", "F"))
     clear = image.has_transparency_data and not deep

@@ -107,23 +107,13 @@ WEIGHT_MAX = 127
 MAX_SHIFT = 15
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Straight-through estimator: forwards the quantized value exactly, passes the gradient to the real value."""
-
-    @staticmethod
-    def forward(ctx: Any, real: Tensor, quantized: Tensor) -> Tensor:
-        return quantized.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+def _straight_through(real: Tensor, quantized: Tensor) -> Tensor:
+    """Exactly the quantized value, whose gradient passes to the real one."""
+    return quantized + (real - real.detach())
 
 
 class _FloorClamp(torch.autograd.Function):
-    """clamp(floor(v), 0, 255) as one function; the gradient passes strictly inside the range.
-
-    The result has the type of the convolution; bfloat16 represents 0...255 exactly.
-    """
+    """clamp(floor(v), 0, 255) in the type of convolutions (bfloat16 is exact); the gradient passes inside the range."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -179,8 +169,7 @@ class TwinConv(nn.Module):
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
         """int8-valued weight, integer bias and shift of every channel, as float32 / float32 / int32 tensors.
 
-        The weight scale 2^e of a channel is the largest power of two with |w| <= 127 for which the accumulator's
-        bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights stay within their own limit.
+        The weight scale of a channel is the largest power of two that keeps every limit of `prove_bound`.
         """
         weight, bias = self.weight.float(), self.bias.float()
         peak = weight.abs().amax((1, 2, 3)).clamp_min(1e-12)
@@ -220,9 +209,9 @@ class TwinConv(nn.Module):
         half already added)."""
         integer_weight, integer_bias, shift = self.integers()
         quantized = torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
-        weight = _StraightThrough.apply(self.weight * 2.0**-self.offset, quantized)
+        weight = _straight_through(self.weight * 2.0**-self.offset, quantized)
         rounding = torch.ldexp(torch.ones_like(integer_bias), shift - 1) + 0.5
-        bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
+        bias = _straight_through(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
         top, left, bottom, right = self.padding
         if (top, left) == (bottom, right):
             y = F.conv2d(x, weight, stride=self.stride, padding=top, groups=self.groups)
@@ -253,10 +242,7 @@ def box_mean(picture: Tensor, factor: int) -> Tensor:
 
 
 class EncoderTwin(nn.Module):
-    """Trainable exact encoder: pictures as integers 0...255 in, LR levels out.
-
-    LR = box mean of the picture + learned correction, clamped to 0...255.
-    """
+    """Trainable exact encoder: LR levels = box mean of the picture + learned correction, clamped to 0...255."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -314,10 +300,7 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
 
 @torch.no_grad()
 def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
-    """Convert a network to a twin that computes the same LRs, to continue training from a published encoder.
-
-    The twin has the values rounded to int8, not those before `lower`.
-    """
+    """Convert a published network to a twin that computes the same LRs, with the rounded values, to train it on."""
     twin = EncoderTwin(config)
     layers = {layer.name: layer for layer in network.layers}
     convs = {name: conv for name, _, conv, _ in _wiring(twin)}

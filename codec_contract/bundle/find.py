@@ -39,11 +39,9 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | Non
 
 
 def installed_bundles() -> dict[str, Path]:
-    """Name -> folder of every bundle of the package or the checkout, sorted by name.
-
-    Folders with other names than a bundle's id are left out: a killed process may have left a copy of a bundle.
-    """
+    """Name -> folder of every bundle of the package or the checkout, sorted by name."""
     manifests = [path for root in reversed(bundle_roots()) for path in root.glob(f"*/{MANIFEST}")]  # the wheel's last
+    # A killed process may have left a copy of a bundle under a name that is no id.
     found = {path.parent.name: path.parent for path in manifests if BUNDLE_ID.fullmatch(path.parent.name)}
     return dict(sorted(found.items()))
 
@@ -86,8 +84,7 @@ def bundles_to_try(
 
 
 def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
-    """The rates of a bundle from the first one of at most this quality on, `BundleError` if it has none; all without a
-    quality."""
+    """The rates of a bundle from the first one of at most this quality on, `BundleError` if none; all without one."""
     if quality is None:
         return manifest.rates
     allowed = _up_to(quality)

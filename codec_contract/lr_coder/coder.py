@@ -82,8 +82,7 @@ class Predictor:
 
     def known(self, levels: Rgb, width: int, height: int) -> LevelArray:
         """The predictions for an LR that is known, uint8 [h * w, 3]: int64 [2, 3, h * w]."""
-        pixels = _blank(width, height)
-        pixels[:-1] = levels
+        pixels = np.append(levels, [[MIDDLE] * 3], axis=0).astype(np.float32)
         neighbours, places, _ = _grid(width, height)
         predictions = np.empty((2, 3, len(levels)), np.int64)
         for first in range(0, len(levels), _BLOCK):
@@ -124,11 +123,6 @@ def _between(values: FloatArray, most: FloatArray) -> FloatArray:
     return np.minimum(values, most, out=values)
 
 
-def _blank(width: int, height: int) -> FloatArray:
-    """The pixels of an LR, float32 [h * w + 1, 3], all 128, as the last one stays."""
-    return np.full((width * height + 1, 3), MIDDLE, np.float32)
-
-
 def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> FloatArray:
     """The inputs, float32 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
     inputs = np.empty((len(neighbours), _OWN + 3), np.float32)
@@ -141,8 +135,7 @@ def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> Flo
 
 @lru_cache(maxsize=2)
 def _grid(width: int, height: int) -> tuple[LevelArray, IntArray, list[tuple[LevelArray, LevelArray, IntArray]]]:
-    """Of an LR of this size: neighbours [h * w, 10] and positions with a 1 [h * w, 9]; and of each line in coding order
-    its pixels, their neighbours and positions."""
+    """Neighbours [h * w, 10] and positions with a 1 [h * w, 9]; of each coding line its pixels and theirs."""
     neighbours = context.neighbour_indices(width, height).astype(np.int64)
     places = np.append(context.positions(width, height), np.ones((width * height, 1), np.int32), axis=1)
     lines = context.coding_lines(width, height)
@@ -210,7 +203,7 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> Rgb:
     """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3]."""
     decoder = RangeDecoder(body)
     predictor = _predictor(tables.channels)
-    pixels = _blank(width, height)
+    pixels = np.full((width * height + 1, 3), MIDDLE, np.float32)  # the last one stands for those outside
     for inputs in predictor.lines(pixels, width, height):
         for channel in range(3):
             means, scales = predictor.predict(inputs, channel).tolist()
@@ -381,8 +374,7 @@ def inflate_lr(body: bytes, width: int, height: int) -> Rgb:
 
 
 def median_prediction(left: Bytes, upper: Bytes, corner: Bytes) -> Bytes:
-    """The smaller neighbour under a brighter corner, the one above the left, the larger under a darker one, else
-    left + upper - corner."""
+    """The smaller neighbour beside a brighter corner, the larger beside a darker one, else left + upper - corner."""
     low, high = np.minimum(left, upper), np.maximum(left, upper)
     return np.where(corner >= high, low, np.where(corner <= low, high, left + upper - corner))  # the sum modulo 256
 

@@ -87,7 +87,7 @@ class CoderTables:
     def __post_init__(self) -> None:
         if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:
             raise BundleError(
-                f"coder tables: the levels' step must be an integer of 1 to {MAX_STEP}, got {self.step!r}"
+                f"coder tables: the step of levels must be an integer of 1 to {MAX_STEP}, got {self.step!r}"
             )
         for channel, network in enumerate(self.channels):
             _check_network(network, channel)

@@ -183,8 +183,7 @@ def open_network(name: str) -> onnxruntime.InferenceSession:
 
 
 def square_around(centre: Points, direction: Points, side: float) -> Points:
-    """Corners, ``[4, 2]``, of a square whose upper edge has a direction: upper left, lower left, lower right, upper
-    right."""
+    """Corners, ``[4, 2]``, of a square whose upper edge has a direction, as of `OrientedSquare`."""
     return square_corners(centre, direction / np.hypot(*direction) * side / 2)
 
 
@@ -211,9 +210,8 @@ def _distinct(faces: list[DetectedFace]) -> list[DetectedFace]:
 def _searches(width: int, height: int) -> Iterator[list[Points]]:
     """Groups of squares to search for faces, in order."""
     longest, middle = max(width, height), np.array([width, height]) / 2
-    upright, *turned = (
-        square_around(middle, np.array(across), longest) for across in ((1, 0), (0, 1), (0, -1), (-1, 0))
-    )
+    directions = np.array([(1, 0), (0, 1), (0, -1), (-1, 0)])
+    upright, *turned = (square_around(middle, direction, longest) for direction in directions)
     yield [upright]
     yield _parts(width, height, longest / 2)
     yield turned

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.pixels import Rgb
 
-OVERSAMPLING = 2
-"""Samples along a side of the square, per pixel of the result."""
+OVERSAMPLING = 2  # samples along a side of the square, per pixel of the result
 GREY = 128
 
 Positions = npt.NDArray[np.int64]

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
 
-UNITS = 4
-"""Units of a coordinate per pixel."""
+UNITS = 4  # units of a coordinate per pixel
 
 
 @dataclass(frozen=True)

@@ -37,25 +37,19 @@ CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
 FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
 FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
 """Fit policies; the index is the code on the wire, where ``FIT_ALIGN`` follows them."""
-FIT_ALIGN = "align"
-"""The fit of a payload whose header says which square of the original was cut out."""
+FIT_ALIGN = "align"  # the fit of a payload whose header says which square of the original was cut out
 
-CONTRACT_ID_BYTES = 2
-"""Bytes of the LR contract id in a payload; version 1 has four."""
-MAX_LR_SIDE = 256
-"""Longest side of ordinary LRs, which the range coder takes."""
+CONTRACT_ID_BYTES = 2  # bytes of the LR contract id in a payload; version 1 has four
+MAX_LR_SIDE = 256  # longest side of ordinary LRs, which the range coder takes
 MAX_LARGE_LR_SIDE = 65535
-MAX_LARGE_LR_PIXELS = 1 << 24
-"""Most pixels in the LR of a photograph: a quarter of each side of the largest original."""
+MAX_LARGE_LR_PIXELS = 1 << 24  # most pixels in the LR of a photograph: a quarter of each side of the largest original
 MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
 _WIRE_FITS = (*FITS, FIT_ALIGN)
 _LR_SIZES = ((16, 16), (32, 32), (64, 64), (128, 128))
-_FIRST = 0xA8
-"""First byte of a payload with the first of these sizes."""
-_LAST = _FIRST + len(_LR_SIZES)
-"""First byte of a payload with another size, which follows."""
+_FIRST = 0xA8  # first byte of a payload with the first of these sizes
+_LAST = _FIRST + len(_LR_SIZES)  # first byte of a payload with another size, which follows
 _USUAL_ORIGINAL = (256, 256)
 _ORIGINAL_FOLLOWS = 16
 _LARGE_SIZE, _EXPLICIT_SIZE = 14, 15  # of version 1
@@ -63,10 +57,8 @@ _MIN_BYTES = {1: 14, 2: 7}
 _CRC_BYTES = {1: 4, 2: 3}
 # The longest payloads are those of version 1: 12 bytes, two for an LR size or six for a large one, six for that of the
 # original, 12 for the square, and the body.
-MAX_PAYLOAD_BYTES = 12 + 2 + 6 + 12 + 3 * MAX_LR_SIDE * MAX_LR_SIDE
-"""Longest payload of an ordinary LR."""
-MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + 12 + 3 * MAX_LARGE_LR_PIXELS
-"""Longest payload of any LR."""
+MAX_PAYLOAD_BYTES = 12 + 2 + 6 + 12 + 3 * MAX_LR_SIDE * MAX_LR_SIDE  # longest payload of an ordinary LR
+MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + 12 + 3 * MAX_LARGE_LR_PIXELS  # longest payload of any LR
 
 BytesLike = bytes | bytearray | memoryview
 

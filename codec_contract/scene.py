@@ -29,8 +29,7 @@ from codec_contract.payload import (
 
 MAX_FACES = 64
 MAX_SCENE_BYTES = 1 << 20
-MAX_BACKGROUND_SIDE = 1024
-"""Longest side of a background, in pixels."""
+MAX_BACKGROUND_SIDE = 1024  # longest side of a background, in pixels
 
 _FIXED = struct.Struct("<2sBB")  # magic, version and coding, number of faces
 _NONE, _VP8 = 0, 1
@@ -43,17 +42,11 @@ _RIFF = struct.Struct("<4sI4s4sI")
 
 @dataclass(frozen=True)
 class ParsedScene:
-    """A scene whose claims were checked.
+    """A scene whose claims were checked."""
 
-    Attributes:
-        original_size: (width, height) of the photograph.
-        faces: the payload of each face; all have a square of this photograph and the same LR contract.
-        background: a key frame of VP8, or b"".
-    """
-
-    original_size: tuple[int, int]
-    faces: tuple[bytes, ...]
-    background: bytes
+    original_size: tuple[int, int]  # (width, height) of the photograph
+    faces: tuple[bytes, ...]  # payloads; all have a square of this photograph and the same LR contract
+    background: bytes  # a key frame of VP8, or b""
 
     @property
     def background_webp(self) -> bytes:

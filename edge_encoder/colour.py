@@ -19,16 +19,8 @@ from codec_contract.pixels import Rgb
 if TYPE_CHECKING:
     from PIL import ImageCms
 
-_STRIP_PIXELS = 1 << 22
-"""Pixels that are converted at once."""
-_SRGB_TOLERANCE = 2
-"""Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
-
 # Code points of H.273.
-_HDR = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics; all others are taken for sRGB's."""
-_P3 = 12
-"""Colour primaries of phones; others are taken for sRGB's."""
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics; all others are taken for sRGB's
 _P3_PROFILE = zlib.decompress(
     base64.b85decode(
         "c-muNVC-N30u~_7%_}Jia(7aQh>TKTKmv)$#RUv_!MAG+j3D~5E(7U+y}YEL1W4ZiVv!=C<v{ukh@B2*gAEo*g0MxvYC?jXfou&RTOl37_5iVyAnX"
@@ -36,8 +28,6 @@ _P3_PROFILE = zlib.decompress(
     )
 )
 """ICC profile of Display P3."""
-_HEADER_BYTES = 1 << 20
-"""Bytes of an AVIF that are searched for code points."""
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, stream: IO[bytes] | None = None) -> Rgb:
@@ -49,7 +39,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, stre
     profile = _profile_of(image, name, stream)
     transform = _srgb_transform(profile, mode) if profile else None
     rgb = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _STRIP_PIXELS // width)
+    rows = max(1, (1 << 22) // width)
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
         strip = _levels_of_8_bits(strip, name) if deep else strip.convert("RGBA") if clear else strip
@@ -87,13 +77,13 @@ def _profile_of(image: Image.Image, name: str, stream: IO[bytes] | None) -> byte
         primaries, transfer = nclx["color_primaries"], nclx["transfer_characteristics"]
     elif image.format == "AVIF" and stream:
         stream.seek(0)
-        _, _, box = stream.read(_HEADER_BYTES).partition(b"colrnclx")
+        _, _, box = stream.read(1 << 20).partition(b"colrnclx")
         if len(box) >= 4:
             primaries, transfer = struct.unpack(">HH", box[:4])
     if transfer in _HDR:
         advice = "convert it to SDR first, with the profile sRGB or Display P3"
         raise ImageError(f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; {advice}")
-    return _P3_PROFILE if primaries == _P3 else None
+    return _P3_PROFILE if primaries == 12 else None  # others are taken for sRGB's
 
 
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -108,15 +98,14 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
 
 @lru_cache(maxsize=16)  # a few milliseconds, and most pictures have the same profile
 def _is_srgb(profile: bytes, mode: str) -> bool:
-    """True if conversion by a profile changes colours of pictures in a mode by at most `_SRGB_TOLERANCE` levels.
-
-    Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
+    """True if conversion by a profile changes colours of pictures in a mode by at most two levels, by which sRGB's
+    curves and primaries are rounded. Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
     """
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
     colours = Image.fromarray(cube).convert(mode)
     converted = np.asarray(_transform(profile, mode).apply(colours)).astype(int)
-    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= _SRGB_TOLERANCE)
+    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= 2)
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:

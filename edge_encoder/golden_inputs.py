@@ -29,8 +29,7 @@ import numpy.typing as npt
 from codec_contract.errors import BundleError
 from codec_contract.pixels import Rgb
 
-Encode = Callable[[Rgb], Rgb]
-"""An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
+Encode = Callable[[Rgb], Rgb]  # an encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]
 
 _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("black", "constant", {"colour": [0, 0, 0]}),

@@ -33,29 +33,17 @@ FORMAT = "edgegrain-integer-network-1"
 
 @dataclass(frozen=True)
 class IntegerConv:
-    """One layer. Arrays are read-only; see the module docstring for the arithmetic.
+    """One layer. Arrays are read-only; see the module docstring for the arithmetic."""
 
-    Attributes:
-        name: unique name of the layer and of its output.
-        input: name of the layer (or ``"image"``) that is convolved.
-        weight: int8 ``[O, I / groups, kh, kw]``.
-        bias: int32 ``[O]`` in accumulator units, without the rounding offset and the guard half.
-        shift: int32 ``[O]``, 1...22.
-        stride: the same in both directions, or (vertical, horizontal).
-        padding: zeros added at (top, left, bottom, right).
-        groups: 1, or the number of input channels (depthwise).
-        skip: name of the layer whose output is added before flooring, or None.
-    """
-
-    name: str
-    input: str
-    weight: np.ndarray
-    bias: np.ndarray
-    shift: np.ndarray
-    stride: int | tuple[int, int] = 1
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    groups: int = 1
-    skip: str | None = None
+    name: str  # unique; also of its output
+    input: str  # name of the layer (or "image") that is convolved
+    weight: np.ndarray  # int8 [O, I / groups, kh, kw]
+    bias: np.ndarray  # int32 [O] in accumulator units, without the rounding offset and the guard half
+    shift: np.ndarray  # int32 [O], 1...22
+    stride: int | tuple[int, int] = 1  # the same in both directions, or (vertical, horizontal)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # zeros added at (top, left, bottom, right)
+    groups: int = 1  # or the number of input channels (depthwise)
+    skip: str | None = None  # name of the layer whose output is added before flooring
 
     @property
     def kernel(self) -> tuple[int, int]:

@@ -37,10 +37,8 @@ WHITE: Colour = (255, 255, 255)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
-    ".jp2".split()
-)
+_SUFFIXES = "jpg jpeg jpe jfif mpo png apng webp avif heic heics heif heifs hif gif bmp tif tiff ppm pgm jp2"
+PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 INSTALL = "pip install 'edgegrain[heic]'"
@@ -54,6 +52,17 @@ MAX_SCANS = 64
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
+@contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """Raise `DeviceMemoryError` if the block has too little memory to read ``name``, which is no damage."""
+    try:
+        yield
+    except MemoryError as error:
+        advice = "reduce it first, or end other programs"
+        raise DeviceMemoryError(f"there is too little memory to read {name}; {advice}") from error
+
+
+@enough_memory("the picture")
 def load_picture(
     picture: PictureSource,
     *,
@@ -69,8 +78,24 @@ def load_picture(
     high byte only, which differs by a level at most. Only files of ``formats`` are read.
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
-    with enough_memory("the picture"):
-        return _load(picture, background, max_pixels, formats)
+    picture = content_of(picture)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, background)
+    if isinstance(picture, Image.Image):
+        _check_size(*picture.size, max_pixels, "the PIL picture")
+        return _from_pillow(picture, background, "the PIL picture")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
+        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        try:
+            with path.open("rb") as file:
+                return _from_stream(file, background, max_pixels, str(path), formats)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
+    expected, found = "a path, bytes, an open binary file, a PIL picture or an array", type(picture).__name__
+    raise ImageError(f"a picture is {expected}, got {found}")
 
 
 def check_background(background: Colour) -> Colour:
@@ -90,16 +115,6 @@ def check_max_pixels(max_pixels: int) -> int:
     raise ImageError(f"max_pixels is a whole number of at least 1, got {max_pixels!r}")
 
 
-@contextmanager
-def enough_memory(name: str) -> Iterator[None]:
-    """Raise `DeviceMemoryError` if the block has too little memory to read ``name``, which is no damage."""
-    try:
-        yield
-    except MemoryError as error:
-        advice = "reduce it first, or end other programs"
-        raise DeviceMemoryError(f"there is too little memory to read {name}; {advice}") from error
-
-
 def readable_formats() -> tuple[str, ...]:
     """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
     Image.init()
@@ -109,27 +124,6 @@ def readable_formats() -> tuple[str, ...]:
 
             register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: Collection[str]) -> Rgb:
-    picture = content_of(picture)
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, background)
-    if isinstance(picture, Image.Image):
-        _check_size(*picture.size, max_pixels, "the PIL picture")
-        return _from_pillow(picture, background, "the PIL picture")
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
-        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
-    if isinstance(picture, (str, os.PathLike)):
-        path = Path(picture)
-        try:
-            with path.open("rb") as file:
-                return _from_stream(file, background, max_pixels, str(path), formats)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
-    expected, found = "a path, bytes, an open binary file, a PIL picture or an array", type(picture).__name__
-    raise ImageError(f"a picture is {expected}, got {found}")
 
 
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]) -> Rgb:

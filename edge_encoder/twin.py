@@ -45,23 +45,14 @@ _NAME = re.compile(r"exact-(\d+)-(\d+)-p(\d+)-c(\d+(?:-\d+)*)-b(\d+(?:-\d+)*)-e(
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head.
+    """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head."""
 
-    Attributes:
-        hr: side of the square input, in pixels.
-        lr: side of the square output, in pixels.
-        patch: kernel and stride of the stem; nothing runs at full resolution.
-        channels: of every stage; ``hr / patch / 2^(len(channels) - 1) == lr``.
-        blocks: residual blocks (depthwise 3x3, pointwise, pointwise) of every stage.
-        expansion: width of a block's hidden 1x1 convolution, in multiples of its channels.
-    """
-
-    hr: int
-    lr: int
-    patch: int
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
-    expansion: int = 2
+    hr: int  # side of the square input, in pixels
+    lr: int  # side of the square output, in pixels
+    patch: int  # kernel and stride of the stem; nothing runs at full resolution
+    channels: tuple[int, ...]  # of every stage; hr / patch / 2^(len(channels) - 1) == lr
+    blocks: tuple[int, ...]  # residual blocks (depthwise 3x3, pointwise, pointwise) of every stage
+    expansion: int = 2  # width of a block's hidden 1x1 convolution, in multiples of its channels
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks) or not self.channels:

@@ -47,8 +47,7 @@ def installed_bundles() -> dict[str, Path]:
 
 
 Quality = Literal["tiny", "small", "medium", "large"]
-QUALITIES: tuple[Quality, ...] = get_args(Quality)
-"""Names of the rates, ascending."""
+QUALITIES: tuple[Quality, ...] = get_args(Quality)  # names of the rates, ascending
 TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (161, 337, 795, 2156), strict=True))
 """Mean payload of a face (docs/qualities.md)."""
 HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
@@ -119,8 +118,7 @@ def too_few_bytes(
 
 SEED, STRENGTH = "seed", "strength"
 MAX_SEED = 2**32 - 1
-SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
-"""The factors s that GCFSR was trained for ([GCFSR] 4)."""
+SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0  # the factors s that GCFSR was trained for ([GCFSR] 4)
 
 
 @dataclass(frozen=True)

@@ -25,28 +25,22 @@ MANIFEST: Final = "manifest.json"
 CODER_TABLES: Final = "coder.json"
 ENCODER_ONNX: Final = "encoder.onnx"
 ENCODER_TFLITE: Final = "encoder.tflite"
-ENCODER_COREML: Final = "encoder.mlpackage"
-"""A folder; the manifest lists the files in it."""
-ENCODER_WEIGHTS: Final = "encoder.safetensors"
-"""The integer network that the three exported encoders are made from."""
+ENCODER_COREML: Final = "encoder.mlpackage"  # a folder; the manifest lists the files in it
+ENCODER_WEIGHTS: Final = "encoder.safetensors"  # the integer network that the three exported encoders are made from
 IRN_WEIGHTS: Final = "irn.safetensors"
 """The network of both directions in bundles of IRN, in folders of runs and in the zoo."""
 RRDB_ENCODER_WEIGHTS: Final = "rrdb_encoder.safetensors"
 """The float encoder of converted GRAINs, in place of `ENCODER_WEIGHTS`."""
-DECODER_ONNX: Final = "decoder.onnx"
-"""The usual name; the manifest's ``decoder.file`` says which one a bundle has."""
-GOLDEN: Final = "golden.json"
-"""Inputs of the encoder and the SHA-256 of their LRs."""
+DECODER_ONNX: Final = "decoder.onnx"  # the usual name; the manifest's `decoder.file` says which one a bundle has
+GOLDEN: Final = "golden.json"  # inputs of the encoder and the SHA-256 of their LRs
 MODEL_CARD: Final = "README.md"
 SHARED: Final = "shared"
 """A folder next to those of bundles, with files that several of them have, named by their SHA-256."""
 
 SCHEMA = 1
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
-ENLARGEMENTS = (2, 4)
-"""Factors by which an enlarger enlarges."""
-DEFAULT_DECODER = "default"
-"""Name of the decoder that the manifest's ``decoder`` describes."""
+ENLARGEMENTS = (2, 4)  # factors by which an enlarger enlarges
+DEFAULT_DECODER = "default"  # name of the decoder that the manifest's `decoder` describes
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
@@ -67,8 +61,7 @@ class Enlarger:
     """The network that enlarges restored squares: its ONNX files in the bundle, each of which doubles the sides."""
 
     files: tuple[str, ...]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """Record of its training; for reports."""
+    training: Mapping[str, Any] = field(default_factory=dict)  # record of its training; for reports
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -78,17 +71,11 @@ class Enlarger:
 
 @dataclass(frozen=True)
 class Rate:
-    """One LR contract of a bundle: its encoder with coder tables of their own, which have a step of the LR's levels.
+    """One LR contract of a bundle: its encoder with coder tables of their own, which have a step of the LR's levels."""
 
-    Attributes:
-        lr_contract_id: 32 bytes.
-        coder: the file of the tables.
-        quality: name of the rate among those of its domain (`codec_contract.bundle.find`), or None.
-    """
-
-    lr_contract_id: bytes
-    coder: str = CODER_TABLES
-    quality: str | None = None
+    lr_contract_id: bytes  # 32 bytes
+    coder: str = CODER_TABLES  # the file of the tables
+    quality: str | None = None  # name of the rate among those of its domain (`codec_contract.bundle.find`)
 
     @property
     def prefix(self) -> str:
@@ -103,32 +90,25 @@ class Manifest:
     folder: Path
     id: str
     version: str
-    lr_contract_id: bytes
-    """32 bytes."""
+    lr_contract_id: bytes  # 32 bytes
     codec: str
     domain: str
-    hr: int
-    """Side of the square picture, or tile, that the encoder takes, in pixels."""
-    lr: int
-    """Side of the square LR that it makes."""
+    hr: int  # side of the square picture, or tile, that the encoder takes, in pixels
+    lr: int  # side of the square LR that it makes
     tile_overlap: int | None
     """Least overlap of neighbouring tiles, in LR pixels; None for bundles of one square picture."""
     encoder: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     decoder: Mapping[str, Any]
-    files: Mapping[str, FileEntry]
-    """By their POSIX path relative to the folder."""
+    files: Mapping[str, FileEntry]  # by their POSIX path relative to the folder
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     licence: Mapping[str, Any]
     decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
-    enlarger: Enlarger | None = None
-    """The network that enlarges what any of the decoders restores."""
-    quality: str | None = None
-    """Name of its first rate."""
-    further_rates: tuple[Rate, ...] = ()
-    """Rates of fewer bytes, with coarser levels, from most to fewest."""
+    enlarger: Enlarger | None = None  # the network that enlarges what any of the decoders restores
+    quality: str | None = None  # name of its first rate
+    further_rates: tuple[Rate, ...] = ()  # rates of fewer bytes, with coarser levels, from most to fewest
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -300,8 +280,6 @@ def _opened(location: Path, what: str) -> Iterator[io.BufferedReader]:
 
 # Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
 # form names the SHA-256 of the file it was made from, so it is out of date once that file is replaced.
-Precision = Literal["float32", "float16", "int8"]
-Ops = Literal["plain", "fused"]
 DEFAULT_FORM = "default"
 FUSED_FORM, INT8_FORM = "fused", "int8"
 FORMS = {FUSED_FORM: "cuda", INT8_FORM: "int8"}
@@ -312,15 +290,11 @@ FORMS = {FUSED_FORM: "cuda", INT8_FORM: "int8"}
 class BundledForm:
     """One file of a decoder."""
 
-    name: str
-    """``"default"``, ``"fused"``, or ``"int8"``, whose file refers to weights in that of the default form."""
+    name: str  # "default", "fused", or "int8", whose file refers to weights in that of the default form
     file: str
-    precision: Precision
-    """Type that its convolutions compute in."""
-    ops: Ops
-    """``"fused"`` if it needs the library of fused ops (docs/cuda_ops.md)."""
-    current: bool = True
-    """False if it was made from another default file than the bundle's."""
+    precision: Literal["float32", "float16", "int8"]  # type that its convolutions compute in
+    ops: Literal["plain", "fused"]  # "fused" if it needs the library of fused ops (docs/cuda_ops.md)
+    current: bool = True  # False if it was made from another default file than the bundle's
 
 
 def default_form(manifest: Manifest) -> BundledForm:

@@ -184,8 +184,7 @@ def _bias(layer: Layer) -> FloatArray:
     return np.ldexp((layer.bias + ((1 << layer.shift) >> 1)).astype(np.float64), -layer.shift)
 
 
-_STEPS = 128, 64, 32, 16, 8, 4, 2, 1
-"""Halving the 256 levels."""
+_STEPS = 128, 64, 32, 16, 8, 4, 2, 1  # halving the 256 levels
 
 
 def encode_lr(lr: Rgb, tables: CoderTables) -> bytes:
@@ -249,12 +248,10 @@ def _masses(scale: int) -> array[int]:
 
 
 PROBABILITY_BITS = 16
-PROBABILITY_ONE = 1 << PROBABILITY_BITS
-"""A probability is an integer in 1...PROBABILITY_ONE - 1."""
+PROBABILITY_ONE = 1 << PROBABILITY_BITS  # a probability is an integer in 1...PROBABILITY_ONE - 1
 
 _TOP = 0xFFFFFFFF
-_LEADING = 0x01000000
-"""Two ends share their leading byte if their exclusive or is smaller than this."""
+_LEADING = 0x01000000  # two ends share their leading byte if their exclusive or is smaller than this
 
 
 def range_encoded(decisions: Iterable[tuple[int, int]]) -> bytes:

@@ -47,8 +47,7 @@ def rounded(lr: Rgb, step: int) -> Rgb:
 # Of tables with step 1, and with others: readers of the first format would ignore the step.
 FORMATS = ("edgegrain coder tables 1", "edgegrain coder tables 2")
 ACTIVATION_MAX = 4095
-ACCUMULATOR_LIMIT = 1 << 30
-"""Leaves one bit of 32 for adding the reference to the result."""
+ACCUMULATOR_LIMIT = 1 << 30  # leaves one bit of 32 for adding the reference to the result
 MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
 MAX_SHIFT = 24
@@ -74,15 +73,10 @@ class ChannelNetwork:
 
 @dataclass(frozen=True, eq=False)
 class CoderTables:
-    """The coder's tables; construction checks every shape and proves that no accumulator overflows.
+    """The coder's tables; construction checks every shape and proves that no accumulator overflows."""
 
-    Attributes:
-        channels: the networks for red, green and blue.
-        step: of the LR's levels, 1...64 (`codec_contract.lr_coder.coder_tables`).
-    """
-
-    channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]
-    step: int = 1
+    channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]  # for red, green and blue
+    step: int = 1  # of the LR's levels, 1...64
 
     def __post_init__(self) -> None:
         if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:

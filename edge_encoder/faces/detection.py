@@ -23,22 +23,17 @@ from codec_contract.pixels import Rgb
 if TYPE_CHECKING:
     import onnxruntime
 
-Points = npt.NDArray[np.float64]
-"""``[N, 2]``: x and y in pixels from the picture's upper left corner."""
+Points = npt.NDArray[np.float64]  # `[N, 2]`: x and y in pixels from the picture's upper left corner
 
-LEAST_SCORE = 0.5
-"""Least score of a candidate, as in MediaPipe's graphs."""
+LEAST_SCORE = 0.5  # least score of a candidate, as in MediaPipe's graphs
 CONFIRMED_SCORE = 0.7
 """Least score of a candidate that is detected a second time; the lowest among 589 pictures of faces is 0.79."""
 
 FaceProblem = Literal["none", "too-small", "turned-away", "cut-off"]
 """Reasons for which a face is not restored well (docs/faces.md has the measurements)."""
-LEAST_PIXELS = 32.0
-"""Side of a face's box in the picture, in pixels."""
-LARGEST_YAW = 45.0
-"""Degrees; 99 % of the training pictures are turned less."""
-LARGEST_CUT = 0.3
-"""Share of a face's box outside of the picture."""
+LEAST_PIXELS = 32.0  # side of a face's box in the picture, in pixels
+LARGEST_YAW = 45.0  # degrees; 99 % of the training pictures are turned less
+LARGEST_CUT = 0.3  # share of a face's box outside of the picture
 
 # Distance of the nose's tip from the plane of the eyes, in distances of the eyes: fitted to Face Mesh's 468 points in
 # 589 training pictures; 2 degrees off on average, 6 at most in 95 % of them.

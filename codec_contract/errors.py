@@ -98,6 +98,5 @@ def needs_extra(extra: str, purpose: str, error: type[EdgegrainError] = Edgegrai
     try:
         yield
     except ModuleNotFoundError as missing:
-        raise error(
-            f"{purpose} {missing.name}, which is not installed; install: pip install 'edgegrain[{extra}]'"
-        ) from missing
+        what_to_do = f"install: pip install 'edgegrain[{extra}]'"
+        raise error(f"{purpose} {missing.name}, which is not installed; {what_to_do}") from missing

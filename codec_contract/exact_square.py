@@ -17,9 +17,10 @@ import numpy.typing as npt
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.pixels import Rgb
 
-OVERSAMPLING = 2
-"""Samples along a side of the square, per pixel of the result."""
+OVERSAMPLING = 2  # samples along a side of the square, per pixel of the result
 GREY = 128
+
+Positions = npt.NDArray[np.int64]
 
 _ROWS = 64  # rows of samples at once, so that their temporary arrays stay in the cache
 _STRIP_PIXELS = 1 << 17
@@ -35,29 +36,30 @@ def sample_square(rgb: Rgb, square: OrientedSquare, samples: int, outside: Liter
     """Sample a square, uint8 ``[samples, samples, 3]``, after box reduction by a whole factor; pixels outside of the
     picture repeat its edge or, for networks that find faces, are grey."""
     factor = max(1, math.isqrt(square.across_x**2 + square.across_y**2) // (4 * samples))
-    size = -(-rgb.shape[1] // factor), -(-rgb.shape[0] // factor)
+    size = width, height = -(-rgb.shape[1] // factor), -(-rgb.shape[0] // factor)
     across = 2 * np.arange(samples, dtype=np.int64) + 1 - samples  # of a sample's middle, in 1/(2 samples) of the side
-    to_right, to_bottom = (square.across_x, square.across_y), (-square.across_y, square.across_x)
-    output = np.empty((samples, samples, 3), np.uint8)
+
+    def positions(columns: Positions, rows: Positions) -> tuple[Positions, Positions]:
+        """x and y in 1/65536 pixel of the reduced picture, from its first pixel's middle."""
+        x = 2 * samples * square.x + columns * square.across_x - rows * square.across_y
+        y = 2 * samples * square.y + columns * square.across_y + rows * square.across_x
+        return 8192 * x // (samples * factor) - 32768, 8192 * y // (samples * factor) - 32768
+
     # Positions of the corners' samples bound those of all others.
-    low, high = [], []
-    ends = across[[0, -1]]
-    for centre, right, down, length in zip((square.x, square.y), to_right, to_bottom, size, strict=True):
-        corners = _positions(centre, ends[:, None] * right + ends * down, samples, factor) >> 16
-        low.append(int(np.clip(corners.min(), 0, length - 1)))
-        high.append(int(np.clip(corners.max() + 1, 0, length - 1)) + 1)
-    (left, top), (right, bottom) = low, high
+    corners = positions(across[[0, -1]], across[[0, -1], None])
+    (left, right), (top, bottom) = (
+        np.clip([axis.min() >> 16, (axis.max() >> 16) + 1], 0, length - 1) + (0, 1)
+        for axis, length in zip(corners, size, strict=True)
+    )
     pixels = reduce_picture(rgb[top * factor : bottom * factor, left * factor : right * factor], factor)
+    output = np.empty((samples, samples, 3), np.uint8)
     for first in range(0, samples, _ROWS):
-        rows = across[first : first + _ROWS, None]
-        x, y = (
-            _positions(centre, across * right + rows * down, samples, factor)
-            for centre, right, down in zip((square.x, square.y), to_right, to_bottom, strict=True)
-        )
-        output[first : first + _ROWS] = _bilinear(pixels, x, y, low, size)
+        x, y = positions(across, across[first : first + _ROWS, None])
+        block = output[first : first + _ROWS]
+        block[:] = _bilinear(pixels, x, y, (left, top), size)
         if outside == "grey":
-            beyond = (x < -32768) | (y < -32768) | (x >= (size[0] << 16) - 32768) | (y >= (size[1] << 16) - 32768)
-            output[first : first + _ROWS][beyond] = GREY
+            beyond = (x < -32768) | (y < -32768) | (x >= (width << 16) - 32768) | (y >= (height << 16) - 32768)
+            block[beyond] = GREY
     return output
 
 
@@ -79,36 +81,25 @@ def reduce_picture(rgb: Rgb, factor: int) -> Rgb:
     return reduced
 
 
-def _positions(centre: int, offset: npt.NDArray[np.int64], samples: int, factor: int) -> npt.NDArray[np.int64]:
-    """Positions in 1/65536 pixel of the reduced picture, from its first pixel's middle."""
-    return 8192 * (2 * samples * centre + offset) // (samples * factor) - 32768
-
-
-def _bilinear(
-    pixels: Rgb, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], low: list[int], size: tuple[int, int]
-) -> Rgb:
+def _bilinear(pixels: Rgb, x: Positions, y: Positions, low: tuple[int, int], size: tuple[int, int]) -> Rgb:
     """Interpolate with weights of 8 bits; ``pixels`` begins at ``low`` in a picture of ``size``."""
     height, width = pixels.shape[:2]
     flat = pixels.reshape(-1, 3)
     p, q = ((position >> 8 & 255).astype(np.int32)[..., None] for position in (x, y))
-    columns = [np.clip(np.clip((x >> 16) + step, 0, size[0] - 1) - low[0], 0, width - 1) for step in (0, 1)]
+    left, right = (np.clip(np.clip((x >> 16) + step, 0, size[0] - 1) - low[0], 0, width - 1) for step in (0, 1))
     rows = [np.clip(np.clip((y >> 16) + step, 0, size[1] - 1) - low[1], 0, height - 1) * width for step in (0, 1)]
-    upper, lower = (
-        flat.take(row + columns[0], axis=0) * (256 - p) + flat.take(row + columns[1], axis=0) * p for row in rows
-    )
+    upper, lower = (flat.take(row + left, axis=0) * (256 - p) + flat.take(row + right, axis=0) * p for row in rows)
     return ((upper * (256 - q) + lower * q + 32768) >> 16).astype(np.uint8)
 
 
-# The kernel of bicubic resampling in Matlab's imresize and Pillow.
-A = -0.5
-"""Keys 1981; torch's own bicubic kernel has -0.75."""
-
-
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel at distances ``x``, float64 of any shape, in samples; 0 from 2 on."""
-    x = np.abs(x)
-    inner = ((A + 2) * x - (A + 3)) * x * x + 1
-    outer = ((A * x - 5 * A) * x + 8 * A) * x - 4 * A
+    """Keys' cubic convolution kernel (1981) at distances ``x``, float64 of any shape, in samples; 0 from 2 on.
+
+    As in Matlab's imresize and Pillow; torch's own bicubic kernel has a = -0.75.
+    """
+    a, x = -0.5, np.abs(x)
+    inner = ((a + 2) * x - (a + 3)) * x * x + 1
+    outer = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x <= 1, inner, np.where(x < 2, outer, 0.0))
 
 

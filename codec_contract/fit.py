@@ -13,7 +13,7 @@ from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import exact_resize
-from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, MAX_ORIGINAL_SIDE, Header
+from codec_contract.payload import FIT_CROP, FIT_PAD, FITS, MAX_ORIGINAL_SIDE, Header
 from codec_contract.pixels import Rgb
 
 Fit = Literal["pad", "stretch", "crop"]
@@ -49,12 +49,12 @@ def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
     """
     check_fit(fit)
     height, width = rgb.shape[:2]
-    if fit == FIT_STRETCH:
-        return _resize(rgb, (hr, hr))
     if fit == FIT_CROP:
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return _resize(rgb[top : top + side, left : left + side], (hr, hr))
+        rgb = rgb[top : top + side, left : left + side]
+    if fit != FIT_PAD:
+        return _resize(rgb, (hr, hr))
     content_width, content_height = content_size((width, height), hr)
     content = _resize(rgb, (content_width, content_height))
     left, top = (hr - content_width) // 2, (hr - content_height) // 2

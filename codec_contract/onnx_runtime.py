@@ -43,8 +43,7 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
 def refuse_external_weights(options: Any) -> None:
     """Make sessions with these ``onnxruntime.SessionOptions`` fail for models whose weights lie in other files.
 
-    ONNX Runtime resolves a file name in a tensor of a model from memory in the current directory, so that a model from
-    elsewhere could put the bytes of a user's file into LRs or pictures.
+    Else a model from elsewhere could put the bytes of a file in the user's current directory into LRs or pictures.
     """
     # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

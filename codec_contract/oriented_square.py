@@ -10,10 +10,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
 
-UNITS = 4
-"""Units of a coordinate per pixel."""
-MAX_SIDE_FACTOR = 4
-"""Longest side of a square, in multiples of the picture's longest side."""
+UNITS = 4  # units of a coordinate per pixel
 
 
 @dataclass(frozen=True)
@@ -39,25 +36,20 @@ class OrientedSquare:
 
     def corners(self) -> npt.NDArray[np.float64]:
         """``[4, 2]``: x and y in pixels, of the upper left, lower left, lower right and upper right corner."""
-        return square_corners(
-            np.array([self.x, self.y]) / UNITS, np.array([self.across_x, self.across_y]) / (2 * UNITS)
-        )
+        centre, across = np.array([self.x, self.y]) / UNITS, np.array([self.across_x, self.across_y]) / UNITS
+        return square_corners(centre, across / 2)
 
     def check(self, picture_size: tuple[int, int]) -> None:
         """Raise `PayloadError` if its centre is outside of the picture of (width, height), or its side is shorter than
         a pixel or longer than four times the picture's longest one."""
         width, height = picture_size
         if not (0 <= self.x <= UNITS * width and 0 <= self.y <= UNITS * height):
-            raise PayloadError(
-                f"the square's centre ({self.x / UNITS}, {self.y / UNITS}) lies outside of the picture of {width} x "
-                f"{height}"
-            )
-        longest = MAX_SIDE_FACTOR * max(picture_size)
+            centre = f"({self.x / UNITS}, {self.y / UNITS})"
+            raise PayloadError(f"the square's centre {centre} lies outside of the picture of {width} x {height}")
+        longest = 4 * max(picture_size)
         if not UNITS**2 <= self.across_x**2 + self.across_y**2 <= (UNITS * longest) ** 2:
-            raise PayloadError(
-                f"the square's upper edge ({self.across_x / UNITS}, {self.across_y / UNITS}) must be 1 to {longest} "
-                "pixels long"
-            )
+            edge = f"({self.across_x / UNITS}, {self.across_y / UNITS})"
+            raise PayloadError(f"the square's upper edge {edge} must be 1 to {longest} pixels long")
 
 
 def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
@@ -69,8 +61,7 @@ def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: t
 
 
 def square_corners(centre: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Corners ``[4, 2]`` of the square around a centre, as of `OrientedSquare.corners`; ``right`` is half its upper
-    edge."""
+    """Corners ``[4, 2]`` of the square around a centre, as of `OrientedSquare`; ``right`` is half its upper edge."""
     down = np.array([-right[1], right[0]])
     return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 

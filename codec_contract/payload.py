@@ -37,37 +37,28 @@ CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
 FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
 FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
 """Fit policies; the index is the code on the wire, where ``FIT_ALIGN`` follows them."""
-FIT_ALIGN = "align"
-"""The fit of a payload whose header says which square of the original was cut out."""
+FIT_ALIGN = "align"  # the fit of a payload whose header says which square of the original was cut out
 
-CONTRACT_ID_BYTES = 2
-"""Bytes of the LR contract id in a payload; version 1 has four."""
-MAX_LR_SIDE = 256
-"""Longest side of ordinary LRs, which the range coder takes."""
+CONTRACT_ID_BYTES = 2  # bytes of the LR contract id in a payload; version 1 has four
+MAX_LR_SIDE = 256  # longest side of ordinary LRs, which the range coder takes
 MAX_LARGE_LR_SIDE = 65535
-MAX_LARGE_LR_PIXELS = 1 << 24
-"""Most pixels in the LR of a photograph: a quarter of each side of the largest original."""
+MAX_LARGE_LR_PIXELS = 1 << 24  # most pixels in the LR of a photograph: a quarter of each side of the largest original
 MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
 _WIRE_FITS = (*FITS, FIT_ALIGN)
 _LR_SIZES = ((16, 16), (32, 32), (64, 64), (128, 128))
-_FIRST = 0xA8
-"""First byte of a payload with the first of these sizes."""
-_LAST = _FIRST + len(_LR_SIZES)
-"""First byte of a payload with another size, which follows."""
+_FIRST = 0xA8  # first byte of a payload with the first of these sizes
+_LAST = _FIRST + len(_LR_SIZES)  # first byte of a payload with another size, which follows
 _USUAL_ORIGINAL = (256, 256)
 _ORIGINAL_FOLLOWS = 16
 _LARGE_SIZE, _EXPLICIT_SIZE = 14, 15  # of version 1
-_MAX_LEB128_BYTES = 3
-_MAX_SQUARE_BYTES = 12
 _MIN_BYTES = {1: 14, 2: 7}
 _CRC_BYTES = {1: 4, 2: 3}
-# The longest payloads are those of version 1: 12 bytes, sizes, the square and the body.
-MAX_PAYLOAD_BYTES = 12 + 2 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE
-"""Longest payload of an ordinary LR."""
-MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS
-"""Longest payload of any LR."""
+# The longest payloads are those of version 1: 12 bytes, two for an LR size or six for a large one, six for that of the
+# original, 12 for the square, and the body.
+MAX_PAYLOAD_BYTES = 12 + 2 + 6 + 12 + 3 * MAX_LR_SIDE * MAX_LR_SIDE  # longest payload of an ordinary LR
+MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + 12 + 3 * MAX_LARGE_LR_PIXELS  # longest payload of any LR
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -106,9 +97,7 @@ class Header:
     @property
     def cut(self) -> OrientedSquare | None:
         """The part of the original that the encoder saw; None with the fits that show all of it."""
-        if self.fit == FIT_CROP:
-            return centre_square(self.original_size)
-        return self.square
+        return centre_square(self.original_size) if self.fit == FIT_CROP else self.square
 
 
 @dataclass(frozen=True)
@@ -177,7 +166,7 @@ def encode_payload(
         flags |= _ORIGINAL_FOLLOWS
         numbers += original_size
     if square is not None:
-        numbers += (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y))
+        numbers += (square.x, square.y, *(2 * abs(step) - (step < 0) for step in (square.across_x, square.across_y)))
     head = bytes((first, *contract_id[:CONTRACT_ID_BYTES], flags)) + b"".join(map(write_leb128, numbers))
     return head + body + _crc(head + body, _CRC_BYTES[VERSION])
 
@@ -193,21 +182,17 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
     version = _version(data)
-    if version == 1 and not MAGIC.startswith(data[: len(MAGIC)]):
-        begins = f"it begins with {data[: len(MAGIC)].hex()}, a payload with {_FIRST:x} to {_LAST:x} or {MAGIC.hex()}"
+    if version == 1 and not MAGIC.startswith(data[:2]):
+        begins = f"it begins with {data[:2].hex()}, a payload with {_FIRST:x} to {_LAST:x} or {MAGIC.hex()}"
         raise PayloadError(f"not a payload: {misread(data) or begins}")
     if length < _MIN_BYTES[version]:
         raise cut_off(f"a payload has at least {_MIN_BYTES[version]} bytes, got {length}; it was truncated")
     if version == 1 and data[2] >> 4 == SCENE_VERSION:
-        raise PayloadError(
-            "this is a scene of several faces, not the payload of one picture: restore gives the "
-            "whole photograph, without another background; sdk.Scene reads its faces"
-        )
+        advice = "restore gives the whole photograph, without another background; sdk.Scene reads its faces"
+        raise PayloadError(f"this is a scene of several faces, not the payload of one picture: {advice}")
     if version == 1 and data[2] >> 4 != 1:
-        raise PayloadError(
-            f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
-            "corrupt or needs a newer edgegrain"
-        )
+        known = "this release reads versions 1 and 2; it is corrupt or needs a newer edgegrain"
+        raise PayloadError(f"payload version {data[2] >> 4} is unknown, {known}")
     try:
         end = check_crc(data)
     except PayloadError:
@@ -215,13 +200,11 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise
     header, position = _read_header(data, end)
     body = data[position:end]
-    raw_bytes = _raw_bytes(header)
-    if header.coding == CODING_RAW and len(body) != raw_bytes:
-        raise PayloadError(
-            f"a raw body of an LR of {header.lr_width} x {header.lr_height} has {raw_bytes} bytes, this one {len(body)}"
-        )
-    if header.coding != CODING_RAW and len(body) >= raw_bytes:
-        raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
+    (width, height), raw = header.lr_size, _raw_bytes(header)
+    if header.coding == CODING_RAW and len(body) != raw:
+        raise PayloadError(f"a raw body of an LR of {width} x {height} has {raw} bytes, this one {len(body)}")
+    if header.coding != CODING_RAW and len(body) >= raw:
+        raise PayloadError(f"a coded body is shorter than the {raw} bytes of its LR, this one has {len(body)}")
     return ParsedPayload(header, body)
 
 
@@ -233,19 +216,15 @@ def other_contract(header: Header, explanation: str) -> PayloadError:
 def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
     """Decode a payload's body with the coder tables of its contract to the LR, uint8 ``[h, w, 3]``; `PayloadError` if
     it is corrupt."""
-    header, body = payload.header, payload.body
-    width, height = header.lr_size
-    if header.coding == CODING_RAW:
-        lr = np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
-    elif header.coding == CODING_DEFLATE:
-        lr = inflate_lr(body, width, height)
-    else:
+    body, coding, (width, height), step = payload.body, payload.header.coding, payload.header.lr_size, tables.step
+    if coding == CODING_RANGE:
         return decode_lr(body, width, height, tables)
-    if not np.array_equal(rounded(lr, tables.step), lr):
-        raise PayloadError(
-            f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, "
-            "the step of its contract"
-        )
+    if coding == CODING_RAW:
+        lr = np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
+    else:
+        lr = inflate_lr(body, width, height)
+    if not np.array_equal(rounded(lr, step), lr):
+        raise PayloadError(f"the payload is corrupt: its levels are no multiples of {step}, the step of its contract")
     return lr
 
 
@@ -258,14 +237,10 @@ def check_crc(data: bytes) -> int:
         return end
     before = data.replace(b"\r\n", b"\n")
     if len(before) > size and before[-size:] == _crc(before[:-size], size):
-        raise PayloadError(
-            "the payload was written as text, which put a CR before each LF; write it in binary mode, "
-            "or send Payload.text()"
-        )
-    raise PayloadError(
-        f"the payload is corrupt or truncated: the CRC of its {len(data)} bytes is "
-        f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's"
-    )
+        advice = "write it in binary mode, or send Payload.text()"
+        raise PayloadError(f"the payload was written as text, which put a CR before each LF; {advice}")
+    crcs = f"the CRC of its {len(data)} bytes is {computed[::-1].hex()}, it says {stored[::-1].hex()}"
+    raise PayloadError(f"the payload is corrupt or truncated: {crcs}; compare the length with the sender's")
 
 
 def _crc(data: bytes, size: int) -> bytes:
@@ -284,9 +259,7 @@ def check_original(width: int, height: int) -> None:
         if not 1 <= side <= MAX_ORIGINAL_SIDE:
             raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
     if width * height > MAX_ORIGINAL_PIXELS:
-        raise PayloadError(
-            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
-        )
+        raise PayloadError(f"the original of {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed")
 
 
 def _check_lr_size(width: int, height: int) -> None:
@@ -313,67 +286,54 @@ def _read_header(data: bytes, end: int) -> tuple[Header, int]:
     """The header of at least as many bytes as `_MIN_BYTES`, and the position after it; errors as `parse_payload`."""
     version = _version(data)
     if version == 1:
-        contract_id, flags, position = data[3:7], data[7], 8
+        contract_id, flags, numbers = data[3:7], data[7], Numbers(data, 8, end)
         coding, reserved, original_follows = data[2] & 15, flags >> 6, True
     else:
-        contract_id, flags, position = data[1:3], data[3], 4
+        contract_id, flags, numbers = data[1:3], data[3], Numbers(data, 4, end)
         coding, reserved, original_follows = flags >> 2 & 3, flags >> 5, bool(flags & _ORIGINAL_FOLLOWS)
     if coding not in CODINGS:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if reserved:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    lr_size, position = (_read_old_lr_size if version == 1 else _read_lr_size)(data, position, end)
+    lr_size = _read_lr_size(data[0], flags >> 2 & 15 if version == 1 else None, numbers)
     if max(lr_size) > MAX_LR_SIDE and coding == CODING_RANGE:
         raise PayloadError(f"an LR of {lr_size[0]} x {lr_size[1]} is too large for coding 1, the range coder")
     original_size = _USUAL_ORIGINAL
     if original_follows:
-        original_size, position = read_size(data, position, end, "original")
+        original_size = numbers.size("original")
         check_original(*original_size)
         if version != 1 and original_size == _USUAL_ORIGINAL:
             raise PayloadError("the original size 256 x 256 is written, though it is the one that is left out")
     fit, square = _WIRE_FITS[flags & 3], None
     if fit == FIT_ALIGN:
-        square, position = _read_square(data, position, end)
+        x, y, *across = (numbers.next(f"square's {name}") for name in ("x", "y", "edge", "slope"))
+        square = OrientedSquare(x, y, *(-(code >> 1) - 1 if code & 1 else code >> 1 for code in across))
         square.check(original_size)
-    return Header(version, coding, contract_id, *lr_size, *original_size, fit, square), position
+    return Header(version, coding, contract_id, *lr_size, *original_size, fit, square), numbers.position
 
 
 def _raw_bytes(header: Header) -> int:
     return 3 * header.lr_width * header.lr_height
 
 
-def _read_lr_size(data: bytes, position: int, end: int) -> tuple[tuple[int, int], int]:
-    """(width, height) of the LR, and the position after them; errors as `parse_payload`."""
-    if data[0] != _LAST:
-        return _LR_SIZES[data[0] - _FIRST], position
-    size, position = read_size(data, position, end, "LR")
-    _check_lr_size(*size)
-    _refuse_short(size, size in _LR_SIZES)
-    return size, position
-
-
-def _read_old_lr_size(data: bytes, position: int, end: int) -> tuple[tuple[int, int], int]:
-    """As `_read_lr_size`, of version 1, which has codes for all squares of powers of two up to 256."""
-    code = data[7] >> 2 & 15
-    if code <= 8:
-        return (1 << code, 1 << code), position
+def _read_lr_size(first: int, code: int | None, numbers: Numbers) -> tuple[int, int]:
+    """(width, height) of the LR; version 1 has a code, one of which for every square of a power of two up to 256."""
+    if code is None and first != _LAST:
+        return _LR_SIZES[first - _FIRST]
+    if code is not None and code <= 8:
+        return 1 << code, 1 << code
     if code == _EXPLICIT_SIZE:
-        size, position = (data[position] + 1, data[position + 1] + 1), position + 2
-    elif code == _LARGE_SIZE:
-        size, position = read_size(data, position, end, "LR")
-        _check_lr_size(*size)
+        width, height = (side + 1 for side in numbers.take(2))
+        short = width == height and width.bit_count() == 1
+    elif code in (None, _LARGE_SIZE):
+        width, height = numbers.size("LR")
+        _check_lr_size(width, height)
+        short = max(width, height) <= MAX_LR_SIDE if code else (width, height) in _LR_SIZES
     else:
         raise PayloadError(f"LR size code {code} is unknown, expected 0 to 8, 14 or 15")
-    _refuse_short(
-        size,
-        max(size) <= MAX_LR_SIDE and (code == _LARGE_SIZE or (size[0] == size[1] and size[0] & (size[0] - 1) == 0)),
-    )
-    return size, position
-
-
-def _refuse_short(size: tuple[int, int], has_code: bool) -> None:
-    if has_code:
-        raise PayloadError(f"the LR size {size[0]} x {size[1]} has a short code that was not used")
+    if short:
+        raise PayloadError(f"the LR size {width} x {height} has a short code that was not used")
+    return width, height
 
 
 def write_leb128(value: int) -> bytes:
@@ -382,42 +342,34 @@ def write_leb128(value: int) -> bytes:
     while value > 127:
         output.append(value & 127 | 128)
         value >>= 7
-    output.append(value)
-    return bytes(output)
+    return bytes((*output, value))
 
 
-def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
-    """A number in at most three bytes, of the shortest form only, and the position after it."""
-    value = 0
-    for count in range(_MAX_LEB128_BYTES):
-        if position >= end:
-            raise cut_off(f"the payload is truncated: it ends inside the {name}")
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << (7 * count)
-        if byte < 128:
-            if byte == 0 and count:
-                raise PayloadError(f"the {name} is written with more bytes than it needs")
-            return value, position
-    raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {(1 << 7 * _MAX_LEB128_BYTES) - 1}")
+class Numbers:
+    """Reads numbers in LEB128 from a position on, up to an end; `PayloadError`s name the number."""
 
+    def __init__(self, data: bytes, position: int, end: int) -> None:
+        self.data, self.position, self.end = data, position, end
 
-def read_size(data: bytes, position: int, end: int, name: str) -> tuple[tuple[int, int], int]:
-    """(width, height) as two numbers in LEB128, and the position after them."""
-    width, position = read_leb128(data, position, end, f"{name} width")
-    height, position = read_leb128(data, position, end, f"{name} height")
-    return (width, height), position
+    def take(self, count: int) -> bytes:
+        """The next bytes, fewer at the end of the data."""
+        self.position += count
+        return self.data[self.position - count : self.position]
 
+    def next(self, name: str) -> int:
+        """A number in at most three bytes, of the shortest form only."""
+        value = 0
+        for count in range(3):
+            if self.position >= self.end:
+                raise cut_off(f"the payload is truncated: it ends inside the {name}")
+            (byte,) = self.take(1)
+            value |= (byte & 127) << (7 * count)
+            if byte < 128:
+                if byte == 0 and count:
+                    raise PayloadError(f"the {name} is written with more bytes than it needs")
+                return value
+        raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {(1 << 21) - 1}")
 
-def _read_square(data: bytes, position: int, end: int) -> tuple[OrientedSquare, int]:
-    values = []
-    for name in ("square's x", "square's y", "square's edge", "square's slope"):
-        value, position = read_leb128(data, position, end, name)
-        values.append(value)
-    x, y, *codes = values
-    return OrientedSquare(x, y, *(-(code >> 1) - 1 if code & 1 else code >> 1 for code in codes)), position
-
-
-def _zigzag(value: int) -> int:
-    """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
-    return 2 * value if value >= 0 else -2 * value - 1
+    def size(self, name: str) -> tuple[int, int]:
+        """(width, height)."""
+        return self.next(f"{name} width"), self.next(f"{name} height")

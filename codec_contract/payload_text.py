@@ -15,7 +15,6 @@ TextForm = Literal["base64url", "base45"]
 _BASE64 = re.compile(r"7W|(q|r[A-P])[^.]*\Z")
 _BASE45 = re.compile(r"W0U|[0-9A-Z $%*+./:-][A-Z $%*]L[^a-z]*\Z")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
-_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 
 
 def to_text(data: bytes, form: TextForm = "base64url") -> str:
@@ -52,14 +51,12 @@ def from_text(text: str) -> bytes:
         if _BASE64.match(found):
             found = "".join(found.split()).rstrip("=").replace("-", "+").replace("_", "/")
             return base64.b64decode(found + "=" * (-len(found) % 4), validate=True)
-    except (ValueError, KeyError, OverflowError) as error:  # KeyError: of a character that is no digit
+    except (ValueError, OverflowError) as error:
         raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
     if cause := misread(found[:4].encode("utf-8", "replace")):
         raise PayloadError(f"not a payload's text: {cause}")
-    raise PayloadError(
-        f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with q, r or 7W, "
-        "base45 has L as its third character or begins with W0U"
-    )
+    expected = "base64url of a payload with q, r or 7W, base45 has L as its third character or begins with W0U"
+    raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, {expected}")
 
 
 def _bare(text: str) -> str:
@@ -72,8 +69,7 @@ def _bare(text: str) -> str:
 
 
 def misread(data: bytes) -> str | None:
-    """Why bytes do not begin as a payload: the step that turned one into them, or a picture; None if they do not show
-    it."""
+    """Why bytes do not begin as a payload: they are a picture, or went through text; None if they do not show it."""
     advice = "; send bytes, or Payload.text()"
     if data.startswith((b"\xc3\xadn", *(bytes((0xC2, first)) for first in range(0xA8, 0xAD)))):
         return f"it was read as latin-1 and written as UTF-8{advice}"
@@ -85,7 +81,7 @@ def misread(data: bytes) -> str | None:
 
 
 def _from_base45(text: str) -> bytes:
-    values = [_VALUES[digit] for digit in text]
+    values = [_DIGITS.index(digit) for digit in text]
     pairs = zip(values[::3], values[1::3], values[2::3], strict=False)
     data = b"".join((first + 45 * second + 2025 * third).to_bytes(2) for first, second, third in pairs)
     rest = values[len(values) // 3 * 3 :]

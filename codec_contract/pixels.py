@@ -30,8 +30,7 @@ def describe_array(array: Any) -> str:
     return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
-HALF_RANGE = 127.5
-"""Levels per unit: 0...255 spans two units."""
+HALF_RANGE = 127.5  # levels per unit: 0...255 spans two units
 
 Array = TypeVar("Array", bound=Any)
 

@@ -20,18 +20,16 @@ from codec_contract.payload import (
     MAX_PAYLOAD_BYTES,
     SCENE_VERSION,
     BytesLike,
+    Numbers,
     check_crc,
     check_original,
     parse_payload,
-    read_leb128,
-    read_size,
     write_leb128,
 )
 
 MAX_FACES = 64
 MAX_SCENE_BYTES = 1 << 20
-MAX_BACKGROUND_SIDE = 1024
-"""Longest side of a background, in pixels."""
+MAX_BACKGROUND_SIDE = 1024  # longest side of a background, in pixels
 
 _FIXED = struct.Struct("<2sBB")  # magic, version and coding, number of faces
 _NONE, _VP8 = 0, 1
@@ -44,29 +42,19 @@ _RIFF = struct.Struct("<4sI4s4sI")
 
 @dataclass(frozen=True)
 class ParsedScene:
-    """A scene whose claims were checked.
+    """A scene whose claims were checked."""
 
-    Attributes:
-        original_size: (width, height) of the photograph.
-        faces: the payload of each face; all have a square of this photograph and the same LR contract.
-        background: a key frame of VP8, or b"".
-    """
-
-    original_size: tuple[int, int]
-    faces: tuple[bytes, ...]
-    background: bytes
+    original_size: tuple[int, int]  # (width, height) of the photograph
+    faces: tuple[bytes, ...]  # payloads; all have a square of this photograph and the same LR contract
+    background: bytes  # a key frame of VP8, or b""
 
     @property
     def background_webp(self) -> bytes:
         """The background as a WebP file; b"" if there is none."""
         if not self.background:
             return b""
-        padding = b"\0" * (len(self.background) & 1)
-        return (
-            _RIFF.pack(b"RIFF", 12 + len(self.background + padding), b"WEBP", b"VP8 ", len(self.background))
-            + self.background
-            + padding
-        )
+        data = self.background + b"\0" * (len(self.background) & 1)
+        return _RIFF.pack(b"RIFF", 12 + len(data), b"WEBP", b"VP8 ", len(self.background)) + data
 
 
 def is_scene(data: BytesLike) -> bool:
@@ -117,23 +105,23 @@ def parse_scene(data: BytesLike) -> ParsedScene:
         raise PayloadError(f"the background's coding {coding} is unknown, expected 0 (none) or 1 (VP8)")
     if not 1 <= count <= MAX_FACES:
         raise PayloadError(f"a scene has 1 to {MAX_FACES} faces, got {count}")
-    (width, height), position = read_size(data, _FIXED.size, end, "original")
+    numbers = Numbers(data, _FIXED.size, end)
+    width, height = numbers.size("original")
     check_original(width, height)
     faces: list[bytes] = []
     contract_id = None
     for index in range(count):
-        size, position = read_leb128(data, position, end, f"length of face {index}")
-        if size > min(end - position, MAX_PAYLOAD_BYTES):
-            raise PayloadError(f"face {index} of the scene claims {size} bytes, {end - position} are left")
-        faces.append(data[position : position + size])
+        size, left = numbers.next(f"length of face {index}"), end - numbers.position
+        if size > min(left, MAX_PAYLOAD_BYTES):
+            raise PayloadError(f"face {index} of the scene claims {size} bytes, {left} are left")
+        faces.append(numbers.take(size))
         header = parse_payload(faces[-1]).header
         if header.square is None or header.original_size != (width, height):
             raise PayloadError(f"face {index} of the scene is no aligned face of a picture of {width} x {height}")
         if header.contract_id != (contract_id or header.contract_id):
             raise PayloadError(f"face {index} of the scene has another LR contract than the first")
         contract_id = header.contract_id
-        position += size
-    background = data[position:end]
+    background = numbers.take(end - numbers.position)
     if bool(background) != (coding == _VP8):
         raise PayloadError(f"a background of {len(background)} bytes does not have the coding {coding}")
     if background:
@@ -143,20 +131,19 @@ def parse_scene(data: BytesLike) -> ParsedScene:
 
 def _refuse_truncated(data: bytes) -> None:
     """Raise the error of a scene whose end is missing, as far as the lengths of its faces say so."""
-    count, position = data[3] if len(data) > 3 else MAX_FACES, _FIXED.size
+    count, numbers = data[3] if len(data) > 3 else MAX_FACES, Numbers(data, _FIXED.size, len(data))
     try:
-        _, position = read_size(data, position, len(data), "original")
+        numbers.size("original")
         for index in range(count):
-            size, start = read_leb128(data, position, len(data), f"length of face {index}")
-            position = start + size
-            if position <= len(data):
-                check_crc(data[start:position])
+            face = numbers.take(numbers.next(f"length of face {index}"))
+            if numbers.position <= len(data):
+                check_crc(face)
     except PayloadError as error:
         if error.truncated:
             raise
         return
-    if len(data) < position + 4:
-        raise cut_off(f"the scene is truncated: {len(data)} of at least {position + 4} bytes; ask for the rest")
+    if len(data) < (least := numbers.position + 4):
+        raise cut_off(f"the scene is truncated: {len(data)} of at least {least} bytes; ask for the rest")
 
 
 def _check_background(frame: bytes) -> None:
@@ -167,6 +154,5 @@ def _check_background(frame: bytes) -> None:
     if tag[0] & 1 or start_code != _START_CODE:
         raise PayloadError("the background is no key frame of VP8")
     if not (1 <= width <= MAX_BACKGROUND_SIDE and 1 <= height <= MAX_BACKGROUND_SIDE):
-        raise PayloadError(
-            f"a background has sides of 1 to {MAX_BACKGROUND_SIDE}, got {width & 16383} x {height & 16383}, or a scale"
-        )
+        size = f"{width & 16383} x {height & 16383}"
+        raise PayloadError(f"a background has sides of 1 to {MAX_BACKGROUND_SIDE}, got {size}, or a scale")

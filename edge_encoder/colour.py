@@ -19,17 +19,8 @@ from codec_contract.pixels import Rgb
 if TYPE_CHECKING:
     from PIL import ImageCms
 
-_STRIP_PIXELS = 1 << 22
-"""Pixels that are converted at once."""
-_SRGB_TOLERANCE = 2
-"""Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
-_WHITE_16 = 65535
-
 # Code points of H.273.
-_HDR = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics; all others are taken for sRGB's."""
-_P3 = 12
-"""Colour primaries of phones; others are taken for sRGB's."""
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics; all others are taken for sRGB's
 _P3_PROFILE = zlib.decompress(
     base64.b85decode(
         "c-muNVC-N30u~_7%_}Jia(7aQh>TKTKmv)$#RUv_!MAG+j3D~5E(7U+y}YEL1W4ZiVv!=C<v{ukh@B2*gAEo*g0MxvYC?jXfou&RTOl37_5iVyAnX"
@@ -37,15 +28,10 @@ _P3_PROFILE = zlib.decompress(
     )
 )
 """ICC profile of Display P3."""
-_HEADER_BYTES = 1 << 20
-"""Bytes of an AVIF that are searched for code points."""
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, stream: IO[bytes] | None = None) -> Rgb:
-    """The colours of a loaded picture, over the background; ``stream`` is its file.
-
-    Strip by strip, which saves memory.
-    """
+    """The colours of a loaded picture, over the background, strip by strip to save memory; ``stream`` is its file."""
     width, height = image.size
     deep = image.mode.startswith(("I", "F"))
     clear = image.has_transparency_data and not deep
@@ -53,7 +39,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, stre
     profile = _profile_of(image, name, stream)
     transform = _srgb_transform(profile, mode) if profile else None
     rgb = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _STRIP_PIXELS // width)
+    rows = max(1, (1 << 22) // width)
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
         strip = _levels_of_8_bits(strip, name) if deep else strip.convert("RGBA") if clear else strip
@@ -76,10 +62,9 @@ def levels_to_8_bits(levels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 def _levels_of_8_bits(image: Image.Image, name: str) -> Image.Image:
     """A grey picture of 16 bits, in a mode such as ``I;16`` or ``I``, in 8 bits."""
     levels = np.asarray(image)
-    if image.mode == "F" or levels.min() < 0 or levels.max() > _WHITE_16:
-        raise ImageError(
-            f"{name} holds floating-point levels, or others than 0 to {_WHITE_16}; convert it to 8 or 16 bits"
-        )
+    if image.mode == "F" or levels.min() < 0 or levels.max() > 65535:
+        problem = f"{name} holds floating-point levels, or others than 0 to 65535"
+        raise ImageError(f"{problem}; convert it to 8 or 16 bits")
     return Image.fromarray(levels_to_8_bits(levels))
 
 
@@ -92,15 +77,13 @@ def _profile_of(image: Image.Image, name: str, stream: IO[bytes] | None) -> byte
         primaries, transfer = nclx["color_primaries"], nclx["transfer_characteristics"]
     elif image.format == "AVIF" and stream:
         stream.seek(0)
-        _, _, box = stream.read(_HEADER_BYTES).partition(b"colrnclx")
+        _, _, box = stream.read(1 << 20).partition(b"colrnclx")
         if len(box) >= 4:
             primaries, transfer = struct.unpack(">HH", box[:4])
     if transfer in _HDR:
-        raise ImageError(
-            f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; convert it "
-            "to SDR first, with the profile sRGB or Display P3"
-        )
-    return _P3_PROFILE if primaries == _P3 else None
+        advice = "convert it to SDR first, with the profile sRGB or Display P3"
+        raise ImageError(f"{name} is an HDR picture ({_HDR[transfer]}), which 8-bit levels cannot hold; {advice}")
+    return _P3_PROFILE if primaries == 12 else None  # others are taken for sRGB's
 
 
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -115,15 +98,14 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
 
 @lru_cache(maxsize=16)  # a few milliseconds, and most pictures have the same profile
 def _is_srgb(profile: bytes, mode: str) -> bool:
-    """True if conversion by a profile changes colours of pictures in a mode by at most `_SRGB_TOLERANCE` levels.
-
-    Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
+    """True if conversion by a profile changes colours of pictures in a mode by at most two levels, by which sRGB's
+    curves and primaries are rounded. Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
     """
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
     colours = Image.fromarray(cube).convert(mode)
     converted = np.asarray(_transform(profile, mode).apply(colours)).astype(int)
-    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= _SRGB_TOLERANCE)
+    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= 2)
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:

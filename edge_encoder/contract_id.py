@@ -19,13 +19,8 @@ from edge_encoder.integer_network import integer_digest, load_integer_network
 
 
 def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables) -> bytes:
-    """The 32-byte id of an LR contract; a payload carries its first two bytes.
-
-    Args:
-        encoder_digest: 32 bytes, ``edge_encoder.integer_network.integer_digest`` of the integer network.
-        preprocessing: the manifest's ``preprocessing`` object (JSON values, no floats needed).
-        coder_tables: the tables the body is coded with.
-    """
+    """The 32-byte id of an LR contract, of which a payload carries the first two bytes; `integer_digest` and the
+    manifest's ``preprocessing`` object, JSON values without floats, say what the encoder computes."""
     record = {
         "contract": "edgegrain LR contract 1",
         "encoder": encoder_digest.hex(),
@@ -41,11 +36,8 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
 
 
 def check_contract_id(manifest: Manifest) -> bool:
-    """Recompute a bundle's LR contract ids and compare them with the manifest's.
-
-    Returns:
-        False if it cannot be recomputed: the bundle has a float encoder, or safetensors is not installed.
-    """
+    """Recompute a bundle's LR contract ids and compare them with the manifest's; False if they cannot be recomputed:
+    the bundle has a float encoder, or safetensors is not installed."""
     if ENCODER_WEIGHTS not in manifest.files or find_spec("safetensors") is None:
         return False
     network = load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
@@ -54,9 +46,7 @@ def check_contract_id(manifest: Manifest) -> bool:
         tables = CoderTables.from_json(manifest.open_file(rate.coder))
         found = lr_contract_id(digest, manifest.preprocessing, tables)
         if found != rate.lr_contract_id:
-            raise BundleError(
-                f"the manifest of bundle {manifest.id} states LR contract {rate.lr_contract_id.hex()}, but its "
-                f"encoder, preprocessing and coder tables have {found.hex()}: its payloads would be taken for those of "
-                "other bundles; export it again"
-            )
+            stated = f"the manifest of bundle {manifest.id} states LR contract {rate.lr_contract_id.hex()}"
+            problem = f"{stated}, but its encoder, preprocessing and coder tables have {found.hex()}"
+            raise BundleError(f"{problem}: its payloads would be taken for those of other bundles; export it again")
     return True

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import BundleError, ImageError, first_line
+from codec_contract.errors import BundleError, first_line
 from codec_contract.onnx_runtime import refuse_external_weights, set_threads
-from codec_contract.pixels import describe_array
+from edge_encoder.integer_network import INPUT, check_pictures
 
 if TYPE_CHECKING:
     import onnxruntime
-
-INPUT, OUTPUT = "image", "lr"
-"""Names of the model's tensors, as in `edge_encoder.integer_network`, which this file does not import."""
 
 
 class EncoderSession:
@@ -41,17 +38,12 @@ class EncoderSession:
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise BundleError(f"the encoder cannot be loaded: {first_line(error)}") from error
         self.hr = _square(self._session.get_inputs(), INPUT)
-        self.lr = _square(self._session.get_outputs(), OUTPUT)
+        self.lr = _square(self._session.get_outputs(), "lr")
 
     def encode(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Encode pictures, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
-        expected = (self.hr, self.hr, 3)
-        if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
-            raise ImageError(
-                f"the encoder takes uint8 [N, {self.hr}, {self.hr}, 3], got {describe_array(pictures)}; "
-                "fit the picture with codec_contract.fit first"
-            )
-        (lr,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(pictures)})
+        check_pictures(pictures, self.hr)
+        (lr,) = self._session.run(["lr"], {INPUT: np.ascontiguousarray(pictures)})
         return np.asarray(lr, dtype=np.uint8)
 
 

@@ -29,11 +29,7 @@ import numpy.typing as npt
 from codec_contract.errors import BundleError
 from codec_contract.pixels import Rgb
 
-MULTIPLIER, INCREMENT = 1664525, 1013904223
-MAX_HR = 4096
-
-Encode = Callable[[Rgb], Rgb]
-"""An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
+Encode = Callable[[Rgb], Rgb]  # an encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]
 
 _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("black", "constant", {"colour": [0, 0, 0]}),
@@ -65,12 +61,10 @@ def make_golden(run: Encode, hr: int, seed: int = 1) -> dict[str, Any]:
 def check_golden(data: bytes, run: Encode) -> dict[str, bool]:
     """Run every input of a ``golden.json``: its name -> True if its LR is the same."""
     try:
-        golden = json.loads(data)
-        same = {
-            item["name"]: _digest(run(golden_input(item["kind"], item["parameters"], golden["hr"])[None]))
-            == item["lr_sha256"]
-            for item in golden["inputs"]
-        }
+        golden, same = json.loads(data), dict[str, bool]()
+        for item in golden["inputs"]:
+            rgb = golden_input(item["kind"], item["parameters"], golden["hr"])
+            same[item["name"]] = _digest(run(rgb[None])) == item["lr_sha256"]
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise BundleError(f"the golden vectors are malformed ({error!r}); download the bundle again") from error
     if not same:
@@ -80,8 +74,8 @@ def check_golden(data: bytes, run: Encode) -> dict[str, bool]:
 
 def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
     """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring."""
-    if not 2 <= hr <= MAX_HR:
-        raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr}")
+    if not 2 <= hr <= 4096:
+        raise BundleError(f"golden inputs have sides of 2 to 4096 pixels, got {hr}")
     y, x = (index[..., None] for index in np.ogrid[:hr, :hr])
     levels: Any
     match kind:
@@ -110,10 +104,10 @@ def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
     Step n in closed form: state_n = a^n seed + c (1 + a + ... + a^(n-1)), all modulo 2^32, as numpy's unsigned
     arithmetic is.
     """
-    powers = np.full(count, MULTIPLIER, np.uint32)
+    powers = np.full(count, 1664525, np.uint32)
     np.multiply.accumulate(powers, out=powers)
     sums = np.cumsum(np.concatenate([np.ones(1, np.uint32), powers[:-1]]), dtype=np.uint32)
-    return ((powers * np.uint32(seed) + sums * np.uint32(INCREMENT)) >> np.uint32(24)).astype(np.uint8)
+    return ((powers * np.uint32(seed) + sums * np.uint32(1013904223)) >> np.uint32(24)).astype(np.uint8)
 
 
 def _digest(lr: Rgb) -> str:

@@ -16,14 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from codec_contract.errors import BundleError, ExportError, ImageError
 from codec_contract.files import write_atomically
+from codec_contract.pixels import describe_array
 
 INPUT = "image"
 FORMAT = "edgegrain-integer-network-1"
@@ -31,29 +33,17 @@ FORMAT = "edgegrain-integer-network-1"
 
 @dataclass(frozen=True)
 class IntegerConv:
-    """One layer. Arrays are read-only; see the module docstring for the arithmetic.
+    """One layer. Arrays are read-only; see the module docstring for the arithmetic."""
 
-    Attributes:
-        name: unique name of the layer and of its output.
-        input: name of the layer (or ``"image"``) that is convolved.
-        weight: int8 ``[O, I / groups, kh, kw]``.
-        bias: int32 ``[O]`` in accumulator units, without the rounding offset and the guard half.
-        shift: int32 ``[O]``, 1...22.
-        stride: the same in both directions, or (vertical, horizontal).
-        padding: zeros added at (top, left, bottom, right).
-        groups: 1, or the number of input channels (depthwise).
-        skip: name of the layer whose output is added before flooring, or None.
-    """
-
-    name: str
-    input: str
-    weight: np.ndarray
-    bias: np.ndarray
-    shift: np.ndarray
-    stride: int | tuple[int, int] = 1
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    groups: int = 1
-    skip: str | None = None
+    name: str  # unique; also of its output
+    input: str  # name of the layer (or "image") that is convolved
+    weight: np.ndarray  # int8 [O, I / groups, kh, kw]
+    bias: np.ndarray  # int32 [O] in accumulator units, without the rounding offset and the guard half
+    shift: np.ndarray  # int32 [O], 1...22
+    stride: int | tuple[int, int] = 1  # the same in both directions, or (vertical, horizontal)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # zeros added at (top, left, bottom, right)
+    groups: int = 1  # or the number of input channels (depthwise)
+    skip: str | None = None  # name of the layer whose output is added before flooring
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -108,10 +98,8 @@ class IntegerNetwork:
         sizes = {INPUT: (3, self.hr, self.hr)}
         for layer in self.layers:
             _, height, width = sizes[layer.input]
-            sizes[layer.name] = (
-                layer.out_channels,
-                *convolved((height, width), layer.kernel, layer.strides, layer.padding),
-            )
+            size = convolved((height, width), layer.kernel, layer.strides, layer.padding)
+            sizes[layer.name] = (layer.out_channels, *size)
         return sizes
 
     def multiply_adds(self) -> int:
@@ -139,38 +127,31 @@ def validate_network(network: IntegerNetwork) -> None:
         for name in (layer.name, *sources):
             if not isinstance(name, str) or not name:
                 raise BundleError(f"layers of the integer encoder have names, also as input and skip; got {name!r}")
-        where = f"layer {layer.name!r} of the integer encoder"
+        where, weight, out = f"layer {layer.name!r} of the integer encoder", layer.weight, layer.out_channels
         if layer.name in channels:
             raise BundleError(f"{where} appears twice; layer names must be unique")
         for source in sources:
             if source not in channels:
                 raise BundleError(f"{where} reads {source!r}, which is not the output of an earlier layer")
-        if layer.weight.dtype != np.int8 or layer.weight.ndim != 4 or layer.weight.size == 0:
-            raise BundleError(
-                f"{where} has weights {layer.weight.dtype} {list(layer.weight.shape)}, expected int8 "
-                "[O, I / groups, kh, kw]"
-            )
-        if layer.groups not in (1, channels[layer.input]) or layer.in_channels != channels[layer.input]:
-            raise BundleError(
-                f"{where} expects {layer.in_channels} channels in {layer.groups} groups, gets {channels[layer.input]}"
-            )
-        if layer.skip and channels[layer.skip] != layer.out_channels:
-            raise BundleError(f"{where} adds {channels[layer.skip]} channels to {layer.out_channels}")
+        if weight.dtype != np.int8 or weight.ndim != 4 or weight.size == 0:
+            raise BundleError(f"{where} has weights {describe_array(weight)}, expected int8 [O, I / groups, kh, kw]")
+        expected, given = layer.in_channels, channels[layer.input]
+        if layer.groups not in (1, given) or expected != given:
+            raise BundleError(f"{where} expects {expected} channels in {layer.groups} groups, gets {given}")
+        if layer.skip and channels[layer.skip] != out:
+            raise BundleError(f"{where} adds {channels[layer.skip]} channels to {out}")
         for label, array in (("bias", layer.bias), ("shift", layer.shift)):
-            if array.dtype != np.int32 or array.shape != (layer.out_channels,):
-                raise BundleError(
-                    f"{where}: {label} is {array.dtype} {array.shape}, expected int32 ({layer.out_channels},)"
-                )
+            if array.dtype != np.int32 or array.shape != (out,):
+                raise BundleError(f"{where}: {label} is {describe_array(array)}, expected int32 [{out}]")
         if layer.shift.min() < 1 or layer.shift.max() > 22:
             raise BundleError(f"{where}: shifts must lie in 1...22, found {layer.shift.min()}...{layer.shift.max()}")
         if min(layer.strides) < 1 or min(layer.padding) < 0:
             raise BundleError(f"{where}: stride {layer.stride} or padding {layer.padding} is not allowed")
         if layer.groups == 1 and max(layer.strides) == 1 and max(layer.kernel) > 1:
-            raise BundleError(
-                f"{where} is a dense {layer.kernel} convolution of stride 1: runtimes compute those with "
-                "Winograd kernels, which are not exact; use depthwise or 1x1 convolutions"
-            )
-        channels[layer.name] = layer.out_channels
+            reason = "runtimes compute those with Winograd kernels, which are not exact"
+            advice = "use depthwise or 1x1 convolutions"
+            raise BundleError(f"{where} is a dense {layer.kernel} convolution of stride 1: {reason}; {advice}")
+        channels[layer.name] = out
     sizes = network.sizes()
     for layer in network.layers:
         if layer.skip and sizes[layer.skip] != sizes[layer.name]:
@@ -181,16 +162,19 @@ def validate_network(network: IntegerNetwork) -> None:
 
 def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
     """Run a validated encoder in int64: the definition of its output, ``[N, hr, hr, 3]`` to ``[N, lr, lr, 3]``."""
-    if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
-        raise ImageError(
-            f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
-            f"{list(rgb.shape)}; fit the picture with codec_contract.fit first"
-        )
+    check_pictures(rgb, network.hr)
     tensors = {INPUT: rgb.astype(np.int64)}
     for layer in network.layers:
         value = unclamped(layer, accumulate(layer, tensors[layer.input]), tensors)
         tensors[layer.name] = np.clip(value, 0, 255)
     return tensors[network.layers[-1].name].astype(np.uint8)
+
+
+def check_pictures(rgb: Any, hr: int) -> None:
+    """Raise `ImageError` unless these are pictures for an encoder, uint8 ``[N, hr, hr, 3]``."""
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[1:] != (hr, hr, 3):
+        found, advice = describe_array(rgb), "fit the picture with codec_contract.fit first"
+        raise ImageError(f"the encoder takes uint8 [N, {hr}, {hr}, 3], got {found}; {advice}")
 
 
 def unclamped(layer: IntegerConv, acc: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -237,11 +221,8 @@ def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bo
     from safetensors.numpy import save as to_bytes
 
     validate_network(network)
-    tensors = {
-        f"{layer.name}.{array}": np.ascontiguousarray(getattr(layer, array))
-        for layer in network.layers
-        for array in ("weight", "bias", "shift")
-    }
+    names = [(layer, name) for layer in network.layers for name in ("weight", "bias", "shift")]
+    tensors = {f"{layer.name}.{name}": np.ascontiguousarray(getattr(layer, name)) for layer, name in names}
     data = to_bytes(tensors, metadata={"format": FORMAT, "structure": json.dumps(_structure(network))})
     write_atomically(path, data, force=force)
 
@@ -259,53 +240,29 @@ def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
         if metadata.get("format") != FORMAT:
             raise BundleError(f"not an integer encoder: format {metadata.get('format')!r}, expected {FORMAT!r}")
         structure = json.loads(metadata["structure"])
-        layers = tuple(
-            IntegerConv(
-                item["name"],
-                item["input"],
-                tensors[f"{item['name']}.weight"],
-                tensors[f"{item['name']}.bias"],
-                tensors[f"{item['name']}.shift"],
-                _stride(item["stride"]),
-                _four(item["padding"]),
-                operator.index(item["groups"]),
-                item["skip"],
-            )
-            for item in structure["layers"]
-        )
-        network = IntegerNetwork(
-            structure["architecture"], operator.index(structure["hr"]), operator.index(structure["lr"]), layers
-        )
+        layers = tuple(_layer(layer, tensors) for layer in structure["layers"])
+        hr, lr = operator.index(structure["hr"]), operator.index(structure["lr"])
+        network = IntegerNetwork(structure["architecture"], hr, lr, layers)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate_network(network)
     return network
 
 
-def _stride(value: int | Sequence[int]) -> int | tuple[int, int]:
-    if isinstance(value, int):
-        return value
-    down, across = map(operator.index, value)
-    return down, across
-
-
-def _four(values: Sequence[int]) -> tuple[int, int, int, int]:
-    top, left, bottom, right = map(operator.index, values)
-    return top, left, bottom, right
+def _layer(source: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> IntegerConv:
+    name, stride = source["name"], source["stride"]
+    weight, bias, shift = (tensors[f"{name}.{array}"] for array in ("weight", "bias", "shift"))
+    if not isinstance(stride, int):
+        down, across = map(operator.index, stride)
+        stride = down, across
+    top, left, bottom, right = map(operator.index, source["padding"])
+    padding, groups = (top, left, bottom, right), operator.index(source["groups"])
+    return IntegerConv(name, source["input"], weight, bias, shift, stride, padding, groups, source["skip"])
 
 
 def _structure(network: IntegerNetwork) -> dict:
-    layers = [
-        {
-            "name": layer.name,
-            "input": layer.input,
-            "stride": layer.stride,
-            "padding": list(layer.padding),
-            "groups": layer.groups,
-            "skip": layer.skip,
-        }
-        for layer in network.layers
-    ]
+    names = ("name", "input", "stride", "padding", "groups", "skip")
+    layers = [{name: getattr(layer, name) for name in names} for layer in network.layers]
     return {"architecture": network.architecture, "hr": network.hr, "lr": network.lr, "layers": layers}
 
 
@@ -338,25 +295,17 @@ def prove_bound(network: IntegerNetwork) -> dict[str, float]:
     validate_network(network)
     bounds = {}
     for layer in network.layers:
-        bound = layer_bound(layer)
-        worst = int(bound.argmax())
-        if bound[worst] >= ACCUMULATOR_LIMIT:
-            raise ExportError(
-                f"layer {layer.name!r}, channel {worst}: the accumulator can reach {int(bound[worst])}, which float32 "
-                f"does not represent exactly (limit {ACCUMULATOR_LIMIT}); lower that channel's weight scale and lower "
-                "again"
-            )
+        bound, magnitude = layer_bound(layer), np.abs(layer.weight.astype(np.int64))
+        limits = [("the accumulator can reach", bound, ACCUMULATOR_LIMIT - 1, "stays exact in float32")]
         if is_winograd_shaped(layer.groups, max(layer.strides), max(layer.kernel)):
-            magnitude = np.abs(layer.weight.astype(np.int64))
-            for what, value, limit in (
-                ("sum to", magnitude.sum((1, 2, 3)), DEPTHWISE_L1),
-                ("reach", magnitude.max((1, 2, 3)), DEPTHWISE_MAX),
-            ):
-                if value.max() > limit:
-                    raise ExportError(
-                        f"layer {layer.name!r}, channel {int(value.argmax())}: depthwise weights {what} "
-                        f"{int(value.max())} in magnitude, up to {limit} stays exact in Winograd kernels; lower that "
-                        "channel's scale"
-                    )
-        bounds[layer.name] = float(np.log2(bound[worst]))
+            exact = "in magnitude stays exact in Winograd kernels"
+            limits += [
+                ("depthwise weights sum to", magnitude.sum((1, 2, 3)), DEPTHWISE_L1, exact),
+                ("depthwise weights reach", magnitude.max((1, 2, 3)), DEPTHWISE_MAX, exact),
+            ]
+        for what, value, limit, why in limits:
+            if value.max() > limit:
+                found = f"layer {layer.name!r}, channel {value.argmax()}: {what} {value.max()}, up to {limit} {why}"
+                raise ExportError(f"{found}; lower that channel's weight scale and lower again")
+        bounds[layer.name] = float(np.log2(bound.max()))
     return bounds

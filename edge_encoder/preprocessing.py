@@ -20,40 +20,28 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin
+from PIL.ExifTags import Base
 
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line
 from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PHOTO_PIXELS
-from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
-from codec_contract.pixels import Rgb
+from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE, BytesLike
+from codec_contract.pixels import Rgb, describe_array
 from edge_encoder.colour import levels_to_8_bits, to_rgb
 
 Colour = tuple[int, int, int]
-PictureSource = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | IO[bytes]
-    | Image.Image
-    | npt.NDArray[np.uint8 | np.uint16]
-)
+PictureSource = str | os.PathLike[str] | BytesLike | IO[bytes] | Image.Image | npt.NDArray[np.uint8 | np.uint16]
 """Accepted inputs of `load_picture`."""
 
 WHITE: Colour = (255, 255, 255)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
-    ".jp2".split()
-)
+_SUFFIXES = "jpg jpeg jpe jfif mpo png apng webp avif heic heics heif heifs hif gif bmp tif tiff ppm pgm jp2"
+PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 INSTALL = "pip install 'edgegrain[heic]'"
-_HEIF_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
-
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
 """The end of the refusal of a large picture; a service, whose clients cannot do that, leaves it out."""
 
@@ -62,23 +50,19 @@ MAX_DECODED_PIXELS = 54_000_000
 MAX_SCANS = 64
 """Most scans of a JPEG; libjpeg works through the whole picture for each, and progressive ones have about 10."""
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
-_FILLER = bytes(range(1, 255))  # entropy-coded data of a JPEG
-
-_NEW_SUBFILE_TYPE = 254  # tag of TIFF; bit 0: a reduced version of another picture in the file
-_ORIENTATION = 274  # tag of EXIF
-
-# EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
-_ORIENTATIONS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
+@contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """Raise `DeviceMemoryError` if the block has too little memory to read ``name``, which is no damage."""
+    try:
+        yield
+    except MemoryError as error:
+        advice = "reduce it first, or end other programs"
+        raise DeviceMemoryError(f"there is too little memory to read {name}; {advice}") from error
+
+
+@enough_memory("the picture")
 def load_picture(
     picture: PictureSource,
     *,
@@ -94,8 +78,24 @@ def load_picture(
     high byte only, which differs by a level at most. Only files of ``formats`` are read.
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
-    with enough_memory("the picture"):
-        return _load(picture, background, max_pixels, formats)
+    picture = content_of(picture)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, background)
+    if isinstance(picture, Image.Image):
+        _check_size(*picture.size, max_pixels, "the PIL picture")
+        return _from_pillow(picture, background, "the PIL picture")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
+        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        try:
+            with path.open("rb") as file:
+                return _from_stream(file, background, max_pixels, str(path), formats)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
+    expected, found = "a path, bytes, an open binary file, a PIL picture or an array", type(picture).__name__
+    raise ImageError(f"a picture is {expected}, got {found}")
 
 
 def check_background(background: Colour) -> Colour:
@@ -115,17 +115,6 @@ def check_max_pixels(max_pixels: int) -> int:
     raise ImageError(f"max_pixels is a whole number of at least 1, got {max_pixels!r}")
 
 
-@contextmanager
-def enough_memory(name: str) -> Iterator[None]:
-    """Raise `DeviceMemoryError` if the block has too little memory to read ``name``, which is no damage."""
-    try:
-        yield
-    except MemoryError as error:
-        raise DeviceMemoryError(
-            f"there is too little memory to read {name}; reduce it first, or end other programs"
-        ) from error
-
-
 def readable_formats() -> tuple[str, ...]:
     """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
     Image.init()
@@ -135,28 +124,6 @@ def readable_formats() -> tuple[str, ...]:
 
             register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: Collection[str]) -> Rgb:
-    picture = content_of(picture)
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, background)
-    if isinstance(picture, Image.Image):
-        _check_size(*picture.size, max_pixels, "the PIL picture")
-        return _from_pillow(picture, background, "the PIL picture")
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
-        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
-    if isinstance(picture, (str, os.PathLike)):
-        path = Path(picture)
-        try:
-            with path.open("rb") as file:
-                return _from_stream(file, background, max_pixels, str(path), formats)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
-    raise ImageError(
-        f"a picture is a path, bytes, an open binary file, a PIL picture or an array, got {type(picture).__name__}"
-    )
 
 
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]) -> Rgb:
@@ -175,11 +142,9 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     if image is None:
         raise ImageError(f"{name} {_refusal(stream, formats, 'HEIF' in allowed)}")
     with image:
-        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
-            raise ImageError(
-                f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
-                "develop it to a JPEG or PNG first"
-            )
+        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(254, 0) & 1:  # NewSubfileType
+            problem = f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF)"
+            raise ImageError(f"{problem}; develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
         pixels, progressive = math.prod(image.size), bool(image.info.get("progressive"))
         end = _end_of_jpeg(stream, progressive, name) if image.format == "JPEG" else None
@@ -187,10 +152,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
             halvings = next(halvings for halvings in range(4) if pixels >> 2 * halvings <= MAX_DECODED_PIXELS)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
         elif pixels > MAX_DECODED_PIXELS:
-            raise ImageError(
-                f"{name} has {image.width} x {image.height} pixels; only JPEG files that are not "
-                f"progressive may have more than {MAX_DECODED_PIXELS}. Reduce it first"
-            )
+            limit = f"only JPEG files that are not progressive may have more than {MAX_DECODED_PIXELS}"
+            raise ImageError(f"{name} has {image.width} x {image.height} pixels; {limit}. Reduce it first")
         return _from_pillow(image, background, name, stream, end)
 
 
@@ -199,10 +162,8 @@ def _end_of_jpeg(stream: IO[bytes], progressive: bool, name: str) -> int:
     start, data = stream.tell(), stream.read()
     end = data.index(_END)
     if data.count(_SCAN, 0, end) >= MAX_SCANS:
-        raise ImageError(
-            f"{name} has more than {MAX_SCANS} scans; it would take too long to read. Save it again with "
-            "another program"
-        )
+        advice = "it would take too long to read. Save it again with another program"
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans; {advice}")
     if progressive and end == len(data) - len(_END):
         raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last scans are missing")
     return start + end
@@ -232,12 +193,10 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
     header = stream.read(12)
     if not header:
         return "is empty"
-    if heif and header[4:8] == b"ftyp" and header[8:12].startswith(_HEIF_BRANDS):
-        return (
-            "is a damaged HEIC picture"
-            if "HEIF" in formats
-            else f"is a HEIC picture, which this installation does not read; install: {INSTALL}"
-        )
+    if heif and header[4:8] == b"ftyp" and header[8:12].startswith((b"hei", b"hev", b"mif1", b"msf1")):
+        if "HEIF" in formats:
+            return "is a damaged HEIC picture"
+        return f"is a HEIC picture, which this installation does not read; install: {INSTALL}"
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
 
 
@@ -257,10 +216,9 @@ def _from_pillow(
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
         raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {first_line(error)}") from error
-    transposed, vertically, horizontally = _ORIENTATIONS.get(turned, (False, False, False))
-    if transposed:
+    if turned in (5, 6, 7, 8):
         rgb = rgb.transpose(1, 0, 2)
-    rgb = rgb[:: -1 if vertically else 1, :: -1 if horizontally else 1]
+    rgb = rgb[:: -1 if turned in (3, 4, 7, 8) else 1, :: -1 if turned in (2, 3, 6, 7) else 1]
     return np.ascontiguousarray(rgb)
 
 
@@ -277,7 +235,8 @@ def _is_cut_off(image: Image.Image, stream: IO[bytes], end: int) -> bool:
     data, pixels = stream.read(), []
     restarts = re.findall(rb"\xff[\xd0-\xd7]", data[:end])
     following = restarts[-1][1] + 1 if restarts else 0
-    more = b"".join(_FILLER + bytes([0xFF, 0xD0 | following + index & 7]) for index in range(8))
+    filler = bytes(range(1, 255))  # entropy-coded data of a JPEG
+    more = b"".join(filler + bytes([0xFF, 0xD0 | following + index & 7]) for index in range(8))
     for variant in (data, data[:end] + more + data[end:]):
         with JpegImagePlugin.JpegImageFile(io.BytesIO(variant)) as small:
             small.draft(None, (1, 1))
@@ -293,17 +252,15 @@ def _orientation(image: Image.Image) -> int:
     exif = Image.Exif()
     with suppress(Exception):  # a damaged EXIF block does not make the pixels unreadable
         exif.load(image.info.get("exif", b"") if image.format not in ("HEIF", "TIFF") else b"")
-        return int(exif.get(_ORIENTATION, 1))
+        return int(exif.get(Base.Orientation, 1))
     return 1
 
 
 def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:
-    shape = f"{array.dtype} {list(array.shape)}"
+    shape = describe_array(array)
     if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
-        raise ImageError(
-            f"a picture array is uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] with values from 0 to the type's "
-            f"largest, got {shape}"
-        )
+        expected = "uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] with values from 0 to the type's largest"
+        raise ImageError(f"a picture array is {expected}, got {shape}")
     _check_size(array.shape[1], array.shape[0], MAX_ORIGINAL_PIXELS, f"the array {shape}")
     levels = levels_to_8_bits(array) if array.dtype == np.uint16 else array
     if levels.ndim == 2:
@@ -314,15 +271,12 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
+    size = f"{width} x {height} pixels"
     if width < 1 or height < 1:
-        raise ImageError(f"{name} is empty: {width} x {height} pixels")
+        raise ImageError(f"{name} is empty: {size}")
     if max(width, height) > MAX_ORIGINAL_SIDE:
-        raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_ORIGINAL_SIDE}")
+        raise ImageError(f"{name} has {size}; sides may have at most {MAX_ORIGINAL_SIDE}")
     if width * height > MAX_ORIGINAL_PIXELS:
-        raise ImageError(
-            f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ORIGINAL_PIXELS}. Reduce it first"
-        )
+        raise ImageError(f"{name} has {size}; a payload describes at most {MAX_ORIGINAL_PIXELS}. Reduce it first")
     if width * height > max_pixels:
-        raise ImageError(
-            f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}"
-        )
+        raise ImageError(f"{name} claims {size}, more than {max_pixels}; reduce it first{RAISE_LIMIT}")

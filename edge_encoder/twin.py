@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -44,35 +45,22 @@ _NAME = re.compile(r"exact-(\d+)-(\d+)-p(\d+)-c(\d+(?:-\d+)*)-b(\d+(?:-\d+)*)-e(
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head.
+    """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head."""
 
-    Attributes:
-        hr: side of the square input, in pixels.
-        lr: side of the square output, in pixels.
-        patch: kernel and stride of the stem; nothing runs at full resolution.
-        channels: of every stage; ``hr / patch / 2^(len(channels) - 1) == lr``.
-        blocks: residual blocks (depthwise 3x3, pointwise, pointwise) of every stage.
-        expansion: width of a block's hidden 1x1 convolution, in multiples of its channels.
-    """
-
-    hr: int
-    lr: int
-    patch: int
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
-    expansion: int = 2
+    hr: int  # side of the square input, in pixels
+    lr: int  # side of the square output, in pixels
+    patch: int  # kernel and stride of the stem; nothing runs at full resolution
+    channels: tuple[int, ...]  # of every stage; hr / patch / 2^(len(channels) - 1) == lr
+    blocks: tuple[int, ...]  # residual blocks (depthwise 3x3, pointwise, pointwise) of every stage
+    expansion: int = 2  # width of a block's hidden 1x1 convolution, in multiples of its channels
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks) or not self.channels:
-            raise ValueError(
-                "an encoder needs a block count for each of at least one stage, got "
-                f"{len(self.channels)} stages and {len(self.blocks)} block counts"
-            )
-        if self.patch * 2 ** (len(self.channels) - 1) * self.lr != self.hr:
-            raise ValueError(
-                f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
-                f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}"
-            )
+            found = f"{len(self.channels)} stages and {len(self.blocks)} block counts"
+            raise ValueError(f"an encoder needs a block count for each of at least one stage, got {found}")
+        if (lr := self.hr / self.patch / 2 ** (len(self.channels) - 1)) != self.lr:
+            stages = f"patch {self.patch} and {len(self.channels)} stages"
+            raise ValueError(f"{stages} turn {self.hr} into {lr:g}, not {self.lr}")
 
     @property
     def name(self) -> str:
@@ -86,15 +74,9 @@ def config_from_name(name: str) -> EncoderConfig:
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"{name!r} is not the name of an exact encoder of this family")
-    hr, lr, patch, channels, blocks, expansion = found.groups()
-    return EncoderConfig(
-        int(hr),
-        int(lr),
-        int(patch),
-        tuple(map(int, channels.split("-"))),
-        tuple(map(int, blocks.split("-"))),
-        int(expansion),
-    )
+    hr, lr, patch, widths, counts, expansion = found.groups()
+    channels, blocks = (tuple(map(int, numbers.split("-"))) for numbers in (widths, counts))
+    return EncoderConfig(int(hr), int(lr), int(patch), channels, blocks, int(expansion))
 
 
 def encoder_config(hr: int, lr: int) -> EncoderConfig:
@@ -112,28 +94,17 @@ def encoder_config(hr: int, lr: int) -> EncoderConfig:
 
 
 ACTIVATION_BITS = 5
-PIXEL_BITS = 7
 WEIGHT_MAX = 127
 MAX_SHIFT = 15
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Straight-through estimator: forwards the quantized value exactly, passes the gradient to the real value."""
-
-    @staticmethod
-    def forward(ctx: Any, real: Tensor, quantized: Tensor) -> Tensor:
-        return quantized.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+def _straight_through(real: Tensor, quantized: Tensor) -> Tensor:
+    """Exactly the quantized value, whose gradient passes to the real one."""
+    return quantized + (real - real.detach())
 
 
 class _FloorClamp(torch.autograd.Function):
-    """clamp(floor(v), 0, 255) as one function; the gradient passes strictly inside the range.
-
-    The result has the type of the convolution; bfloat16 represents 0...255 exactly.
-    """
+    """clamp(floor(v), 0, 255) in the type of convolutions (bfloat16 is exact); the gradient passes inside the range."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -156,36 +127,32 @@ def floor_clamp(value: Tensor) -> Tensor:
 class TwinConv(nn.Module):
     """One layer of the integer network with real, trainable weights.
 
-    ``source_bits``: fractional bits of the input (5 for activations, 7 for pixels); ``skip``: another layer's output is
-    added, which the bound includes; ``gain``: factor on the initial weights.
+    ``offset``: the input's fractional bits beyond those of activations (pixels have 7); ``skip``: another layer's
+    output is added, which the bound includes; ``gain``: factor on the initial weights.
     """
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        inputs: int,
+        outputs: int,
         kernel: int,
         *,
         stride: int = 1,
         groups: int = 1,
-        source_bits: int = ACTIVATION_BITS,
+        offset: int = 0,
         skip: bool = False,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.groups, self.skip = kernel, stride, groups, skip
-        self.offset = source_bits - ACTIVATION_BITS
-        fan_in = in_channels // groups * kernel * kernel
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels // groups, kernel, kernel) * gain * math.sqrt(2 / fan_in)
-        )
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.kernel, self.stride, self.groups, self.offset, self.skip = kernel, stride, groups, offset, skip
+        fan_in = inputs // groups * kernel * kernel
+        weight = torch.randn(outputs, inputs // groups, kernel, kernel)
+        self.weight = nn.Parameter(weight * gain * math.sqrt(2 / fan_in))
+        self.bias = nn.Parameter(torch.zeros(outputs))
 
     @property
     def padding(self) -> tuple[int, int, int, int]:
         """Zeros at (top, left, bottom, right): centred at stride 1, TensorFlow's SAME at stride 2, none for patches."""
-        if self.kernel == self.stride:
-            return (0, 0, 0, 0)
         total = self.kernel - self.stride
         return (total // 2, total // 2, total - total // 2, total - total // 2)
 
@@ -193,8 +160,7 @@ class TwinConv(nn.Module):
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
         """int8-valued weight, integer bias and shift of every channel, as float32 / float32 / int32 tensors.
 
-        The weight scale 2^e of a channel is the largest power of two with |w| <= 127 for which the accumulator's
-        bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights stay within their own limit.
+        The weight scale of a channel is the largest power of two that keeps every limit of `prove_bound`.
         """
         weight, bias = self.weight.float(), self.bias.float()
         peak = weight.abs().amax((1, 2, 3)).clamp_min(1e-12)
@@ -215,10 +181,8 @@ class TwinConv(nn.Module):
 
     def _rounded(self, weight: Tensor, bias: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         exponent = (shift - self.offset).view(-1, 1, 1, 1)
-        return (
-            torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX),
-            torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round(),
-        )
+        rounded = torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
+        return rounded, torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round()
 
     def _breaks_a_limit(self, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
         """bool ``[O]``: True for channels that `edge_encoder.integer_network.prove_bound` would refuse."""
@@ -235,11 +199,10 @@ class TwinConv(nn.Module):
         """Convolve integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
         half already added)."""
         integer_weight, integer_bias, shift = self.integers()
-        weight = _StraightThrough.apply(
-            self.weight * 2.0**-self.offset, torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
-        )
+        quantized = torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1))
+        weight = _straight_through(self.weight * 2.0**-self.offset, quantized)
         rounding = torch.ldexp(torch.ones_like(integer_bias), shift - 1) + 0.5
-        bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
+        bias = _straight_through(self.bias * 2.0**ACTIVATION_BITS, torch.ldexp(integer_bias + rounding, -shift))
         top, left, bottom, right = self.padding
         if (top, left) == (bottom, right):
             y = F.conv2d(x, weight, stride=self.stride, padding=top, groups=self.groups)
@@ -270,18 +233,13 @@ def box_mean(picture: Tensor, factor: int) -> Tensor:
 
 
 class EncoderTwin(nn.Module):
-    """Trainable exact encoder: pictures as integers 0...255 in, LR levels out.
-
-    LR = box mean of the picture + learned correction, clamped to 0...255.
-    """
+    """Trainable exact encoder: LR levels = box mean of the picture + learned correction, clamped to 0...255."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, source_bits=PIXEL_BITS)
-        self.downs = nn.ModuleList(
-            TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False)
-        )
+        self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, offset=2)
+        self.downs = nn.ModuleList(TwinConv(a, b, 3, stride=2) for a, b in pairwise(config.channels))
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, config.expansion) for _ in range(count)))
             for width, count in zip(config.channels, config.blocks, strict=True)
@@ -322,20 +280,10 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     for name, source, conv, skip in _wiring(twin):
         if skip == "box":
             layers.append(box_layer(config.hr // config.lr))
-        weight, bias, shift = (tensor.numpy() for tensor in conv.cpu().integers())
-        layers.append(
-            IntegerConv(
-                name=name,
-                input=source,
-                weight=weight.astype(np.int8),
-                bias=bias.astype(np.int32),
-                shift=shift.astype(np.int32),
-                stride=conv.stride,
-                padding=conv.padding,
-                groups=conv.groups,
-                skip=skip,
-            )
-        )
+        weight, *others = (tensor.numpy() for tensor in conv.cpu().integers())
+        bias, shift = (array.astype(np.int32) for array in others)
+        shape = conv.stride, conv.padding, conv.groups
+        layers.append(IntegerConv(name, source, weight.astype(np.int8), bias, shift, *shape, skip))
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove_bound(network)
     return network
@@ -343,10 +291,7 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
 
 @torch.no_grad()
 def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
-    """Convert a network to a twin that computes the same LRs, to continue training from a published encoder.
-
-    The twin has the values rounded to int8, not those before `lower`.
-    """
+    """Convert a published network to a twin that computes the same LRs, with the rounded values, to train it on."""
     twin = EncoderTwin(config)
     layers = {layer.name: layer for layer in network.layers}
     convs = {name: conv for name, _, conv, _ in _wiring(twin)}
@@ -383,12 +328,6 @@ def box_network(hr: int, lr: int) -> IntegerNetwork:
 
 def box_layer(factor: int) -> IntegerConv:
     """Correctly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
-    return IntegerConv(
-        name="box",
-        input=INPUT,
-        weight=np.ones((3, 1, factor, factor), np.int8),
-        bias=np.zeros(3, np.int32),
-        shift=np.full(3, 2 * int(math.log2(factor)), np.int32),
-        stride=factor,
-        groups=3,
-    )
+    weight, bias = np.ones((3, 1, factor, factor), np.int8), np.zeros(3, np.int32)
+    shift = np.full(3, 2 * int(math.log2(factor)), np.int32)
+    return IntegerConv("box", INPUT, weight, bias, shift, stride=factor, groups=3)

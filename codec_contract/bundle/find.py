@@ -14,9 +14,6 @@ from codec_contract.errors import BundleError, ImageError
 DEFAULT_BUNDLE = "faces-256-lr16-small"
 ALIASES = {"faces": DEFAULT_BUNDLE}
 
-# A bundle that is being built has its encoder before its manifest.
-_MARKERS = (MANIFEST, ENCODER_WEIGHTS)
-
 
 def bundle_roots() -> tuple[Path, ...]:
     """Folders of installed bundles: the one in the wheel, then the one of a checkout."""
@@ -29,7 +26,7 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | Non
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path), check=check)
     path = Path(name_or_path)
-    if any((path / marker).is_file() for marker in _MARKERS):
+    if any((path / name).is_file() for name in (MANIFEST, ENCODER_WEIGHTS)):  # of one being built the second alone
         return path
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     if BUNDLE_ID.fullmatch(name):  # a name cannot climb out of the bundles' folder
@@ -42,24 +39,15 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | Non
 
 
 def installed_bundles() -> dict[str, Path]:
-    """Name -> folder of every bundle of the package or the checkout, sorted by name.
-
-    Folders with other names than a bundle's id are left out: a killed process may have left a copy of a bundle.
-    """
-    found: dict[str, Path] = {}
-    for root in reversed(bundle_roots()):  # so that the wheel's own wins
-        if root.is_dir():
-            found |= {
-                path.name: path
-                for path in root.iterdir()
-                if BUNDLE_ID.fullmatch(path.name) and (path / MANIFEST).is_file()
-            }
+    """Name -> folder of every bundle of the package or the checkout, sorted by name."""
+    manifests = [path for root in reversed(bundle_roots()) for path in root.glob(f"*/{MANIFEST}")]  # the wheel's last
+    # A killed process may have left a copy of a bundle under a name that is no id.
+    found = {path.parent.name: path.parent for path in manifests if BUNDLE_ID.fullmatch(path.parent.name)}
     return dict(sorted(found.items()))
 
 
 Quality = Literal["tiny", "small", "medium", "large"]
-QUALITIES: tuple[Quality, ...] = get_args(Quality)
-"""Names of the rates, ascending."""
+QUALITIES: tuple[Quality, ...] = get_args(Quality)  # names of the rates, ascending
 TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (161, 337, 795, 2156), strict=True))
 """Mean payload of a face (docs/qualities.md)."""
 HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
@@ -89,15 +77,13 @@ def bundles_to_try(
     found = [known[name] for name in reversed(allowed) if name in known]
     if found := [each for index, each in enumerate(found) if not index or each is not found[index - 1]]:
         return found
-    raise BundleError(
-        f"there is no bundle for {base.domain} of quality {quality}, only: "
-        f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'"
-    )
+    others = ", ".join(name for name in QUALITIES if name in known) or "none"
+    problem = f"there is no bundle for {base.domain} of quality {quality}"
+    raise BundleError(f"{problem}, only: {others}; see 'edgegrain bundles'")
 
 
 def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
-    """The rates of a bundle from the first one of at most this quality on, `BundleError` if it has none; all without a
-    quality."""
+    """The rates of a bundle from the first one of at most this quality on, `BundleError` if none; all without one."""
     if quality is None:
         return manifest.rates
     allowed = _up_to(quality)
@@ -132,8 +118,7 @@ def too_few_bytes(
 
 SEED, STRENGTH = "seed", "strength"
 MAX_SEED = 2**32 - 1
-SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
-"""The factors s that GCFSR was trained for ([GCFSR] 4)."""
+SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0  # the factors s that GCFSR was trained for ([GCFSR] 4)
 
 
 @dataclass(frozen=True)
@@ -152,35 +137,30 @@ class Control:
 def controls_of(manifest: Manifest) -> dict[str, Control]:
     """The controls of a bundle by name, as far as this release knows them."""
     found, decoder = {}, manifest.decoder
+    controls = decoder.get("controls", ())
     try:
-        if SEED in decoder.get("controls", ()):
+        if SEED in controls:
             found[SEED] = Control(0, MAX_SEED, None)
-        if STRENGTH in decoder.get("controls", ()):
+        if STRENGTH in controls:
             described = decoder.get(STRENGTH, {})  # older bundles have none
             least, most = described.get("range", (SMALLEST_STRENGTH, LARGEST_STRENGTH))
             found[STRENGTH] = Control(least, most, float(described.get("default", manifest.hr / manifest.lr)))
     except (TypeError, ValueError, AttributeError) as error:
-        raise BundleError(
-            f"the manifest of bundle {manifest.id} describes its decoder's controls wrongly: expected "
-            '"controls": [NAME] and "strength": {"range": [LEAST, MOST], "default": NUMBER}'
-        ) from error
+        expected = '"controls": [NAME] and "strength": {"range": [LEAST, MOST], "default": NUMBER}'
+        problem = f"the manifest of bundle {manifest.id} describes its decoder's controls wrongly"
+        raise BundleError(f"{problem}: expected {expected}") from error
     return found
 
 
 def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
     """``wanted``, or the bundle's default strength; None for decoders without this control."""
     control = controls_of(manifest).get(STRENGTH)
-    if control is None:
-        if wanted is not None:
-            raise ImageError(
-                f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle of GCFSR"
-            )
-        return None
     if wanted is None:
-        return control.default
+        return control.default if control else None
+    if control is None:
+        advice = "restore without one, or take a bundle of GCFSR"
+        raise ImageError(f"bundle {manifest.id} has no control 'strength'; {advice}")
     if not control.least <= wanted <= control.most:
-        raise ImageError(
-            f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
-            f"{control.most:g}, got {wanted!r}"
-        )
+        expected = f"a number from {control.least:g} to {control.most:g}"
+        raise ImageError(f"the strength of bundle {manifest.id} is {expected}, got {wanted!r}")
     return float(wanted)

@@ -30,10 +30,8 @@ def parse_hub_name(name: str) -> tuple[str, str]:
     """Repository, ``owner/name``, and revision, a branch, tag or commit, of ``hf://owner/name@revision``."""
     found = _NAME.fullmatch(name)
     if found is None or ".." in name:
-        raise BundleError(
-            f"{name[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
-            "hf://owner/name@revision, as a string"
-        )
+        expected = "hf://owner/name or hf://owner/name@revision, as a string"
+        raise BundleError(f"{name[:200]!r} names no bundle of the Hub; expected {expected}")
     return found[1], found[2] or "main"
 
 
@@ -61,23 +59,12 @@ def _download(name: str, repository: str, revision: str, verify: bool) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     folder = Path(hf_hub_download(repository, MANIFEST, revision=revision, cache_dir=hub_cache())).parent
-    manifest = load_manifest(folder)
-    fetch = partial(
-        snapshot_download,
-        repository,
-        revision=folder.name,
-        cache_dir=hub_cache(),
-        allow_patterns=[MANIFEST, *manifest.files],
-    )
+    manifest, commit = load_manifest(folder), folder.name
+    files = [MANIFEST, *manifest.files]
+    fetch = partial(snapshot_download, repository, revision=commit, cache_dir=hub_cache(), allow_patterns=files)
     if not _complete(manifest):
-        logger.warning(
-            "%s: downloading bundle %s, version %s, commit %s. %s",
-            name,
-            manifest.id,
-            manifest.version,
-            folder.name,
-            licence_text(manifest.licence),
-        )
+        what = f"bundle {manifest.id}, version {manifest.version}, commit {commit}"
+        logger.warning("%s: downloading %s. %s", name, what, licence_text(manifest.licence))
         fetch()
     if verify:
         try:

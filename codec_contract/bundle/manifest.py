@@ -25,31 +25,22 @@ MANIFEST: Final = "manifest.json"
 CODER_TABLES: Final = "coder.json"
 ENCODER_ONNX: Final = "encoder.onnx"
 ENCODER_TFLITE: Final = "encoder.tflite"
-ENCODER_COREML: Final = "encoder.mlpackage"
-"""A folder; the manifest lists the files in it."""
-ENCODER_WEIGHTS: Final = "encoder.safetensors"
-"""The integer network that the three exported encoders are made from."""
+ENCODER_COREML: Final = "encoder.mlpackage"  # a folder; the manifest lists the files in it
+ENCODER_WEIGHTS: Final = "encoder.safetensors"  # the integer network that the three exported encoders are made from
 IRN_WEIGHTS: Final = "irn.safetensors"
 """The network of both directions in bundles of IRN, in folders of runs and in the zoo."""
 RRDB_ENCODER_WEIGHTS: Final = "rrdb_encoder.safetensors"
 """The float encoder of converted GRAINs, in place of `ENCODER_WEIGHTS`."""
-DECODER_ONNX: Final = "decoder.onnx"
-"""The usual name; the manifest's ``decoder.file`` says which one a bundle has."""
-GOLDEN: Final = "golden.json"
-"""Inputs of the encoder and the SHA-256 of their LRs."""
+DECODER_ONNX: Final = "decoder.onnx"  # the usual name; the manifest's `decoder.file` says which one a bundle has
+GOLDEN: Final = "golden.json"  # inputs of the encoder and the SHA-256 of their LRs
 MODEL_CARD: Final = "README.md"
 SHARED: Final = "shared"
 """A folder next to those of bundles, with files that several of them have, named by their SHA-256."""
 
-
 SCHEMA = 1
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
-MAX_SQUARE_SIDE = 16384
-"""Longest side of a restored square or tile, enlarged or not, in pixels."""
-ENLARGEMENTS = (2, 4)
-"""Factors by which an enlarger enlarges."""
-DEFAULT_DECODER = "default"
-"""Name of the decoder that the manifest's ``decoder`` describes."""
+ENLARGEMENTS = (2, 4)  # factors by which an enlarger enlarges
+DEFAULT_DECODER = "default"  # name of the decoder that the manifest's `decoder` describes
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
@@ -70,8 +61,7 @@ class Enlarger:
     """The network that enlarges restored squares: its ONNX files in the bundle, each of which doubles the sides."""
 
     files: tuple[str, ...]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """Record of its training; for reports."""
+    training: Mapping[str, Any] = field(default_factory=dict)  # record of its training; for reports
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -81,17 +71,11 @@ class Enlarger:
 
 @dataclass(frozen=True)
 class Rate:
-    """One LR contract of a bundle: its encoder with coder tables of their own, which have a step of the LR's levels.
+    """One LR contract of a bundle: its encoder with coder tables of their own, which have a step of the LR's levels."""
 
-    Attributes:
-        lr_contract_id: 32 bytes.
-        coder: the file of the tables.
-        quality: name of the rate among those of its domain (`codec_contract.bundle.find`), or None.
-    """
-
-    lr_contract_id: bytes
-    coder: str = CODER_TABLES
-    quality: str | None = None
+    lr_contract_id: bytes  # 32 bytes
+    coder: str = CODER_TABLES  # the file of the tables
+    quality: str | None = None  # name of the rate among those of its domain (`codec_contract.bundle.find`)
 
     @property
     def prefix(self) -> str:
@@ -106,32 +90,25 @@ class Manifest:
     folder: Path
     id: str
     version: str
-    lr_contract_id: bytes
-    """32 bytes."""
+    lr_contract_id: bytes  # 32 bytes
     codec: str
     domain: str
-    hr: int
-    """Side of the square picture, or tile, that the encoder takes, in pixels."""
-    lr: int
-    """Side of the square LR that it makes."""
+    hr: int  # side of the square picture, or tile, that the encoder takes, in pixels
+    lr: int  # side of the square LR that it makes
     tile_overlap: int | None
     """Least overlap of neighbouring tiles, in LR pixels; None for bundles of one square picture."""
     encoder: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     decoder: Mapping[str, Any]
-    files: Mapping[str, FileEntry]
-    """By their POSIX path relative to the folder."""
+    files: Mapping[str, FileEntry]  # by their POSIX path relative to the folder
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     licence: Mapping[str, Any]
     decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
-    enlarger: Enlarger | None = None
-    """The network that enlarges what any of the decoders restores."""
-    quality: str | None = None
-    """Name of its first rate."""
-    further_rates: tuple[Rate, ...] = ()
-    """Rates of fewer bytes, with coarser levels, from most to fewest."""
+    enlarger: Enlarger | None = None  # the network that enlarges what any of the decoders restores
+    quality: str | None = None  # name of its first rate
+    further_rates: tuple[Rate, ...] = ()  # rates of fewer bytes, with coarser levels, from most to fewest
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -200,10 +177,9 @@ class Manifest:
     def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)
         if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(
-                f"{name} of bundle {self.id} is altered: it has {size} bytes and SHA-256 {digest}, its "
-                f"manifest says {entry.size} and {entry.sha256}; download the bundle again"
-            )
+            found, expected = f"{size} bytes and SHA-256 {digest}", f"{entry.size} and {entry.sha256}"
+            problem = f"{name} of bundle {self.id} is altered: it has {found}, its manifest says {expected}"
+            raise BundleError(f"{problem}; download the bundle again")
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -222,18 +198,18 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
 
 def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     """The manifest; KeyError, ValueError, TypeError or AttributeError if it is malformed."""
-    objects = {}
-    for name in ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence"):
-        objects[name] = source[name]
-        if not isinstance(source[name], dict):
+    names = ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence")
+    objects = {name: source[name] for name in names}
+    for name, value in objects.items():
+        if not isinstance(value, dict):
             raise TypeError(f"{name!r} is no object")
     if source["codec"] not in CODECS:
         raise ValueError(f"the codec {source['codec']} is unknown, expected one of {', '.join(CODECS)}")
-    hr, lr = _whole(source["hr"], MAX_SQUARE_SIDE), _whole(source["lr"], 256)
+    hr, lr = _whole(source["hr"], 16384), _whole(source["lr"], 256)
     if hr % lr:
         raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
-    tile_overlap = objects["preprocessing"].get("tile_overlap")
-    enlarger = source.get("enlarger")
+    tile_overlap, enlarger = objects["preprocessing"].get("tile_overlap"), source.get("enlarger")
+    further = [Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])]
     manifest = Manifest(
         folder=folder,
         id=_matching(BUNDLE_ID, "id", source),
@@ -244,18 +220,15 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         hr=hr,
         lr=lr,
         tile_overlap=None if tile_overlap is None else _whole(tile_overlap, lr // 2, least=0),
-        files={
-            _matching(_FILE, "file", {"file": name}): FileEntry(entry["size"], entry["sha256"])
-            for name, entry in source["files"].items()
-        },
+        files={name: FileEntry(entry["size"], entry["sha256"]) for name, entry in source["files"].items()},
         **objects,
         decoders=source.get("decoders", {}),
         enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
         quality=source.get("quality"),
-        further_rates=tuple(
-            Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])
-        ),
+        further_rates=tuple(further),
     )
+    for name in manifest.files:
+        _matching(_FILE, "file", {"file": name})
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
         raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
     return manifest
@@ -307,8 +280,6 @@ def _opened(location: Path, what: str) -> Iterator[io.BufferedReader]:
 
 # Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
 # form names the SHA-256 of the file it was made from, so it is out of date once that file is replaced.
-Precision = Literal["float32", "float16", "int8"]
-Ops = Literal["plain", "fused"]
 DEFAULT_FORM = "default"
 FUSED_FORM, INT8_FORM = "fused", "int8"
 FORMS = {FUSED_FORM: "cuda", INT8_FORM: "int8"}
@@ -319,15 +290,11 @@ FORMS = {FUSED_FORM: "cuda", INT8_FORM: "int8"}
 class BundledForm:
     """One file of a decoder."""
 
-    name: str
-    """``"default"``, ``"fused"``, or ``"int8"``, whose file refers to weights in that of the default form."""
+    name: str  # "default", "fused", or "int8", whose file refers to weights in that of the default form
     file: str
-    precision: Precision
-    """Type that its convolutions compute in."""
-    ops: Ops
-    """``"fused"`` if it needs the library of fused ops (docs/cuda_ops.md)."""
-    current: bool = True
-    """False if it was made from another default file than the bundle's."""
+    precision: Literal["float32", "float16", "int8"]  # type that its convolutions compute in
+    ops: Literal["plain", "fused"]  # "fused" if it needs the library of fused ops (docs/cuda_ops.md)
+    current: bool = True  # False if it was made from another default file than the bundle's
 
 
 def default_form(manifest: Manifest) -> BundledForm:
@@ -339,24 +306,13 @@ def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The known forms of a bundle's decoder by name, the default one first."""
     default, listed = default_form(manifest), manifest.decoder.get("forms", {})
     source = manifest.entry(default.file).sha256
-    return {
-        DEFAULT_FORM: default,
-        **{
-            name: _form(manifest, name, listed[listed_as], source)
-            for name, listed_as in FORMS.items()
-            if listed_as in listed
-        },
-    }
+    others = {name: _form(manifest, name, listed[key], source) for name, key in FORMS.items() if key in listed}
+    return {DEFAULT_FORM: default, **others}
 
 
 def _form(manifest: Manifest, name: str, described: Mapping[str, Any], source: str | None = None) -> BundledForm:
     """A form that is current if it was made from the file with the SHA-256 ``source``; None for the default form."""
     if "file" not in described:
         raise BundleError(f"the manifest of bundle {manifest.id} names no file of its decoder's form {name!r}")
-    return BundledForm(
-        name,
-        described["file"],
-        described.get("precision", "float32"),
-        described.get("ops", "plain"),
-        source in (None, described.get("source")),
-    )
+    precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
+    return BundledForm(name, described["file"], precision, ops, source in (None, described.get("source")))

@@ -27,11 +27,13 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
+from codec_contract.lr_coder import context
 from codec_contract.lr_coder.coder_tables import (
     ACTIVATION_MAX,
     ChannelNetwork,
@@ -40,39 +42,24 @@ from codec_contract.lr_coder.coder_tables import (
     to_indices,
     to_levels,
 )
-from codec_contract.lr_coder.context import (
-    CONTEXT_SIZES,
-    INPUT_LIMIT,
-    MEAN_BITS,
-    MEAN_MAX,
-    MIDDLE,
-    NEIGHBOURS,
-    POSITION_INPUTS,
-    SCALE_MAX,
-    SCALE_STEPS,
-    IntArray,
-    coding_lines,
-    cumulative,
-    neighbour_indices,
-    positions,
-)
+from codec_contract.lr_coder.context import CONTEXT_SIZES, MEAN_BITS, MEAN_MAX, MIDDLE, SCALE_MAX, IntArray, cumulative
+from codec_contract.pixels import Rgb
 
 FloatArray = npt.NDArray[np.floating]
 LevelArray = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 # Columns of the inputs: the neighbours' samples, the references of the three channels, positions, 1, and the pixel's
 # own samples.
-_AROUND = 3 * len(NEIGHBOURS)
-_PLACES = slice(_AROUND + 3, _AROUND + 4 + POSITION_INPUTS)
-_ONE = _PLACES.stop - 1
-_OWN = _PLACES.stop
+_AROUND = 3 * len(context.NEIGHBOURS)
+_ONE = _AROUND + 3 + context.POSITION_INPUTS
+_OWN = _ONE + 1
 # Pixels that the encoder predicts at a time. OpenBLAS multiplies larger blocks in several threads, which on a machine
 # with few cores wait for those of the encoder's network: compressing took twice as long.
 _BLOCK = 16
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
-_ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
-    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX))
-)
+_ZERO, _HALF, _ACTIVATION_MAX = (np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX))
+_OUTPUT_MAX = np.array((MEAN_MAX, SCALE_MAX), np.float32)
 
 
 class Predictor:
@@ -85,26 +72,17 @@ class Predictor:
     def __init__(self, channels: Sequence[ChannelNetwork]) -> None:
         self._networks = []
         for channel, (network, size) in enumerate(zip(channels, CONTEXT_SIZES, strict=True)):
-            hidden, output = network.hidden, network.output
-            first, last = largest_sum(hidden[0], size), largest_sum(output, size)
-            self._networks.append(
-                (
-                    _exact(_first_layers(network, channel), max(first, last)),
-                    [
-                        (
-                            _exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
-                            _exact(_bias(layer), largest_sum(layer, 0)),
-                        )
-                        for layer in hidden[1:]
-                    ],
-                    _exact(_scaled(output.weight[:, size:], output), last),
-                )
-            )
+            (first, *later), output = network.hidden, network.output
+            first_sum, last_sum = largest_sum(first, size), largest_sum(output, size)
+            inputs = _exact(_first_layers(network, channel), max(first_sum, last_sum))
+            weights = [_exact(_scaled(layer.weight, layer), largest_sum(layer, 0)) for layer in later]
+            biases = [_bias(layer).astype(weight.dtype) for layer, weight in zip(later, weights, strict=True)]
+            last = _exact(_scaled(output.weight[:, size:], output), last_sum)
+            self._networks.append((inputs, list(zip(weights, biases, strict=True)), last))
 
-    def known(self, levels: npt.NDArray[np.uint8], width: int, height: int) -> LevelArray:
+    def known(self, levels: Rgb, width: int, height: int) -> LevelArray:
         """The predictions for an LR that is known, uint8 [h * w, 3]: int64 [2, 3, h * w]."""
-        pixels = _blank(width, height)
-        pixels[:-1] = levels
+        pixels = np.append(levels, [[MIDDLE] * 3], axis=0).astype(np.float32)
         neighbours, places, _ = _grid(width, height)
         predictions = np.empty((2, 3, len(levels)), np.int64)
         for first in range(0, len(levels), _BLOCK):
@@ -145,31 +123,22 @@ def _between(values: FloatArray, most: FloatArray) -> FloatArray:
     return np.minimum(values, most, out=values)
 
 
-def _blank(width: int, height: int) -> FloatArray:
-    """The pixels of an LR, float32 [h * w + 1, 3], all 128, as the last one stays."""
-    return np.full((width * height + 1, 3), MIDDLE, np.float32)
-
-
 def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> FloatArray:
     """The inputs, float32 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
     inputs = np.empty((len(neighbours), _OWN + 3), np.float32)
-    around = pixels.take(neighbours, axis=0).reshape(len(neighbours), _AROUND)
-    inputs[:, :_AROUND] = around
-    references = around[:, :3] + around[:, 3:6]  # left and upper one
-    references *= _HALF
-    references += _HALF
+    inputs[:, :_AROUND] = around = pixels.take(neighbours, axis=0).reshape(-1, _AROUND)
+    references = (around[:, :3] + around[:, 3:6]) * _HALF + _HALF  # of the left and the upper one
     np.floor(references, out=inputs[:, _AROUND : _AROUND + 3])
-    inputs[:, _PLACES] = places
+    inputs[:, _AROUND + 3 : _OWN] = places
     return inputs
 
 
 @lru_cache(maxsize=2)
 def _grid(width: int, height: int) -> tuple[LevelArray, IntArray, list[tuple[LevelArray, LevelArray, IntArray]]]:
-    """Of an LR of this size: neighbours [h * w, 10] and positions with a 1 [h * w, 9]; and of each line in coding order
-    its pixels, their neighbours and positions."""
-    neighbours = neighbour_indices(width, height).astype(np.int64)
-    places = np.append(positions(width, height), np.ones((width * height, 1), np.int32), axis=1)
-    lines = coding_lines(width, height)
+    """Neighbours [h * w, 10] and positions with a 1 [h * w, 9]; of each coding line its pixels and theirs."""
+    neighbours = context.neighbour_indices(width, height).astype(np.int64)
+    places = np.append(context.positions(width, height), np.ones((width * height, 1), np.int32), axis=1)
+    lines = context.coding_lines(width, height)
     order = np.argsort(lines, kind="stable")
     ends = np.flatnonzero(np.diff(lines[order])) + 1
     return neighbours, places, [(where, neighbours[where], places[where]) for where in np.split(order, ends)]
@@ -178,7 +147,7 @@ def _grid(width: int, height: int) -> tuple[LevelArray, IntArray, list[tuple[Lev
 def largest_sum(layer: Layer, size: int) -> int:
     """Bound of a layer's partial sums, for any order of the terms: of ``size`` inputs, which reach `_first_layers` as
     samples and references, of activations, which are not negative, of the bias and of the mean's reference."""
-    inputs = 2 * INPUT_LIMIT * np.abs(layer.weight[:, :size]).sum(axis=1)
+    inputs = 2 * context.INPUT_LIMIT * np.abs(layer.weight[:, :size]).sum(axis=1)
     positive, negative = (np.maximum(sign * layer.weight[:, size:], 0).sum(axis=1) for sign in (1, -1))
     sums = inputs + ACTIVATION_MAX * np.maximum(positive, negative) + np.abs(layer.bias) + (1 << layer.shift)
     sums[0] += MEAN_MAX << int(layer.shift[0])
@@ -199,7 +168,7 @@ def _first_layers(network: ChannelNetwork, channel: int) -> FloatArray:
     inputs[:_AROUND] = around
     inputs[_AROUND + channel] = middle - around.sum(axis=0) - own.sum(axis=0)
     inputs[_AROUND + channel, -2] += 1 << MEAN_BITS  # a mean is predicted as a difference from the reference
-    inputs[_PLACES.start : _ONE] = places
+    inputs[_AROUND + 3 : _ONE] = places
     inputs[_ONE] = np.concatenate([_bias(layer) for layer in layers]) - MIDDLE * middle
     inputs[_OWN:] = own
     return inputs
@@ -215,30 +184,25 @@ def _bias(layer: Layer) -> FloatArray:
     return np.ldexp((layer.bias + ((1 << layer.shift) >> 1)).astype(np.float64), -layer.shift)
 
 
-_STEPS = 128, 64, 32, 16, 8, 4, 2, 1
-"""Halving the 256 levels."""
+_STEPS = 128, 64, 32, 16, 8, 4, 2, 1  # halving the 256 levels
 
 
-def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
+def encode_lr(lr: Rgb, tables: CoderTables) -> bytes:
     """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
     height, width = lr.shape[:2]
     indices = to_indices(lr, tables.step).reshape(-1, 3)
-    means, scales = _predictor(tables.channels).known(indices, width, height).reshape(2, -1, 1)
-    levels = indices.T.reshape(-1, 1).astype(np.int64)
+    means, scales = _predictor(tables.channels).known(indices, width, height)
     # Line by line, and in a line channel by channel.
-    order = np.argsort(np.tile(coding_lines(width, height), 3), kind="stable")
-    encoder = RangeEncoder()
-    for first in range(0, len(order), 6 * _BLOCK):
-        block = order[first : first + 6 * _BLOCK]
-        encoder.code(*_decisions(levels[block], means[block], scales[block]))
-    return encoder.finish()
+    order = np.argsort(np.tile(context.coding_lines(width, height), 3), kind="stable")
+    values = (values.reshape(-1, 1)[order] for values in (indices.T.astype(np.int64), means, scales))
+    return range_encoded(chain.from_iterable(_decisions(*values)))
 
 
-def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
+def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> Rgb:
     """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3]."""
     decoder = RangeDecoder(body)
     predictor = _predictor(tables.channels)
-    pixels = _blank(width, height)
+    pixels = np.full((width * height + 1, 3), MIDDLE, np.float32)  # the last one stands for those outside
     for inputs in predictor.lines(pixels, width, height):
         for channel in range(3):
             means, scales = predictor.predict(inputs, channel).tolist()
@@ -253,30 +217,29 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.
 _predictor = lru_cache(maxsize=8)(Predictor)
 
 
-def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> tuple[list[int], list[int]]:
-    """The eight decisions of each level, 0 or 1, and the probabilities of 1; all [n, 1]."""
-
-    def mass_below(level: LevelArray) -> LevelArray:
-        return cumulative((level << MEAN_BITS) - (1 << (MEAN_BITS - 1)) - means, scales) + level
-
+def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> Iterator[Iterable[tuple[int, int]]]:
+    """The eight decisions of each level, 0 or 1, with the probabilities of 1, of levels [n, 1] block by block."""
     halves = np.array(_STEPS)
-    start = levels & -2 * halves  # of the range that a decision halves
-    below, middle, whole = mass_below(start), mass_below(start + halves), mass_below(start + 2 * halves)
-    # Never PROBABILITY_ONE: there is mass below the middle.
-    probabilities = np.maximum((whole - middle << PROBABILITY_BITS) // (whole - below), 1)
-    return ((levels & halves) != 0).ravel().tolist(), probabilities.ravel().tolist()
+    for first in range(0, len(levels), 6 * _BLOCK):
+        block = slice(first, first + 6 * _BLOCK)
+        start = levels[block] & -2 * halves  # of the range that a decision halves
+        edges = np.stack([start, start + halves, start + 2 * halves])
+        distances = (edges << MEAN_BITS) - (1 << (MEAN_BITS - 1)) - means[block]
+        below, middle, whole = cumulative(distances, scales[block]) + edges
+        # Never PROBABILITY_ONE: there is mass below the middle.
+        probabilities = np.maximum((whole - middle << PROBABILITY_BITS) // (whole - below), 1)
+        decisions = (levels[block] & halves) != 0
+        yield zip(decisions.ravel().tolist(), probabilities.ravel().tolist(), strict=True)
 
 
 _PHASES = 1 << MEAN_BITS
 _EDGES = 2 * 256 + 1  # of levels on both sides of a mean
-_STARTS = [
-    phase * _EDGES + edge
-    for edge, phase in (divmod(256 * _PHASES - _PHASES // 2 - mean, _PHASES) for mean in range(MEAN_MAX + 1))
-]
+_PLACES = (divmod(256 * _PHASES - _PHASES // 2 - mean, _PHASES) for mean in range(MEAN_MAX + 1))
+_STARTS = [phase * _EDGES + edge for edge, phase in _PLACES]
 """Of each mean, the place of level 0's lower edge in ``_masses``, where the edges of the other levels follow."""
 
 
-@lru_cache(maxsize=SCALE_STEPS)
+@lru_cache(maxsize=SCALE_MAX + 1)
 def _masses(scale: int) -> array[int]:
     """The mass below each edge, with a part in 2**20 for every level, for each of 16 fractions of the mean."""
     edges = np.arange(_EDGES)
@@ -285,44 +248,30 @@ def _masses(scale: int) -> array[int]:
 
 
 PROBABILITY_BITS = 16
-PROBABILITY_ONE = 1 << PROBABILITY_BITS
-"""A probability is an integer in 1...PROBABILITY_ONE - 1."""
+PROBABILITY_ONE = 1 << PROBABILITY_BITS  # a probability is an integer in 1...PROBABILITY_ONE - 1
 
 _TOP = 0xFFFFFFFF
-_LEADING = 0x01000000
-"""Two ends share their leading byte if their exclusive or is smaller than this."""
+_LEADING = 0x01000000  # two ends share their leading byte if their exclusive or is smaller than this
 
 
-class RangeEncoder:
-    """Encodes decisions; ``finish`` returns the body."""
-
-    def __init__(self) -> None:
-        self._low = 0
-        self._span = _TOP  # high - low
-        self._output = bytearray()
-
-    def code(self, decisions: Iterable[int], probabilities: Iterable[int]) -> None:
-        """Append decisions, 0 or 1, given the probabilities of 1."""
-        low, span = self._low, self._span
-        for decision, probability in zip(decisions, probabilities, strict=True):
-            share = span * probability >> PROBABILITY_BITS
-            if decision:
-                span = share
-            else:
-                low += share + 1
-                span -= share + 1
-            if span < _LEADING:  # else low and high differ in their leading bytes
-                high = low + span
-                while low ^ high < _LEADING:
-                    self._output.append(high >> 24)
-                    low = (low << 8) & _TOP
-                    high = ((high << 8) & _TOP) | 0xFF
-                span = high - low
-        self._low, self._span = low, span
-
-    def finish(self) -> bytes:
-        """The body of all decisions so far."""
-        return bytes(self._output + _shortest_ending(self._low, self._low + self._span)).rstrip(b"\0")
+def range_encoded(decisions: Iterable[tuple[int, int]]) -> bytes:
+    """The body of decisions, 0 or 1, each with the probability of 1."""
+    low, span, output = 0, _TOP, bytearray()  # span: high - low
+    for decision, probability in decisions:
+        share = span * probability >> PROBABILITY_BITS
+        if decision:
+            span = share
+        else:
+            low += share + 1
+            span -= share + 1
+        if span < _LEADING:  # else low and high differ in their leading bytes
+            high = low + span
+            while low ^ high < _LEADING:
+                output.append(high >> 24)
+                low = (low << 8) & _TOP
+                high = ((high << 8) & _TOP) | 0xFF
+            span = high - low
+    return bytes(output + _shortest_ending(low, low + span)).rstrip(b"\0")
 
 
 class RangeDecoder:
@@ -379,10 +328,8 @@ class RangeDecoder:
         settled = self._position - 4  # bytes shifted out of the interval
         expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._low + self._span)
         if expected.rstrip(b"\0") != self._body:
-            raise PayloadError(
-                f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "
-                "it is corrupt or was written with other coder tables"
-            )
+            problem = f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it"
+            raise PayloadError(f"{problem}; it is corrupt or was written with other coder tables")
 
 
 def _shortest_ending(low: int, high: int) -> bytes:
@@ -395,7 +342,7 @@ def _shortest_ending(low: int, high: int) -> bytes:
     return low.to_bytes(4, "big")
 
 
-def deflate_lr(lr: npt.NDArray[np.uint8]) -> bytes:
+def deflate_lr(lr: Rgb) -> bytes:
     """Code an LR, uint8 ``[h, w, 3]``, into a body of coding 2."""
     green = lr[..., 1]
     packer = zlib.compressobj(9)
@@ -403,7 +350,7 @@ def deflate_lr(lr: npt.NDArray[np.uint8]) -> bytes:
     return b"".join(body) + packer.flush()
 
 
-def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
+def inflate_lr(body: bytes, width: int, height: int) -> Rgb:
     """Decode a body from `deflate_lr` to the LR, uint8 ``[height, width, 3]``, in at most three times its memory."""
     size = 3 * width * height
     stream = zlib.decompressobj()
@@ -423,16 +370,13 @@ def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
     return lr
 
 
-def median_prediction(
-    left: npt.NDArray[np.uint8], upper: npt.NDArray[np.uint8], corner: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
-    """The smaller neighbour under a brighter corner, the one above the left, the larger under a darker one, else
-    left + upper - corner."""
+def median_prediction(left: Bytes, upper: Bytes, corner: Bytes) -> Bytes:
+    """The smaller neighbour beside a brighter corner, the larger beside a darker one, else left + upper - corner."""
     low, high = np.minimum(left, upper), np.maximum(left, upper)
     return np.where(corner >= high, low, np.where(corner <= low, high, left + upper - corner))  # the sum modulo 256
 
 
-def _differences(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _differences(plane: Bytes) -> Bytes:
     """The samples of a plane, ``[h, w]``, minus their predictions, modulo 256."""
     rest = plane.copy()
     rest[0, 1:] -= plane[0, :-1]
@@ -441,7 +385,7 @@ def _differences(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return rest
 
 
-def _undo(planes: npt.NDArray[np.uint8]) -> None:
+def _undo(planes: Bytes) -> None:
     """Turn differences into samples, in place, diagonal by diagonal: a sample's neighbours are on the two before it."""
     count, height, width = planes.shape
     np.add.accumulate(planes[:, 0], axis=1, dtype=np.uint8, out=planes[:, 0])

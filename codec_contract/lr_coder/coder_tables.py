@@ -44,12 +44,10 @@ def rounded(lr: Rgb, step: int) -> Rgb:
     return to_levels(to_indices(lr, step), step)
 
 
-FORMAT = "edgegrain coder tables 1"
-FORMAT_WITH_STEP = "edgegrain coder tables 2"
-"""The format of tables with a step above 1: readers of the first format would ignore the step."""
+# Of tables with step 1, and with others: readers of the first format would ignore the step.
+FORMATS = ("edgegrain coder tables 1", "edgegrain coder tables 2")
 ACTIVATION_MAX = 4095
-ACCUMULATOR_LIMIT = 1 << 30
-"""Leaves one bit of 32 for adding the reference to the result."""
+ACCUMULATOR_LIMIT = 1 << 30  # leaves one bit of 32 for adding the reference to the result
 MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
 MAX_SHIFT = 24
@@ -64,11 +62,6 @@ class Layer:
     bias: IntArray
     shift: IntArray
 
-    def bound(self, inputs: npt.NDArray[np.int64]) -> int:
-        """Largest accumulator magnitude for inputs of at most these magnitudes, int64 [inputs]."""
-        sums = np.abs(self.weight.astype(np.int64)) @ inputs + np.abs(self.bias.astype(np.int64))
-        return int((sums + (1 << self.shift.astype(np.int64))).max())
-
 
 @dataclass(frozen=True, eq=False)
 class ChannelNetwork:
@@ -80,20 +73,15 @@ class ChannelNetwork:
 
 @dataclass(frozen=True, eq=False)
 class CoderTables:
-    """The coder's tables; construction checks every shape and proves that no accumulator overflows.
+    """The coder's tables; construction checks every shape and proves that no accumulator overflows."""
 
-    Attributes:
-        channels: the networks for red, green and blue.
-        step: of the LR's levels, 1...64 (`codec_contract.lr_coder.coder_tables`).
-    """
-
-    channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]
-    step: int = 1
+    channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]  # for red, green and blue
+    step: int = 1  # of the LR's levels, 1...64
 
     def __post_init__(self) -> None:
         if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:
             raise BundleError(
-                f"coder tables: the step of the levels must be an integer of 1 to {MAX_STEP}, got {self.step!r}"
+                f"coder tables: the step of levels must be an integer of 1 to {MAX_STEP}, got {self.step!r}"
             )
         for channel, network in enumerate(self.channels):
             _check_network(network, channel)
@@ -109,29 +97,21 @@ class CoderTables:
         """Parse the JSON of ``to_json``; see the class for errors."""
         try:
             source = json.loads(data)
-            if source["format"] not in (FORMAT, FORMAT_WITH_STEP):
-                raise BundleError(
-                    f"coder tables of format {source['format']!r} are unknown, expected {FORMAT!r} or "
-                    f"{FORMAT_WITH_STEP!r}"
-                )
-            first, second, third = (
-                ChannelNetwork(tuple(map(_read_layer, network["hidden"])), _read_layer(network["output"]))
-                for network in source["channels"]
-            )
-            return cls((first, second, third), 1 if source["format"] == FORMAT else source["step"])
+            if (found := source["format"]) not in FORMATS:
+                raise BundleError(f"coder tables of format {found!r} are unknown, expected {' or '.join(FORMATS)}")
+            first, second, third = map(_read_network, source["channels"])
+            return cls((first, second, third), 1 if found == FORMATS[0] else source["step"])
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BundleError(f"coder tables are malformed: {error!r}") from error
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""
-        record: dict[str, Any] = (
-            {"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP, "step": self.step}
-        )
-        record["channels"] = [
-            {"hidden": [_layer_record(layer) for layer in network.hidden], "output": _layer_record(network.output)}
+        record = {"format": FORMATS[0]} if self.step == 1 else {"format": FORMATS[1], "step": self.step}
+        channels = [
+            {"hidden": [*map(_layer_record, network.hidden)], "output": _layer_record(network.output)}
             for network in self.channels
         ]
-        return json.dumps(record, separators=(",", ":")).encode("ascii")
+        return json.dumps({**record, "channels": channels}, separators=(",", ":")).encode("ascii")
 
     def digest(self) -> bytes:
         """SHA-256 of ``to_json``, which is part of the LR contract."""
@@ -147,6 +127,10 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
     }
 
 
+def _read_network(source: Any) -> ChannelNetwork:
+    return ChannelNetwork(tuple(map(_read_layer, source["hidden"])), _read_layer(source["output"]))
+
+
 def _read_layer(source: Any) -> Layer:
     bias, shift = (np.array(source[name], np.int32).reshape(-1) for name in ("bias", "shift"))
     weight = np.frombuffer(base64.b64decode(source["weight"], validate=True), np.int8).astype(np.int32)
@@ -159,25 +143,21 @@ def _check_network(network: ChannelNetwork, channel: int) -> None:
         _check_layer(layer, values, f"channel {channel}, hidden layer {index}")
         values = np.full(len(layer.weight), ACTIVATION_MAX, dtype=np.int64)
     _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
-    if len(network.output.weight) != 2:
-        raise BundleError(
-            f"coder tables: channel {channel} has {len(network.output.weight)} outputs, expected mean and scale"
-        )
+    if (outputs := len(network.output.weight)) != 2:
+        raise BundleError(f"coder tables: channel {channel} has {outputs} outputs, expected mean and scale")
 
 
 def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> None:
     weight = layer.weight
     if weight.shape[1:] != inputs.shape or not layer.bias.shape == layer.shift.shape == weight.shape[:1]:
-        raise BundleError(
-            f"coder tables: {where} has weights {list(weight.shape)}, {layer.bias.size} biases and "
-            f"{layer.shift.size} shifts, expected {len(inputs)} inputs, a bias and a shift an output"
-        )
+        found = f"weights {list(weight.shape)}, {layer.bias.size} biases and {layer.shift.size} shifts"
+        expected = f"{len(inputs)} inputs, a bias and a shift an output"
+        raise BundleError(f"coder tables: {where} has {found}, expected {expected}")
     if np.abs(weight).max() > MAX_WEIGHT:
         raise BundleError(f"coder tables: {where} must have weights of magnitude at most {MAX_WEIGHT}")
     if not 0 <= layer.shift.min() <= layer.shift.max() <= MAX_SHIFT:
         raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
-    bound = layer.bound(inputs)
+    sums = np.abs(weight.astype(np.int64)) @ inputs + np.abs(layer.bias.astype(np.int64))
+    bound = (sums + (1 << layer.shift.astype(np.int64))).max()  # of the accumulator's magnitude
     if bound >= ACCUMULATOR_LIMIT:
-        raise BundleError(
-            f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its weights"
-        )
+        raise BundleError(f"coder tables: {where} can reach {bound}, above {ACCUMULATOR_LIMIT}; shrink its weights")

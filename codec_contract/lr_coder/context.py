@@ -24,10 +24,8 @@ import numpy.typing as npt
 # level to some 59 levels (the standard deviation is 1.81 times that). Level v has the mass between v - 1/2 and v + 1/2,
 # plus one part in 2**20, so that every level is possible. Mass outside 0...255 is removed by normalizing, so a mean
 # near black or white costs no bits.
-MEAN_BITS = 4
-"""Fraction bits of a predicted mean."""
-SCALE_STEPS = 64
-"""Scale indices are 0...63."""
+MEAN_BITS = 4  # fraction bits of a predicted mean
+SCALE_STEPS = 64  # scale indices are 0...63
 MEAN_MAX = 255 << MEAN_BITS
 SCALE_MAX = SCALE_STEPS - 1
 CUMULATIVE_ONE = 1 << 20
@@ -68,8 +66,7 @@ MIDDLE = 128
 POSITION_INPUTS = 8
 CONTEXT_SIZES = tuple(3 * len(NEIGHBOURS) + channel + 1 + POSITION_INPUTS for channel in range(3))
 """Length of the context of a red, green and blue sample."""
-INPUT_LIMIT = 255
-"""Largest magnitude of a number in a context."""
+INPUT_LIMIT = 255  # largest magnitude of a number in a context
 
 IntArray = npt.NDArray[np.int32]
 

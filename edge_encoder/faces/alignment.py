@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError, PayloadError
-from codec_contract.oriented_square import OrientedSquare, nearest_square
+from codec_contract.oriented_square import UNITS, OrientedSquare, nearest_square
 from codec_contract.pixels import Rgb
 from edge_encoder.faces.detection import (
     LEAST_SCORE,
@@ -88,11 +88,9 @@ class FaceFinder:
         right = across / np.hypot(*across)
         extent = np.ptp(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]), axis=0).max()
         points = self._mesh(photo, square_around(middle, across, _MESH_SCALE * extent), CONFIRMED_PRESENCE)
-        return (
-            None
-            if points is None
-            else np.stack([points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)])
-        )
+        if points is None:
+            return None
+        return np.stack([points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)])
 
     def _mesh(self, photo: Photograph, square: Points, presence: float) -> Points | None:
         """The 468 points of the face in a square, in the picture's pixels; None below a presence of a face."""
@@ -101,12 +99,8 @@ class FaceFinder:
 
 
 def ffhq_square(points: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
-    """The square that FFHQ cuts out around a face with the points of `FoundFace`.
-
-    Raises:
-        ImageError: a point is not finite, the face is too small, or its square too large for the picture of (width,
-            height), or outside of it.
-    """
+    """The square that FFHQ cuts out around a face with the points of `FoundFace`; `ImageError` if a point is not
+    finite, the face too small, or its square too large for the picture of (width, height), or outside of it."""
     left, right, mouth = positions = np.asarray(points, np.float64)
     if not np.isfinite(positions).all():
         raise ImageError(f"the points of a face are finite numbers, got {positions.tolist()}")
@@ -125,11 +119,9 @@ def ffhq_square(points: npt.ArrayLike, picture_size: tuple[int, int]) -> Oriente
 
 def is_framed(square: OrientedSquare, picture_size: tuple[int, int]) -> bool:
     """True for a picture of (width, height) that is already framed like FFHQ's: its face's square is the picture."""
-    (x, y), across = (np.array(pair) / 4 for pair in ((square.x, square.y), (square.across_x, square.across_y)))
     width, height = picture_size
-    side, roll = float(np.hypot(*across)), math.degrees(math.atan2(across[1], across[0]))
-    return (
-        math.hypot(x / width - 0.5, y / height - 0.5) <= FRAMED_CENTRE
-        and abs(roll) <= FRAMED_ROLL
-        and all(abs(side / length - 1) <= FRAMED_SIDE for length in picture_size)
-    )
+    centre = math.hypot(square.x / UNITS / width - 0.5, square.y / UNITS / height - 0.5)
+    roll = math.degrees(math.atan2(square.across_y, square.across_x))
+    side = math.hypot(square.across_x, square.across_y) / UNITS
+    differences = (abs(side / length - 1) for length in picture_size)
+    return centre <= FRAMED_CENTRE and abs(roll) <= FRAMED_ROLL and max(differences) <= FRAMED_SIDE

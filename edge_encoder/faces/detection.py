@@ -23,22 +23,17 @@ from codec_contract.pixels import Rgb
 if TYPE_CHECKING:
     import onnxruntime
 
-Points = npt.NDArray[np.float64]
-"""``[N, 2]``: x and y in pixels from the picture's upper left corner."""
+Points = npt.NDArray[np.float64]  # `[N, 2]`: x and y in pixels from the picture's upper left corner
 
-LEAST_SCORE = 0.5
-"""Least score of a candidate, as in MediaPipe's graphs."""
+LEAST_SCORE = 0.5  # least score of a candidate, as in MediaPipe's graphs
 CONFIRMED_SCORE = 0.7
 """Least score of a candidate that is detected a second time; the lowest among 589 pictures of faces is 0.79."""
 
 FaceProblem = Literal["none", "too-small", "turned-away", "cut-off"]
 """Reasons for which a face is not restored well (docs/faces.md has the measurements)."""
-LEAST_PIXELS = 32.0
-"""Side of a face's box in the picture, in pixels."""
-LARGEST_YAW = 45.0
-"""Degrees; 99 % of the training pictures are turned less."""
-LARGEST_CUT = 0.3
-"""Share of a face's box outside of the picture."""
+LEAST_PIXELS = 32.0  # side of a face's box in the picture, in pixels
+LARGEST_YAW = 45.0  # degrees; 99 % of the training pictures are turned less
+LARGEST_CUT = 0.3  # share of a face's box outside of the picture
 
 # Distance of the nose's tip from the plane of the eyes, in distances of the eyes: fitted to Face Mesh's 468 points in
 # 589 training pictures; 2 degrees off on average, 6 at most in 95 % of them.
@@ -93,15 +88,11 @@ class DetectedFace:
         """Problem -> message with advice, of the face in a picture of (width, height); empty if there is none."""
         messages: dict[FaceProblem, str] = {}
         if self.side < LEAST_PIXELS:
-            messages["too-small"] = (
-                f"the face has a size of {self.side:.0f} pixels, expected at least "
-                f"{LEAST_PIXELS:.0f}; use a larger picture"
-            )
-        if abs(self.yaw) > LARGEST_YAW:
-            messages["turned-away"] = (
-                f"the face is turned away by {abs(self.yaw):.0f} degrees, expected at most "
-                f"{LARGEST_YAW:.0f}; use a picture from the front"
-            )
+            found = f"the face has a size of {self.side:.0f} pixels, expected at least {LEAST_PIXELS:.0f}"
+            messages["too-small"] = f"{found}; use a larger picture"
+        if (yaw := abs(self.yaw)) > LARGEST_YAW:
+            found = f"the face is turned away by {yaw:.0f} degrees, expected at most {LARGEST_YAW:.0f}"
+            messages["turned-away"] = f"{found}; use a picture from the front"
         if self.share_outside(size) > LARGEST_CUT:
             messages["cut-off"] = "the face is cut off by the picture's edge; use a picture that shows all of it"
         return messages
@@ -113,7 +104,7 @@ class Photograph:
     def __init__(self, rgb: Rgb) -> None:
         self.rgb = rgb
         self.height, self.width = rgb.shape[:2]
-        self._factor = max(1, max(rgb.shape[:2]) // _WORKING_SIDE)
+        self._factor = max(1, max(self.height, self.width) // _WORKING_SIDE)
         self._reduced = reduce_picture(rgb, self._factor)
 
     def sample(self, square: Points, side: int, outside: Literal["edge", "grey"]) -> Rgb:
@@ -151,12 +142,8 @@ class FaceDetector:
         """The face in the place of a candidate, perhaps upside down; None if it is not found again."""
         looks: list[DetectedFace] = []
         for across in (candidate.across, -candidate.across):
-            square = square_around(candidate.centre, across, _SECOND_LOOK * candidate.side)
-            looks += [
-                face
-                for face in self._detect(photo, square)
-                if face.score > CONFIRMED_SCORE and not face.apart(candidate)
-            ]
+            faces = self._detect(photo, square_around(candidate.centre, across, _SECOND_LOOK * candidate.side))
+            looks += [face for face in faces if face.score > CONFIRMED_SCORE and not face.apart(candidate)]
             if not looks:
                 return None
         return max(looks, key=lambda face: face.score)
@@ -191,16 +178,14 @@ def open_network(name: str) -> onnxruntime.InferenceSession:
 
 
 def square_around(centre: Points, direction: Points, side: float) -> Points:
-    """Corners, ``[4, 2]``, of a square whose upper edge has a direction: upper left, lower left, lower right, upper
-    right."""
+    """Corners, ``[4, 2]``, of a square whose upper edge has a direction, as of `OrientedSquare`."""
     return square_corners(centre, direction / np.hypot(*direction) * side / 2)
 
 
 def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
     """Convert positions in a square, ``[..., 2]``, 0 to 1 from its upper left corner, to pixels of the picture."""
-    return np.asarray(
-        square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0])
-    )
+    right, down = square[3] - square[0], square[1] - square[0]
+    return np.asarray(square[0] + positions[..., :1] * right + positions[..., 1:] * down)
 
 
 def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
@@ -219,14 +204,12 @@ def _distinct(faces: list[DetectedFace]) -> list[DetectedFace]:
 
 def _searches(width: int, height: int) -> Iterator[list[Points]]:
     """Groups of squares to search for faces, in order."""
-    longest = max(width, height)
-    middle, right = np.array([width, height]) / 2, np.array([1.0, 0.0])
-    yield [square_around(middle, right, longest)]
+    longest, middle = max(width, height), np.array([width, height]) / 2
+    directions = np.array([(1, 0), (0, 1), (0, -1), (-1, 0)])
+    upright, *turned = (square_around(middle, direction, longest) for direction in directions)
+    yield [upright]
     yield _parts(width, height, longest / 2)
-    yield [
-        square_around(middle, np.array(across), longest)  # pictures rotated by 90 and 180 degrees
-        for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0])
-    ]
+    yield turned
     side = longest / 4
     while side >= _LEAST_PART and len(parts := _parts(width, height, side)) <= _MOST_PARTS:
         yield parts
@@ -235,10 +218,10 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
 
 def _parts(width: int, height: int, side: float) -> list[Points]:
     """Squares of a side that cover the picture and overlap by a quarter."""
-    centres = [
+    columns, rows = (
         np.linspace(side / 2, length - side / 2, max(2, int(np.ceil((length - side) / (0.75 * side))) + 1))
         if length > side
-        else np.array([length / 2])
+        else [length / 2]
         for length in (width, height)
-    ]
-    return [square_around(np.array([x, y]), np.array([1.0, 0.0]), side) for y in centres[1] for x in centres[0]]
+    )
+    return [square_around(np.array([x, y]), np.array([1.0, 0.0]), side) for y in rows for x in columns]

@@ -17,10 +17,10 @@ from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import (
     PROBABILITY_ONE,
     RangeDecoder,
-    RangeEncoder,
     deflate_lr,
     inflate_lr,
     median_prediction,
+    range_encoded,
 )
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1)), max_size=300)
@@ -29,13 +29,6 @@ decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1
 def masses(probability: int) -> tuple[int, int, int]:
     """Of two values, the second of that probability: one decision."""
     return (0, PROBABILITY_ONE - probability, PROBABILITY_ONE)
-
-
-def encode(steps: Any) -> bytes:
-    encoder = RangeEncoder()
-    for bit, probability in steps:
-        encoder.code([bit], [probability])
-    return encoder.finish()
 
 
 def decode(body: bytes, probabilities: Any) -> list[Any]:
@@ -48,7 +41,7 @@ def decode(body: bytes, probabilities: Any) -> list[Any]:
 @settings(max_examples=300, deadline=None)
 @given(decisions)
 def test_round_trip(steps: Any) -> None:
-    body = encode(steps)
+    body = range_encoded(steps)
     assert decode(body, [probability for _, probability in steps]) == [bit for bit, _ in steps]
     assert not body.endswith(b"\0")
 
@@ -60,13 +53,13 @@ def test_any_body_is_refused_or_is_the_one_an_encoder_writes(body: bytes, probab
         bits = decode(body, probabilities)
     except PayloadError:
         return
-    assert encode(list(zip(bits, probabilities, strict=True))) == body
+    assert range_encoded(list(zip(bits, probabilities, strict=True))) == body
 
 
 def test_certain_decisions_cost_nothing() -> None:
-    assert encode([]) == b""
+    assert range_encoded([]) == b""
     likely = [(True, PROBABILITY_ONE - 1)] * 2000 + [(False, 1)] * 2000
-    assert len(encode(likely)) <= 1
+    assert len(range_encoded(likely)) <= 1
 
 
 @pytest.mark.parametrize("chance", [0.003, 0.5, 0.97])
@@ -75,7 +68,7 @@ def test_length_is_close_to_the_entropy(chance: Any) -> None:
     probability = round(chance * PROBABILITY_ONE)
     bits = rng.random(20_000) < chance
     ideal = -np.where(bits, np.log2(chance), np.log2(1 - chance)).sum() / 8
-    body = encode([(bool(bit), probability) for bit in bits])
+    body = range_encoded([(bool(bit), probability) for bit in bits])
     assert ideal - 20 < len(body) < ideal * 1.001 + 2
 
 
@@ -83,14 +76,14 @@ def test_an_interval_around_a_byte_boundary_does_not_lose_its_place() -> None:
     # The worst case of a coder without carries: the interval narrows around 0x80000000.
     steps = [(False, PROBABILITY_ONE // 2)] + [(True, 1), (False, PROBABILITY_ONE - 1)] * 50
     steps = [(True, PROBABILITY_ONE // 2)] + [(False, PROBABILITY_ONE - 1)] * 3 + steps
-    assert decode(encode(steps), [p for _, p in steps]) == [bit for bit, _ in steps]
+    assert decode(range_encoded(steps), [p for _, p in steps]) == [bit for bit, _ in steps]
 
 
 def test_bytes_that_decide_nothing_are_refused() -> None:
     rng = np.random.default_rng(1)
     steps = [(bool(b), int(p)) for b, p in zip(rng.random(400) < 0.5, rng.integers(1, 65535, 400), strict=True)]
     probabilities = [probability for _, probability in steps]
-    body = encode(steps)
+    body = range_encoded(steps)
     for wrong in (body + b"\0", body + bytes(50), body + b"\0\0\0\0\1", body + b"\0\0\0\0" + body):
         with pytest.raises(PayloadError, match="does not end as an encoder would have ended it"):
             decode(wrong, probabilities)
@@ -110,7 +103,7 @@ def test_a_value_among_many_is_found_by_its_halves(data: st.DataObject) -> None:
             below, between, above = (row[first + 4 * place] for place in (low, middle, high))
             expected.append((value >= middle, max((above - between << 16) // (above - below), 1)))
             low, high = (middle, high) if value >= middle else (low, middle)
-    decoder = RangeDecoder(encode(expected))
+    decoder = RangeDecoder(range_encoded(expected))
     assert [distance // 4 for distance in decoder.code([row] * len(values), [first] * len(values), steps)] == values
     decoder.finish()
 

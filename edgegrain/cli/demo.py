@@ -97,7 +97,7 @@ def demo(
         compared.append(Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True))
     for label, result in classical.items():
         text = result.description.partition(", ")[2] if result else f"does not fit in {size:,} bytes"
-        compared.append(Tile(result and result.rgb, f"face, {label}", text))
+        compared.append(Tile(result.rgb if result else None, f"face, {label}", text))
     sheet = draw_sheet([photographs, compared], side=SHEET_SIDE)
     sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)

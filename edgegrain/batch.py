@@ -37,6 +37,7 @@ from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from codec_contract.onnx_runtime import available_cores, captured_stderr
 from codec_contract.payload import PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import WHITE
 from edgegrain.pictures import FORMATS, picture_file
 from edgegrain.stores import Store, Verb, candidates
 from sdk.api import compress_within
@@ -55,7 +56,6 @@ that exceeds it is replaced, and the file is a failure."""
 FAILURES = "failures.jsonl"
 SHOWN = 10
 """Most failures that are returned; the file has all of them."""
-
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
@@ -76,9 +76,8 @@ OBJECT_STORE_BYTES = 256 << 20
 class BatchPlan:
     """Parameters of a run, for all its workers.
 
-    Bundles after the first are tried if a payload exceeds ``max_bytes``, or names another one. ``inner`` is the name of
-    the target in the source, whose files are no input; "" if it is not below the source.
-    """
+    Bundles after the first are tried if a payload exceeds ``max_bytes``, or names another one. Files below ``inner``,
+    the name of the target in the source, are no input."""
 
     source: str
     target: str
@@ -100,8 +99,7 @@ class BatchPlan:
     inner: str = ""
 
     def result(self, name: str) -> str:
-        """The name of a file's result: ``a.jpg`` becomes ``a.jpg.grain`` (there may be an ``a.png``), ``a.grain``
-        becomes ``a.png``."""
+        """``a.jpg`` becomes ``a.jpg.grain``, as there may be an ``a.png``; ``a.grain`` becomes ``a.png``."""
         return (name.removesuffix(PAYLOAD_SUFFIX) if self.verb == "restore" else name) + self.suffix
 
 
@@ -159,10 +157,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(THREADS)
 
     def work(self, names: Sequence[str]) -> Tally:
-        """Process these names, also those that have a result; without names, open the bundles.
-
-        The process ends if reading, a picture or writing takes too long, or if the device fails.
-        """
+        """Process these names; without any, open the bundles. The process ends if a step hangs or the device fails."""
         tally = Tally()
         try:
             _end_after(START_SECONDS)
@@ -186,10 +181,9 @@ class Worker:
     def _codecs(self) -> list[Codec]:
         plan = self._plan
         codecs = [Codec(folder, plan.device, plan.threads) for folder in plan.bundles]
-        if plan.verb == "restore":
-            decoder = codecs[0]._open.decoder
-            if plan.device != "cpu" and decoder.lr_size is not None:
-                decoder.warm_up((1, BATCH))  # keeps CUDA graphs for the sizes of groups
+        decoder = codecs[0]._open.decoder if plan.verb == "restore" else None
+        if decoder is not None and plan.device != "cpu" and decoder.lr_size is not None:
+            decoder.warm_up((1, BATCH))  # keeps CUDA graphs for the sizes of groups
         return codecs
 
     def _read(self, name: str) -> bytes:
@@ -202,10 +196,10 @@ class Worker:
         """The result of each file, or its error."""
         plan = self._plan
         if plan.verb == "compress":
-            kept = {"align": plan.align, "max_pixels": plan.max_pixels}
+            rate, whole = (plan.quality, plan.max_bytes), (plan.fit, WHITE, plan.max_pixels, plan.align)
             for data in files:
                 _end_after(FILE_SECONDS)
-                yield attempt(compress_within, self._codecs, plan.quality, plan.max_bytes, data, plan.fit, **kept)
+                yield attempt(compress_within, self._codecs, *rate, data, *whole)
             return
         together, sizes = (1, ()) if plan.device == "cpu" else (BATCH, (1, BATCH))  # where batches are faster
         for first in range(0, len(files), together):
@@ -218,10 +212,9 @@ class Worker:
     def _codec_of(self, data: bytes) -> Codec:
         """The first codec with the bundle that a payload or scene names; the first one for anything else."""
         source = attempt(read_restore_source, data)
-        if isinstance(source, (Payload, Scene)):
-            payload = source.faces[0] if isinstance(source, Scene) else source
-            return next((codec for codec in self._codecs if codec.can_restore(payload)), self._codecs[0])
-        return self._codecs[0]
+        payload = source.faces[0] if isinstance(source, Scene) else source
+        able = (each for each in self._codecs if isinstance(payload, Payload) and each.can_restore(payload))
+        return next(able, self._codecs[0])
 
     def _file(self, picture: Image.Image | Exception) -> bytes:
         if isinstance(picture, Exception):
@@ -250,10 +243,7 @@ def _successes(tally: Tally, results: Iterable[tuple[str, Any]]) -> dict[str, An
 
 
 def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: float = 0.0) -> Iterator[Tally]:
-    """Process batches of names with Ray actors, yielding the counts of each.
-
-    The files of an actor that dies are tried again one by one, to tell which of them is the reason.
-    """
+    """Process batches of names with Ray actors; the files of one that dies are tried one by one, to find the reason."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
@@ -302,12 +292,8 @@ def run_batch(
     ray_address: str | None,
     report: Callable[[Tally], None],
 ) -> Tally:
-    """Run a plan on a Ray cluster; returns the counts, with the first `SHOWN` failures.
-
-    A folder as target is locked. Without ``ray_address`` Ray starts on this machine and the cores are shared among the
-    workers. The file ``failures`` gets one JSON object per line; it is removed if nothing failed. ``report`` gets the
-    counts after every part.
-    """
+    """Run a plan on a Ray cluster, by default one of this machine; returns the counts, with the first `SHOWN` failures.
+    The file ``failures`` gets a line for each, and is removed if nothing failed; ``report`` gets the counts so far."""
     source, target, total, cores = Store(plan.source), Store(plan.target), Tally(), available_cores()
     with ExitStack() as stack:
         stack.enter_context(target.held())

@@ -62,8 +62,7 @@ DITHER = 0.9
 """The search begins with the encoder's levels plus uniform noise of this width, less than one level: so the levels that
 the loss pulls at most pass the next threshold of the rounding first, not all at once."""
 FACES = LossWeights(l1=2.5, region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1, lr=0.0)
-"""Losses of the picture for faces: those that the published decoders were trained with, but more absolute error, which
-raises PSNR by 0.4 dB and LPIPS by 2 %."""
+"""Losses of the picture for faces: those that the published decoders were trained with, but more absolute error."""
 PICTURES = LossWeights(l1=2.5, lpips=1.0, identity=0.0, lr=0.0)
 """For other domains."""
 LPIPS_DECODED = 0.4
@@ -92,10 +91,9 @@ class FittedLarge(Fitted):
 class RefiningCodec(Codec):
     """A `sdk.Codec` whose payloads hold the LRs of a search; everything else is the same.
 
-    The same picture gets the same payload on one machine; on another one floating point may lead to another LR. The
-    search compares pictures at ``size``, one of `BundleInfo.sides`, by default the decoder's; larger ones take three to
-    five times as long. It uses up ``max_bytes``, by default the encoder's bytes. ``rate`` is the position of one of the
-    bundle's rates.
+    The same picture gets the same payload on one machine. The search compares pictures at ``size``, one of
+    `BundleInfo.sides`, by default the decoder's; larger ones take three to five times as long. It uses up
+    ``max_bytes``, by default the encoder's bytes. ``rate`` is the position of one of the bundle's rates.
     """
 
     def __init__(
@@ -119,10 +117,8 @@ class RefiningCodec(Codec):
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
         self._size = size or self.bundle.hr
         if self._size not in self.bundle.sides:
-            raise BundleError(
-                f"bundle {self.bundle.id} restores squares of "
-                f"{', '.join(map(str, self.bundle.sides))} pixels, none of {size}"
-            )
+            sides = ", ".join(map(str, self.bundle.sides))
+            raise BundleError(f"bundle {self.bundle.id} restores squares of {sides} pixels, none of {size}")
         manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
         self._steps, self._max_bytes = steps, max_bytes
@@ -156,12 +152,9 @@ class RefiningCodec(Codec):
         fitted = super().fit(rgb, fit, background, max_pixels, align, require_face)
         if self._enlarger is None:
             return fitted
-        large = (
-            fit_picture(rgb, self._size, fitted.fit)
-            if fitted.square is None
-            else cut_square(rgb, fitted.square, self._size)
-        )
-        return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
+        if fitted.square is None:
+            return FittedLarge(**vars(fitted), large=fit_picture(rgb, self._size, fitted.fit))
+        return FittedLarge(**vars(fitted), large=cut_square(rgb, fitted.square, self._size))
 
     def compress_fitted(self, fitted: Fitted, quality: str | None = None, max_bytes: int | None = None) -> Payload:
         """The payload of the LR that the search ends with; of the encoder's, if that is better and small enough."""
@@ -175,25 +168,20 @@ class RefiningCodec(Codec):
             self._found[key] = self._search(fitted, self._pack(self._lr(fitted), fitted, self._rate))
         return self._pack(self._found[key], fitted, self._rate)
 
-    def compress_batch(
-        self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any
-    ) -> list[Payload]:
+    def compress_batch(self, pictures: Iterable[PictureSource], *arguments: Any, **options: Any) -> list[Payload]:
         """Compress pictures one after the other; arguments and errors as `sdk.Codec.compress_batch`."""
         payloads = []
         for index, picture in enumerate(pictures):
             with position_in_batch("picture", index):
-                payloads.append(self.compress(picture, fit, **options))
+                payloads.append(self.compress(picture, *arguments, **options))
         return payloads
 
     def _search(self, fitted: Fitted, start: Payload) -> Rgb:
         """The LR found, beginning with that of the encoder's payload ``start``."""
-        targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
+        seen, side = [fitted.rgb], 2 * self.bundle.hr
         if isinstance(fitted, FittedLarge):
-            side = 2 * self.bundle.hr
-            targets += [
-                dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
-                for size in range(side, self._size + 1, side)
-            ]
+            seen += (fit_picture(fitted.large, size, "stretch") for size in range(side, self._size + 1, side))
+        targets = [dequantize(picture_levels(picture, self._torch_device)) for picture in seen]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
         limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
         with torch.no_grad():
@@ -224,11 +212,9 @@ class RefiningCodec(Codec):
                 indices = indices.detach() - rate / max(unit, 1e-12) * direction
                 if self.report is not None:
                     self.report((step + 1) / self._steps)
-            if len(start) > limit:
-                if found is None:
-                    raise too_few_bytes(limit, smallest)
-                return found
-            if found is None or self._loss(start.lr, targets) <= self._loss(found, targets):
+            if found is None and len(start) > limit:
+                raise too_few_bytes(limit, smallest)
+            if found is None or len(start) <= limit and self._loss(start.lr, targets) <= self._loss(found, targets):
                 return start.lr
         return found
 
@@ -243,19 +229,11 @@ class RefiningCodec(Codec):
         """Loss of the picture that the rounded LR restores against originals of one, two and four times the decoder's
         side, and bits per sample of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
+        lr, step = dequantize((rounded * self._level_step).clamp(0, 255)), rounded.new_tensor([float(self._level_step)])
+        lpips, identity = self._networks.lpips, self._networks.identity
         with mixed_precision(self._torch_device):
-            picture = self._torch_decoder(
-                dequantize((rounded * self._level_step).clamp(0, 255)),
-                step=rounded.new_tensor([float(self._level_step)]),
-            )
-            loss, _ = picture_loss(
-                self._losses,
-                picture.float(),
-                targets[0],
-                self._networks.lpips,
-                self._networks.identity,
-                offset=random_offset(1.0),
-            )
+            picture, offset = self._torch_decoder(lr, step=step), random_offset(1.0)
+            loss, _ = picture_loss(self._losses, picture.float(), targets[0], lpips, identity, offset=offset)
             if self._enlarger is not None:
                 loss = loss + self._enlarged_loss(self._enlarger, picture, targets[1:])
         return loss, self._bits_per_sample(rounded)
@@ -264,9 +242,8 @@ class RefiningCodec(Codec):
         """LPIPS of the enlarged picture against the originals of twice and, in windows, four times the side."""
         lpips = self._networks.lpips
         if len(targets) == 1:
-            return picture_loss(
-                ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None, offset=random_offset(1.0)
-            )[0]
+            twice = enlarger(picture, 2).float()
+            return picture_loss(ENLARGED, twice, targets[0], lpips, None, offset=random_offset(1.0))[0]
         side = picture.shape[-1] // 4
         corners = torch.randint(picture.shape[-1] - side + 1, (WINDOWS, 2)).tolist()
         twice, seen = enlarger.forward_whole_and_windows(picture, [[Window(top, left, side) for top, left in corners]])

@@ -23,10 +23,7 @@ STAGING = ".edgegrain-batch"
 
 
 class Store:
-    """A folder on this machine, or on a file system that all machines share, or in an object store.
-
-    Files have names relative to it. ``place`` opens it from any folder; ``folder`` is None for an object store.
-    """
+    """A folder of a file system, or in an object store, where ``folder`` is None; files have names relative to it."""
 
     def __init__(self, place: str) -> None:
         """Open a path or a URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``."""
@@ -49,10 +46,8 @@ class Store:
         self._listed: tuple[str, frozenset[str]] | None = None  # the folder that `has` has listed last
 
     def names(self, report: Callable[[str, Exception], None]) -> Iterator[str]:
-        """List the files at any depth, folder by folder, except names that begin with a dot.
-
-        Folders below the root that cannot be listed are reported and left out; for the root, `OSError` is raised.
-        """
+        """List the files at any depth, folder by folder, except names that begin with a dot; folders below the root
+        that cannot be listed are reported."""
         folders = [""]
         while folders:
             folder = folders.pop()

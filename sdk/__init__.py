@@ -49,42 +49,10 @@ from sdk.payload import Payload, Scene
 from sdk.remote import AsyncRemoteCodec, RemoteBundle, RemoteCodec, Retries, connect, connect_async
 from sdk.retouching import retouch
 
-__all__ = [
-    "AsyncRemoteCodec",
-    "BundleError",
-    "BundleInfo",
-    "Codec",
-    "DeviceError",
-    "DeviceMemoryError",
-    "EdgegrainError",
-    "ExistsError",
-    "Face",
-    "FaceCheck",
-    "GeneratedMark",
-    "Header",
-    "ImageError",
-    "MarkedPicture",
-    "ModelError",
-    "OrientedSquare",
-    "Payload",
-    "PayloadError",
-    "PayloadInfo",
-    "RemoteBundle",
-    "RemoteCodec",
-    "Retries",
-    "RunningDecoder",
-    "Scene",
-    "ServiceError",
-    "bundles",
-    "compress",
-    "compress_faces",
-    "compress_scene",
-    "connect",
-    "connect_async",
-    "find_faces",
-    "inspect",
-    "paste",
-    "read_mark",
-    "restore",
-    "retouch",
-]
+__all__ = ["compress", "compress_faces", "compress_scene", "restore", "Codec", "Payload", "Scene"]
+__all__ += ["inspect", "PayloadInfo", "Header", "bundles", "BundleInfo", "RunningDecoder"]
+__all__ += ["find_faces", "FaceCheck", "Face", "paste", "OrientedSquare", "retouch"]
+__all__ += ["connect", "connect_async", "RemoteCodec", "AsyncRemoteCodec", "RemoteBundle", "Retries"]
+__all__ += ["MarkedPicture", "read_mark", "GeneratedMark"]
+__all__ += ["EdgegrainError", "ImageError", "PayloadError", "BundleError", "DeviceError", "DeviceMemoryError"]
+__all__ += ["ServiceError", "ModelError", "ExistsError"]

@@ -255,8 +255,7 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
 def compress_within(
     codecs: Sequence[Codec], quality: str | None, max_bytes: int | None, *picture: Any, **options: Any
 ) -> Payload:
-    """Compress with the first of the codecs, best quality first, whose payload is small enough; further arguments as
-    for `Codec.fit`."""
+    """Compress with the first of the codecs, best first, whose payload fits; further arguments as for `Codec.fit`."""
     inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
     sizes = []
     for codec in codecs:

@@ -336,11 +336,8 @@ class Codec:
         batch_sizes: Sequence[int] = (),
         measure: Measure = nullcontext,
     ) -> Iterator[Image.Image | Exception]:
-        """The picture of each source with its size and strength, or its error, which does not concern the others.
-
-        LRs are decoded together, padded to the next of ``batch_sizes``; then pictures, which may be large, are made one
-        at a time. ``measure`` gets the names of the stages.
-        """
+        """The picture of each source with its size and strength, or its error. LRs are decoded together, padded to the
+        next of ``batch_sizes``; then pictures, which may be large, are made one at a time."""
         with measure("unpack"):
             opened = [attempt(self._unpack, *item, max_pixels) for item in items]
         squares: Iterator[Rgb | Exception] = iter(())

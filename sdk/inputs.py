@@ -41,8 +41,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
     """Read a payload or a scene, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``."""
     source = _bytes_of(source)
-    if isinstance(source, (Payload, Scene)):
-        return source
     if isinstance(source, bytes) and not source.startswith(_PNG):
         return _checked(source)
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2:] == (4,) and source.size:
@@ -69,7 +67,7 @@ def read_payload_or_scene(source: PayloadSource) -> Payload | Scene:
     data = _bytes_of(source)
     if not isinstance(data, bytes):
         raise PayloadError(f"a payload is bytes, a text, or a file or its path, got {type(data).__name__}")
-    return data if isinstance(data, (Payload, Scene)) else _checked(data)
+    return _checked(data)
 
 
 def _bytes_of(source: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from server_decoder.providers import can_run_int8
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 FormChoice = Literal["auto", "default", "fused", "int8"]
 """``"auto"``: the device's form, on CPUs int8, if it can run, else the default one; the others by name, or an error."""
 
@@ -124,11 +125,16 @@ class OpenBundle:
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
         self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)
-        self._opening = threading.Lock()
-        self._tables: dict[str, CoderTables] = {}
-        self._encoder: EncoderSession | None = None
-        self._decoders: dict[FormChoice, tuple[DecoderSession, RunningDecoder]] = {}
-        self._enlarger: EnlargerSession | None = None
+        self._opening = threading.RLock()
+        self._parts: dict[object, Any] = {}
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        """The part of this key, made by the first call."""
+        with self._opening:
+            if key not in self._parts:
+                self._parts[key] = make()
+            part: T = self._parts[key]
+            return part
 
     def open(self) -> None:
         """Open every part now."""
@@ -143,18 +149,12 @@ class OpenBundle:
 
     def tables_of(self, rate: Rate) -> CoderTables:
         """The coder tables of a rate."""
-        with self._opening:
-            if rate.coder not in self._tables:
-                self._tables[rate.coder] = coder_tables(self.manifest, rate)
-            return self._tables[rate.coder]
+        return self._once(rate.coder, lambda: coder_tables(self.manifest, rate))
 
     @property
     def encoder(self) -> EncoderSession:
         """The encoder."""
-        with self._opening:
-            if self._encoder is None:
-                self._encoder = EncoderSession(self.manifest.open_file(ENCODER_ONNX), self.threads)
-            return self._encoder
+        return self._once("encoder", lambda: EncoderSession(self.manifest.open_file(ENCODER_ONNX), self.threads))
 
     @property
     def decoder(self) -> DecoderSession:
@@ -168,44 +168,38 @@ class OpenBundle:
         return replace(running, graphs=decoder.graphs)  # false after a warm-up that could not capture them
 
     def _running_decoder(self, choice: FormChoice) -> tuple[DecoderSession, RunningDecoder]:
-        step = self.tables.step if self.manifest.further_rates else None
-        with self._opening:
-            if choice not in self._decoders:
-                form, reason = choose_form(self.manifest, self.device, choice)
-                if reason:
-                    what = f"{form.file} in {form.precision}"
-                    logger.warning(
-                        "bundle %s runs %s on CUDA, not a decoder for CUDA: %s", self.manifest.id, what, reason
-                    )
-                held, open_file = default_form(self.manifest).file, self.manifest.open_file
-                session = DecoderSession(
-                    open_file(form.file),
-                    self.device,
-                    self.threads,
-                    strength=self.default_strength,
-                    step=step,
-                    cuda=CudaOptions(graphs=self.graphs),
-                    weights=(held, open_file(held)) if form.name == INT8_FORM else None,
-                )
-                ops, provider = "fused" if session.fused else "plain", session.providers[0]
-                running = RunningDecoder(
-                    form.file, form.precision, ops, session.device, provider, session.graphs, reason
-                )
-                logger.info("bundle %s decodes with %s", self.manifest.id, running)
-                self._decoders[choice] = session, running
-            return self._decoders[choice]
+        return self._once(("decoder", choice), lambda: self._open_decoder(choice))
+
+    def _open_decoder(self, choice: FormChoice) -> tuple[DecoderSession, RunningDecoder]:
+        manifest, (form, reason) = self.manifest, choose_form(self.manifest, self.device, choice)
+        if reason:
+            what = f"{form.file} in {form.precision}"
+            logger.warning("bundle %s runs %s on CUDA, not a decoder for CUDA: %s", manifest.id, what, reason)
+        held = default_form(manifest).file
+        session = DecoderSession(
+            manifest.open_file(form.file),
+            self.device,
+            self.threads,
+            strength=self.default_strength,
+            step=self.tables.step if manifest.further_rates else None,
+            cuda=CudaOptions(graphs=self.graphs),
+            weights=(held, manifest.open_file(held)) if form.name == INT8_FORM else None,
+        )
+        ops, provider = "fused" if session.fused else "plain", session.providers[0]
+        running = RunningDecoder(form.file, form.precision, ops, session.device, provider, session.graphs, reason)
+        logger.info("bundle %s decodes with %s", manifest.id, running)
+        return session, running
 
     @property
     def enlarger(self) -> EnlargerSession:
         """The enlarger."""
-        with self._opening:
-            if self._enlarger is None:
-                described = self.manifest.enlarger
-                if described is None:
-                    raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-                files = [self.manifest.open_file(file) for file in described.files]
-                self._enlarger = EnlargerSession(files, self.manifest.hr, self.device, self.threads)
-            return self._enlarger
+        return self._once("enlarger", self._open_enlarger)
+
+    def _open_enlarger(self) -> EnlargerSession:
+        if self.manifest.enlarger is None:
+            raise BundleError(f"bundle {self.manifest.id} has no enlarger")
+        files = map(self.manifest.open_file, self.manifest.enlarger.files)
+        return EnlargerSession(list(files), self.manifest.hr, self.device, self.threads)
 
     def decode(
         self,
@@ -214,11 +208,8 @@ class OpenBundle:
         strengths: Sequence[float | None] | None = None,
         to_enlarge: bool = False,
     ) -> Rgb:
-        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
-
-        ``steps`` are those of the LRs' levels, by default that of the first rate; a strength of None is the default.
-        Squares ``to_enlarge`` are float32's: enlargers take int8's rounding for texture. Squares of faces whose LRs are
-        those of grey pictures have equal channels."""
+        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``, those of grey faces to grey ones.
+        Squares ``to_enlarge`` are float32's: enlargers take int8's rounding for texture."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
@@ -247,19 +238,15 @@ class OpenBundle:
 _CELLS = 4
 """Cells in each direction; their means hold little of the colours that stand for detail."""
 GREY_LIMITS = {16: 2.3, 32: 3.0}
-"""LR side -> root mean square of the cells' chroma, in levels of Cb and Cr, up to which a picture of a face was grey.
-
-Of 560 faces turned grey, 0 to 2.1 % are above, by encoder; of the same with a fifth of their saturation, 0.2 to 2.5 %
-are below, whose mean chroma in CIELAB is at most 2.5; with three tenths, 0.2 % at most.
-"""
+"""LR side -> root mean square of the cells' chroma, in levels of Cb and Cr, up to which a picture of a face was grey:
+of 560 faces turned grey, 0 to 2.1 % are above; of those with a fifth of their saturation, 0.2 to 2.5 % are below."""
 GREY_STEP = 27
 """The rounding of levels adds this part of their step; in steps of 56, 3 of 60 grey faces are above."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def is_grey(lr: Rgb, domain: str, step: int) -> bool:
-    """True if an LR, uint8 ``[side, side, 3]`` with levels in steps, of a bundle of a domain is most likely that of a
-    grey picture."""
+    """True if an LR, uint8 ``[side, side, 3]`` with levels in steps, is most likely that of a grey face."""
     side = len(lr)
     if domain != "faces" or (limit := GREY_LIMITS.get(side)) is None:
         return False

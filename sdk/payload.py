@@ -35,8 +35,7 @@ NATIVE = "size='native' (--size native)"
 
 
 def check_claims(header: Header, manifest: Manifest) -> Rate:
-    """Compare the LR contract and the LR size of a payload with those of a bundle, because a large LR takes long to
-    decode; returns its rate."""
+    """The rate of a payload, whose LR contract and LR size must be the bundle's: a large LR takes long to decode."""
     rate = manifest.rate_of(header)
     if rate is None:
         contracts = ", ".join(each.prefix for each in manifest.rates)
@@ -88,11 +87,8 @@ def check_pixels(width: int, height: int, most: int, name: str = "picture") -> N
 
 
 def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
-    """Factor by which the square of a payload is enlarged for a size of `check_side`; 1 for none.
-
-    The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
-    the original or of the square cut out of it; the largest factor for an original beyond all of them.
-    """
+    """The factor of the bundle's enlarger for a size of `check_side`, 1 for none: the smallest whose square covers the
+    size, or the original or the square cut out of it; else the largest."""
     if size == "native" or not manifest.sides:
         return 1
     wanted = max(header.original_size) if header.cut is None else header.cut.side
@@ -257,8 +253,7 @@ class Scene(_Sent):
 
 
 def coder_tables(manifest: Manifest, rate: Rate | None = None) -> CoderTables:
-    """The coder tables of a bundle's rate, by default of the first; `BundleError` if they are missing, altered or
-    malformed."""
+    """The coder tables of a bundle's rate, by default of the first."""
     return CoderTables.from_json(manifest.open_file((rate or manifest.rates[0]).coder))
 
 

@@ -44,11 +44,8 @@ def compress_scene_within(
     max_pixels: int = MAX_PHOTO_PIXELS,
     most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits.
-
-    Faces of less than 32 pixels are part of the background where they do not fit. A photograph with more than
-    ``most_faces`` is refused; None takes the 64 largest.
-    """
+    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits;
+    faces of less than 32 pixels where they fit. More than ``most_faces`` are refused; None takes the 64 largest."""
     if max_bytes is not None:
         check_max_bytes(max_bytes)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)

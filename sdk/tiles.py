@@ -85,11 +85,8 @@ def run_tiles(
     rgb: Rgb, side: int, made: int, overlap: int, run: Callable[[Rgb, int, int], Rgb], *, unit: int = 1
 ) -> Rgb:
     """Apply ``run`` (tile, its top, its left), which makes squares of ``made`` pixels of those of ``side``, to a
-    picture tile by tile: uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``.
-
-    Neighbouring tiles overlap by at least ``overlap`` pixels. Every tile begins at a multiple of ``unit``, which
-    ``side``, ``overlap`` and the picture's sides are too.
-    """
+    picture, uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``. Tiles overlap by at least ``overlap`` and
+    begin at multiples of ``unit``, which ``side``, ``overlap``, H and W are too."""
     height, width = rgb.shape[:2]
     padded = pad_to(rgb, max(width, side), max(height, side))
     tops, lefts = (

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import sys
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,40 +98,26 @@ def compress(
     from sdk.scenes import compress_scene_within
 
     if all_faces or scene:
-        refuse_options(
-            {
-                "--no-align": not align,
-                "--fit": fit,
-                "--require-face": require_face,
-                "--refine": refine,
-                "--lr": lr,
-                "--scene": all_faces and scene,
-                "--quality": all_faces and quality,
-                "--max-bytes": all_faces and max_bytes,
-            },
-            f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out",
-        )
-    refuse_options(
-        {"--require-face": require_face and (not align or fit is not None)},
-        "the face is checked that is cut out; leave it or --no-align and --fit out",
-    )
+        given: Any = {"--no-align": not align, "--fit": fit, "--require-face": require_face}
+        given |= {"--refine": refine, "--lr": lr}
+        if all_faces:
+            given |= {"--scene": scene, "--quality": quality, "--max-bytes": max_bytes}
+        refuse_options(given, f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out")
+    cut_out = "the face is checked that is cut out; leave it or --no-align and --fit out"
+    refuse_options({"--require-face": require_face and (not align or fit is not None)}, cut_out)
     plan = files.plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     own_files = "each face has a file of its own; name a folder instead of -"
     refuse_options({"--all-faces": all_faces and plan.piped}, own_files)
     refuse_options({"--lr": lr and plan.piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
         files.refuse_sources(map(_lr_file, plan.items), (job.source for job in plan.items))
-    refuse_options(
-        {"--max-megapixels": remote and max_megapixels},
-        "the service has its own limit; leave --max-megapixels or --remote out",
-    )
+    own_limit = "the service has its own limit; leave --max-megapixels or --remote out"
+    refuse_options({"--max-megapixels": remote and max_megapixels}, own_limit)
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
     codecs: list[sdk.Codec] = []
-    face_of: Callable[..., sdk.Payload]
-    scene_of: Callable[..., sdk.Scene]
-    faces_of: Callable[..., list[sdk.Payload]]
+    face_of: Any
     if remote is None:
         codecs += (sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes))
         face_of = partial(compress_within, codecs, quality, max_bytes)
@@ -259,8 +244,6 @@ def faces(
 
 def _face_line(face: dict[str, Any]) -> str:
     left, top, right, _ = face["box"]
-    return (
-        f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
-        f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
-        + (f": {', '.join(face['problems'])}" if face["problems"] else "")
-    )
+    place = f"{right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f})"
+    pose = f"roll {face['roll']:z.0f}, yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
+    return f"  {place}, {pose}" + (f": {', '.join(face['problems'])}" if face["problems"] else "")

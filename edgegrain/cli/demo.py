@@ -51,6 +51,7 @@ def demo(
       edgegrain demo me.jpg --out me_demo
     """
     import sdk
+    from edgegrain.evaluation.classical_codecs import ClassicalCodec
     from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
     from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
@@ -81,22 +82,22 @@ def demo(
     lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
     reference = part.copy()
     reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    face, most = np.asarray(reference), len(payload)
-    classical = {label: _classical(face, codec_name, most) for codec_name, label in CLASSICAL.items()}
-
     picture_bytes, size = picture.stat().st_size, len(payload)
+    face = np.asarray(reference)
+    classical = {label: ClassicalCodec(face, name).best(size) for name, label in CLASSICAL.items()}
+
     photographs = [
         Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
         Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
         Tile(np.asarray(lr), "LR in the payload, enlarged", "{1} x {0} pixels".format(*payload.lr.shape)),
         Tile(np.asarray(restored), "restored face", f"{size:,} bytes", accent=True),
     ]
-    compared = [
-        Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {size:,} bytes")
-        for label, (rgb, text) in classical.items()
-    ]
+    compared = []
     if photograph is not None and scene is not None:
-        compared.insert(0, Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True))
+        compared.append(Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True))
+    for label, result in classical.items():
+        text = result.description.partition(", ")[2] if result else f"does not fit in {size:,} bytes"
+        compared.append(Tile(result.rgb if result else None, f"face, {label}", text))
     sheet = draw_sheet([photographs, compared], side=SHEET_SIDE)
     sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
@@ -116,8 +117,9 @@ def demo(
     ]
     if scene is not None:
         lines.append(f"the whole photograph, with a blurred background: {len(scene):,} bytes")
-    for label, (_, text) in classical.items():
-        lines.append(f"  compared with: {text or label + ', which does not fit in as few bytes'}")
+    for label, result in classical.items():
+        text = result.description if result else f"{label}, which does not fit in as few bytes"
+        lines.append(f"  compared with: {text}")
     say(*lines, f"pictures in {out}: {', '.join(path.name for path in files.values() if path.exists())}")
 
 
@@ -134,11 +136,3 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
     corners = [tuple(corner) for corner in square.corners().tolist()]
     ImageDraw.Draw(drawn).line([*corners, corners[0]], fill=ACCENT, width=width, joint="curve")
     return np.asarray(drawn)
-
-
-def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:
-    """The best result of a classical codec in ``max_bytes`` and its description; Nones without one."""
-    from edgegrain.evaluation.classical_codecs import ClassicalCodec
-
-    result = ClassicalCodec(rgb, codec).best(max_bytes)
-    return (None, None) if result is None else (result.rgb, result.description)

@@ -14,7 +14,7 @@ import typer
 
 from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
-from edgegrain.cli.options import PictureFormat
+from edgegrain.cli.options import PictureFormat, refuse_options
 
 Item = TypeVar("Item")
 STDIN = STDOUT = Path("-")
@@ -50,35 +50,32 @@ def existing_source(text: str) -> Path:
 
 
 def plan_jobs(sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str) -> Plan[FileJob]:
-    """One job per file; a folder stands for the files in it, at any depth, whose lower-case suffix is wanted.
+    """One job per file; a folder stands for the wanted files in it, and keeps its structure in the folder ``out``.
 
-    Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
-    structure. For a single file ``out`` is the file to write if it has a suffix, does not end with a separator and is
-    not an existing folder, or ``-`` for `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg``
-    is called ``a`` and the result's suffix; if that of ``a.png`` would be called the same, both keep their own suffix
-    in front of it. Plans that would lose or replace a file are refused (`typer.BadParameter`).
+    For a single file ``out`` is the file to write if it has a suffix, does not end with a separator and is not an
+    existing folder. ``a.jpg`` and ``a.png`` keep their own suffix in front of the result's. Plans that would lose or
+    replace a file are refused.
     """
-    piped = STDIN in sources
+    piped, single = STDIN in sources, len(sources) == 1 and not sources[0].is_dir()
     if piped and len(sources) > 1:
         raise typer.BadParameter("standard input (-) is read alone, without other files")
     if out == "-" or (piped and out is None):
-        return Plan([FileJob(_only_file(sources), STDOUT)], piped=True)
+        one_file = "standard output takes the result of one file; name a folder for several"
+        refuse_options({"--out": not single}, one_file)
+        terminal = "standard output is a terminal, the result is binary; pipe it, or name a file"
+        refuse_options({"--out": sys.stdout.isatty()}, terminal)
+        return Plan([FileJob(sources[0], STDOUT)], piped=True)
     # `Path` would drop a final separator.
     named = out is not None and bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
-    if piped and not named:
-        raise typer.BadParameter(
-            f"{out} is a folder, or has no suffix; name the file for standard input's result", param_hint="--out"
-        )
-    if out is not None and named and len(sources) == 1 and not sources[0].is_dir():
-        refuse_sources([Path(out)], sources)
-        return Plan([FileJob(sources[0], Path(out))])
+    no_file = f"{out} is a folder, or has no suffix; name the file for standard input's result"
+    refuse_options({"--out": piped and not named}, no_file)
     folder = None if out is None else Path(out)
+    if folder is not None and named and single:
+        refuse_sources([folder], sources)
+        return Plan([FileJob(sources[0], folder)])
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise typer.BadParameter(
-            f"{folder} is a file; name a folder, or for a single result a file with a suffix, "
-            f"such as {folder.name}{result_suffix}",
-            param_hint="--out",
-        )
+        advice = f"name a folder, or for a single result a file with a suffix, such as {folder.name}{result_suffix}"
+        raise typer.BadParameter(f"{folder} is a file; {advice}", param_hint="--out")
     found = _find(sources, wanted)
     places = dict.fromkeys((path, path if folder is None else folder / below) for path, below in found.items)
     alike = Counter(place.with_suffix("") for _, place in places)
@@ -106,10 +103,8 @@ def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
     read = {os.path.realpath(source) for source in sources}  # `Path.resolve` raises for links in a circle
     for path in written:
         if os.path.realpath(path) in read:
-            raise typer.BadParameter(
-                f"{path} is one of the files to read, and a result would replace it; leave it "
-                "out, or choose another --out"
-            )
+            why = "is one of the files to read, and a result would replace it; leave it out, or choose another --out"
+            raise typer.BadParameter(f"{path} {why}")
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:
@@ -135,25 +130,9 @@ def write_result(path: Path, data: bytes, *, force: bool) -> None:
         write_atomically(path, data, force=force)
 
 
-def _only_file(sources: Sequence[Path]) -> Path:
-    """The one file whose result goes to `STDOUT`."""
-    if len(sources) != 1 or sources[0].is_dir():
-        raise typer.BadParameter(
-            "standard output takes the result of one file; name a folder for several", param_hint="--out"
-        )
-    if sys.stdout.isatty():
-        raise typer.BadParameter(
-            "standard output is a terminal, the result is binary; pipe it, or name a file", param_hint="--out"
-        )
-    return sources[0]
-
-
 def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, Path]]:
-    """(file, its path below the source) of every file that the sources stand for, sorted.
-
-    Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``, and the commands' own results
-    (`PICTURE_RESULTS`), so that a command on a folder can be repeated.
-    """
+    """(file, its path below the source) of every file that the sources stand for, sorted. Of a folder, names that begin
+    with a dot are left out, such as macOS's ``._me.jpg``, and results, so that a command can be repeated."""
     plan: Plan[tuple[Path, Path]] = Plan()
     for source in sources:
         if not source.is_dir():
@@ -165,18 +144,14 @@ def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, P
             folders[:] = (name for name in folders if not name.startswith("."))  # os.walk skips the others
             files += [Path(folder) / name for name in names if not name.startswith(".")]
         files.sort()
+        named = [path for path in files if path.suffix.lower() in wanted]
         # A link that leads nowhere fails later, as a file; pipes and sockets are left out.
-        found = [
-            path
-            for path in files
-            if path.suffix.lower() in wanted
-            and (path.is_file() or not path.exists())
-            and not path.name.lower().endswith(PICTURE_RESULTS)
-        ]
+        taken = [path for path in named if not path.name.lower().endswith(PICTURE_RESULTS)]
+        found = [path for path in taken if path.is_file() or not path.exists()]
         if not found and not unlisted:
+            suffixes = ", ".join(sorted(wanted))
             raise typer.BadParameter(
-                f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}, "
-                "apart from results of edgegrain"
+                f"the folder {source} holds no file with the suffix {suffixes}, apart from results of edgegrain"
             )
         plan.items += [(path, path.relative_to(source)) for path in found]
         plan.unlisted += unlisted

@@ -22,50 +22,35 @@ Device = Literal["cpu", "cuda"]
 PictureFormat = Literal["png", "jpg", "webp"]
 Quality = Literal["tiny", "small", "medium", "large"]
 
-
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
-DeviceOption = Annotated[
-    Device, typer.Option("--device", help="Device of the decoder, without fallback to the other one.")
-]
+DeviceOption = Annotated[Device, typer.Option(help="Device of the decoder, without fallback to the other one.")]
 FitOption = Annotated[
     Fit | None,
     typer.Option(
-        "--fit", help="Encode the whole picture: pad keeps its aspect, stretch fills the square, crop takes the centre."
+        help="Encode the whole picture: pad keeps its aspect, stretch fills the square, crop takes the centre."
     ),
 ]
 AlignOption = Annotated[
-    bool,
-    typer.Option(
-        "--align/--no-align", help="Encode the largest face; --no-align: the whole picture, as --fit pad does."
-    ),
+    bool, typer.Option(help="Encode the largest face; --no-align: the whole picture, as --fit pad does.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 MarkOption = Annotated[
-    bool,
-    typer.Option(
-        "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md."
-    ),
+    bool, typer.Option(help="Write into the pictures that they are generated; see docs/generated_marks.md.")
 ]
 MaxBytesOption = Annotated[
     int | None,
-    typer.Option(
-        "--max-bytes", min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality."
-    ),
+    typer.Option(min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality."),
 ]
 MetricWeightsOption = Annotated[
     Path | None,
     typer.Option(
-        "--weights",
-        exists=True,
-        file_okay=False,
-        help="Folder of the metric weights [default: those of 'edgegrain metrics fetch'].",
+        exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain metrics fetch']."
     ),
 ]
 MaxMegapixelsOption = Annotated[
     float | None,
     typer.Option(
-        "--max-megapixels",
         min=0.001,
         max=268,
         help="Largest picture that is read or made [default: "
@@ -73,13 +58,11 @@ MaxMegapixelsOption = Annotated[
     ),
 ]
 QualityOption = Annotated[
-    Quality | None,
-    typer.Option("--quality", help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first]."),
+    Quality | None, typer.Option(help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first].")
 ]
 RefineOption = Annotated[
     int,
     typer.Option(
-        "--refine",
         metavar="STEPS",
         min=0,
         max=10_000,
@@ -90,7 +73,6 @@ RefineOption = Annotated[
 RefineSizeOption = Annotated[
     int,
     typer.Option(
-        "--refine-size",
         metavar="PIXELS",
         min=0,
         help="For --refine: size at which the pictures will be seen, such as 512 or 1024; 0: the decoder's.",
@@ -99,7 +81,6 @@ RefineSizeOption = Annotated[
 RemoteOption = Annotated[
     str | None,
     typer.Option(
-        "--remote",
         metavar="URL",
         parser=lambda url: url.rstrip("/").removesuffix("/v1"),
         help="Use the service at this address, such as http://host:8000.",
@@ -108,15 +89,12 @@ RemoteOption = Annotated[
 SizeOption = Annotated[
     str,
     typer.Option(
-        "--size",
         metavar="[original|native|PIXELS]",
         help="original: the original's size, as sharp as the bundle can; "
         "native: the decoder's own resolution; PIXELS: the longest side, as 1024; edgegrain info names the largest.",
     ),
 ]
-TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
-]
+TokenOption = Annotated[str | None, typer.Option(envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")]
 
 
 def bundle_or(default: str) -> Any:

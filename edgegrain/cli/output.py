@@ -51,10 +51,7 @@ def message_of(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with escapes in place of what a terminal would obey: controls, line ends, bidirectional overrides.
-
-    Surrogates, of file names that are not UTF-8, are escaped by the streams.
-    """
+    """The text with escapes for what a terminal would obey; surrogates, of odd file names, the streams escape."""
 
     def shown(character: str) -> bool:
         return character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
@@ -83,10 +80,8 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; without a terminal a line every `SILENCE` seconds.
-
-    Yields a function of the finished part, 0...1, and a line of text. Only the first process shows anything.
-    """
+    """A bar on stderr, without a terminal a line every `SILENCE` seconds, of the first process: yields a function of
+    the finished part, 0...1, and a line of text."""
     from rich.console import Console
     from rich.progress import Progress
 

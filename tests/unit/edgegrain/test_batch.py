@@ -25,15 +25,8 @@ from tests.tiny_bundle import HR, write_tiny_bundle
 
 
 def plan(verb: str = "compress", **changes: object) -> BatchPlan:
-    fields: dict[str, object] = {
-        "source": "in",
-        "target": "out",
-        "verb": verb,
-        "bundles": ["tiny"],
-        "suffix": ".grain" if verb == "compress" else ".png",
-        **changes,
-    }
-    return BatchPlan(**fields)  # type: ignore[arg-type]
+    suffix = ".grain" if verb == "compress" else ".png"
+    return replace(BatchPlan("in", "out", verb, ["tiny"], suffix), **changes)  # type: ignore[arg-type]
 
 
 def at(place: Path, folder: Path, verb: str) -> BatchPlan:
@@ -56,16 +49,10 @@ def write_pictures(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_results_never_share_a_name() -> None:
-    assert [plan().result(name) for name in ("a.jpg", "a.png", "b/a.jpg")] == [
-        "a.jpg.grain",
-        "a.png.grain",
-        "b/a.jpg.grain",
-    ]
-    assert [plan("restore").result(name) for name in ("a.grain", "a.jpg.grain", "a.GRAIN")] == [
-        "a.png",
-        "a.jpg.png",
-        "a.GRAIN.png",
-    ]
+    for name in ("a.jpg", "a.png", "b/a.jpg"):
+        assert plan().result(name) == f"{name}.grain"
+    names = {"a.grain": "a.png", "a.jpg.grain": "a.jpg.png", "a.GRAIN": "a.GRAIN.png"}
+    assert [plan("restore").result(name) for name in names] == list(names.values())
 
 
 def test_candidates_by_suffix() -> None:
@@ -97,9 +84,8 @@ class TestWorker:
         Image.new("RGB", (101, 100)).save(tmp_path / "in" / "huge.png")
         (tmp_path / "out" / "taken.png.grain").mkdir(parents=True)  # a result that cannot be written
         (tmp_path / "in" / "taken.png").write_bytes((tmp_path / "in" / "deep" / "0.png").read_bytes())
-        tally = Worker(at(tmp_path, folder, "compress")).work(
-            [*pictures, "damaged.png", "huge.png", "missing.png", "taken.png"]
-        )
+        refused = ["damaged.png", "huge.png", "missing.png", "taken.png"]
+        tally = Worker(at(tmp_path, folder, "compress")).work([*pictures, *refused])
         codec = sdk.Codec(folder)
         written = {name: (tmp_path / "out" / f"{name}.grain").read_bytes() for name in pictures}
         assert written == {name: codec.compress(rgb) for name, rgb in pictures.items()}
@@ -107,7 +93,7 @@ class TestWorker:
         assert tally.bytes_in == sum((tmp_path / "in" / name).stat().st_size for name in pictures)
         assert tally.bytes_out == sum(map(len, written.values()))
         errors = {failure["name"]: failure["error"] for failure in tally.failures}
-        assert errors.keys() == {"damaged.png", "huge.png", "missing.png", "taken.png"}
+        assert errors.keys() == set(refused)
         assert "No such file" in errors["missing.png"] and "10000" in errors["huge.png"].replace(",", "")
 
         (tmp_path / "out" / "damaged.grain").write_bytes(b"\xed\x6e")
@@ -133,9 +119,8 @@ class TestWorker:
         for index in range(20):
             codec.compress(np.full((HR, HR, 3), index, np.uint8)).save(tmp_path / "in" / f"{index:02}.grain")
         (tmp_path / "in" / "03.grain").write_bytes(b"\xed\x6e")
-        tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(
-            [f"{index:02}.grain" for index in range(20)]
-        )
+        names = [f"{index:02}.grain" for index in range(20)]
+        tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(names)
         assert (counts, tally.done, tally.failures[0]["name"]) == ([8, 8, 8], 19, "03.grain")
         with Image.open(tmp_path / "out" / "17.png") as restored:
             assert np.asarray(restored).max() == 17
@@ -199,15 +184,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise Died("it died")
         return Tally(done=len(names))
 
-    monkeypatch.setitem(
-        sys.modules,
-        "ray",
-        SimpleNamespace(
-            remote=lambda **options: lambda cls: SimpleNamespace(remote=Actor),
-            wait=lambda tasks: (tasks[:1], tasks[1:]),
-            get=get,
-        ),
-    )
+    ray = SimpleNamespace(get=get, wait=lambda tasks: (tasks[:1], tasks[1:]))
+    ray.remote = lambda **options: lambda cls: SimpleNamespace(remote=Actor)
+    monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=Died, RayTaskError=Refused))
     return state
 
@@ -217,9 +196,8 @@ def test_the_file_that_ends_a_process_is_found(cluster: SimpleNamespace) -> None
     for part in tallies(plan(), iter([["a", "b"], ["c", "poison", "d"], ["e"]]), 2):
         total.add(part)
     assert (total.done, total.failed) == (5, 1)
-    assert total.failures == [
-        {"name": "poison", "error": "the process that worked on it died or hung; the file may be malicious"}
-    ]
+    reason = "the process that worked on it died or hung; the file may be malicious"
+    assert total.failures == [{"name": "poison", "error": reason}]
     assert ("poison",) in cluster.tasks and cluster.actors == 4
     assert list(tallies(plan(), iter([]), 2)) == [Tally()]
 

@@ -108,17 +108,9 @@ def test_other_things_are_refused(payload: sdk.Payload, tmp_path: Path) -> None:
 class TestInspect:
     def test_reports_everything(self, payload: sdk.Payload, tmp_path: Path) -> None:
         contract = sdk.bundles()[0].lr_contract_id
+        coding, sizes = "range" if payload[3] >> 2 & 3 else "raw", ((LR, LR), (40, 30))
         expected = sdk.PayloadInfo(
-            bytes=len(payload),
-            version=2,
-            coding="range" if payload[3] >> 2 & 3 else "raw",
-            contract_id=contract[:4],
-            bundle=DEFAULT_BUNDLE,
-            lr_size=(LR, LR),
-            original_size=(40, 30),
-            fit="stretch",
-            body_checked=True,
-            sides=(HR,),
+            len(payload), 2, coding, contract[:4], DEFAULT_BUNDLE, *sizes, "stretch", body_checked=True, sides=(HR,)
         )
         path = payload.save(tmp_path / "p.grain")
         for form in (payload, bytes(payload), bytearray(payload), path, str(path)):
@@ -129,18 +121,12 @@ class TestInspect:
         with pytest.raises(dataclasses.FrozenInstanceError):
             expected.size = 1  # type: ignore[misc]
 
-    @pytest.mark.parametrize(("coding", "name"), enumerate(("raw", "range", "deflate")))
+    @pytest.mark.parametrize(("coding", "name"), list(enumerate(("raw", "range", "deflate"))))
     def test_every_coding_of_an_unknown_contract_is_stated(self, coding: int, name: str) -> None:
-        data = encode_payload(
-            np.zeros((LR, LR, 3), np.uint8),
-            contract_id=b"\x12\x34",
-            tables=CoderTables.default(),
-            original_size=(9, 8),
-            coding=coding,
-        )
-        assert sdk.inspect(data) == sdk.PayloadInfo(
-            len(data), 2, name, "1234", None, (LR, LR), (9, 8), "pad", body_checked=name == "raw"
-        )
+        lr, tables = np.zeros((LR, LR, 3), np.uint8), CoderTables.default()
+        data = encode_payload(lr, contract_id=b"\x12\x34", tables=tables, original_size=(9, 8), coding=coding)
+        expected = sdk.PayloadInfo(len(data), 2, name, "1234", None, (LR, LR), (9, 8), "pad", name == "raw")
+        assert sdk.inspect(data) == expected
 
     def test_every_bit_counts(self, payload: sdk.Payload) -> None:
         for position in range(0, 8 * len(payload), 37):

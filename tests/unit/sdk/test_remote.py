@@ -54,8 +54,8 @@ def remote(service: LiveService) -> Iterator[Any]:
         yield remote
 
 
-def picture(width: int = 90, height: int = 70, seed: int = 0) -> np.ndarray:
-    return noise(width, height, seed)
+def picture(seed: int = 0) -> np.ndarray:
+    return noise(90, 70, seed)
 
 
 class TestVerbs:
@@ -94,7 +94,7 @@ class TestVerbs:
 
     def test_batches(self, remote: Any, bundle: Path) -> None:
         codec = sdk.Codec(bundle)
-        pictures = [picture(20 + index, 30, seed=index) for index in range(10)]
+        pictures = [noise(20 + index, 30, index) for index in range(10)]
         payloads = remote.compress_batch(pictures)
         assert payloads == codec.compress_batch(pictures)
         for one, other in zip(remote.restore_batch(iter(payloads)), codec.restore_batch(payloads), strict=True):
@@ -127,11 +127,8 @@ class TestVerbs:
             remote.compress("https://example.org/me.jpg")
 
     def test_the_token_is_needed(self, service: LiveService) -> None:
-        with (
-            sdk.connect(service.url, token="another-token-of-16") as remote,
-            pytest.raises(sdk.ServiceError, match="status 401"),
-        ):
-            remote.bundles()
+        with pytest.raises(sdk.ServiceError, match="status 401"):
+            sdk.connect(service.url, token="another-token-of-16").bundles()
 
     def test_the_async_twin_does_the_same(self, service: LiveService, bundle: Path) -> None:
         codec = sdk.Codec(bundle)
@@ -214,9 +211,7 @@ class TestErrors:
                 for status, body in ((400, b"no JSON"), (401, b"[]"), (404, b'{"type": 3}'), (413, b""), (500, b"{}"))
             ),
             *(
-                pytest.param(
-                    [(200, {}, body)], "not a list of bundles; is this an edgegrain service", 1, id=f"{body!r}"
-                )
+                pytest.param([(200, {}, body)], "not a list of bundles; is this an edgegrain", 1, id=f"{body!r}")
                 for body in (b"nonsense", b"[3]", b'[{"id": "x"}]')
             ),
         ],
@@ -253,33 +248,22 @@ class TestErrors:
 
     def test_answers_of_another_service(self) -> None:
         with Script((200, {}, b"<!doctype html>")) as url, sdk.connect(url) as remote:
-            for ask, message in (
-                (remote.compress, "a payload"),
-                (remote.compress_scene, "a scene"),
-                (remote.compress_faces, "a list of payloads"),
-            ):
-                with pytest.raises(sdk.ServiceError, match=f"is not {message}.*is this an edgegrain service"):
+            asks = {"a payload": remote.compress, "a scene": remote.compress_scene, "a list of": remote.compress_faces}
+            for answer, ask in asks.items():
+                with pytest.raises(sdk.ServiceError, match=f"is not {answer}.*is this an edgegrain service"):
                     ask(b"a picture")
 
     @pytest.mark.parametrize("body", [b"nonsense", encoded(picture(), "JPEG"), encoded(picture())[:-400], b""])
     def test_an_answer_that_is_no_picture(self, bundle: Path, body: bytes) -> None:
         payload = sdk.Codec(bundle).compress(picture())
-        with (
-            Script((200, {}, body)) as url,
-            sdk.connect(url) as remote,
-            pytest.raises(sdk.ServiceError, match="is not a picture"),
-        ):
-            remote.restore(payload)
+        with Script((200, {}, body)) as url, pytest.raises(sdk.ServiceError, match="is not a picture"):
+            sdk.connect(url).restore(payload)
 
     def test_an_error_ends_a_batch(self, bundle: Path) -> None:
         payload = sdk.Codec(bundle).compress(picture())
         script = Script((200, {}, encoded(picture())), (400, {}, b"{}"))
-        with (
-            script as url,
-            sdk.connect(url, concurrency=1) as remote,
-            pytest.raises(sdk.ServiceError, match="^payload 1: "),
-        ):
-            remote.restore_batch([payload] * 50)
+        with script as url, pytest.raises(sdk.ServiceError, match="^payload 1: "):
+            sdk.connect(url, concurrency=1).restore_batch([payload] * 50)
         assert len(script.moments) < 50
 
 
@@ -310,22 +294,13 @@ def test_pauses_are_as_long_as_asked_for_within_the_patience() -> None:
     assert retries.pause(2, 9, 2) is retries.pause(1, 0, 3600) is None
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "host:8000",
-        "ftp://host",
-        "http://",
-        "http://host?x=1",
-        "http://ho\nst",
-        "http://[::1",
-        "http://host:abc",
-        "http://host#x",
-        "http://user:s3cret@host",
-        "http://s3cret@host:8000/x",
-    ],
-)
+ADDRESSES = (
+    "host:8000 ftp://host http:// http://host?x=1 http://[::1 http://host:abc http://host#x http://user:s3cret@host "
+    "http://s3cret@host:8000/x"
+).split()
+
+
+@pytest.mark.parametrize("url", [*ADDRESSES, "", "http://ho\nst"])
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(sdk.ServiceError, match="is not the address of a service, expected|no way to") as caught:
         sdk.connect(url)
@@ -349,18 +324,14 @@ def test_without_httpx_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         sdk.connect("http://host")
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "found"),
-    [
+def test_unusable_proxies_and_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    for variable, value, found in (
         ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"),
         ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
         ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
-    ],
-)
-def test_unusable_proxies_and_certificates(
-    variable: str, value: str, found: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(sdk.ServiceError, match=f"proxies and certificates of the environment: .*{found}"):
-        sdk.connect("http://localhost:1")
+    ):
+        with monkeypatch.context() as environment:
+            environment.setenv(variable, value)
+            with pytest.raises(sdk.ServiceError, match=f"proxies and certificates of the environment: .*{found}"):
+                sdk.connect("http://localhost:1")

@@ -7,7 +7,6 @@ import copy
 import io
 import multiprocessing
 import pickle
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,21 +57,10 @@ def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
     path.write_bytes(encoded(rgb))
     expected = sdk.compress(rgb)
     data = path.read_bytes()
-    upload = UploadFile(io.BytesIO(data))
+    arrays: list[Any] = [data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1]]
     with path.open("rb") as file:
-        for source in (
-            path,
-            str(path),
-            data,
-            bytearray(data),
-            memoryview(data),
-            memoryview(data[::-1])[::-1],
-            Image.fromarray(rgb),
-            Image.open(path),
-            file,
-            file,
-            upload,
-        ):
+        files = path, str(path), file, file, UploadFile(io.BytesIO(data))
+        for source in (*arrays, *files, Image.fromarray(rgb), Image.open(path)):
             assert sdk.compress(source) == expected
         assert not file.closed
 
@@ -94,30 +82,12 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     lr_path = tmp_path / "lr.png"
     lr_path.write_bytes(encoded(payload.lr))
     expected = np.asarray(sdk.restore(payload))
-    forms = [
-        bytes(payload),
-        bytearray(payload),
-        memoryview(payload),
-        path,
-        str(path),
-        payload.lr,
-        encoded(payload.lr),
-        lr_path,
-        str(lr_path),
-        Image.fromarray(payload.lr),
-    ]
-    text_path = tmp_path / "p.txt"
-    text_path.write_text(payload.text() + "\n", "utf-8-sig")  # with a byte order mark
-    forms += [
-        payload.text(),
-        payload.text("base45"),
-        text_path,
-        payload.text().encode(),
-        io.BytesIO(payload),
-        "\ufeff" + payload.text(),
-        io.BytesIO(payload.text().encode("utf-8-sig")),
-        f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}",
-    ]
+    forms: list[Any] = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), io.BytesIO(payload)]
+    forms += [payload.lr, encoded(payload.lr), lr_path, str(lr_path), Image.fromarray(payload.lr)]
+    text, text_path = payload.text(), tmp_path / "p.txt"
+    text_path.write_text(text + "\n", "utf-8-sig")  # with a byte order mark
+    forms += [text, text.encode(), text_path, "\ufeff" + text, io.BytesIO(text.encode("utf-8-sig"))]
+    forms += [payload.text("base45"), f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}"]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
 
@@ -126,12 +96,9 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
 def test_an_lr_in_other_pixels(mode: str) -> None:
     """`canvas.toBlob` and Android write RGBA."""
     grey = np.arange(LR * LR, dtype=np.uint8).reshape(LR, LR)
-    lr = (
-        Image.fromarray(grey.astype(np.uint16) * 257)
-        if mode == "I;16"
-        else Image.fromarray(picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
-    )
-    expected = np.asarray(sdk.restore(np.asarray((Image.fromarray(grey) if mode == "I;16" else lr).convert("RGB"))))
+    shown = Image.fromarray(picture(LR, LR) if mode == "RGBA" else grey)
+    lr = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else shown.convert(mode)
+    expected = np.asarray(sdk.restore(np.asarray((shown if mode == "I;16" else lr).convert("RGB"))))
     forms: list[Any] = [lr, encoded(lr), *([np.asarray(lr)] if mode == "RGBA" else [])]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
@@ -280,13 +247,6 @@ class TestCodec:
         codec.warm_up()
 
 
-def forged(payload: bytes, change: Callable[[bytearray], None]) -> bytes:
-    """The payload with a change to its content and a CRC that fits."""
-    content = bytearray(payload[:-3])
-    change(content)
-    return sealed(bytes(content))
-
-
 class TestRefusals:
     def test_no_payload(self, tmp_path: Path) -> None:
         for source in (b"", b"short", b"x" * 100, tmp_path / "absent.grain", tmp_path, 7, None):
@@ -294,11 +254,10 @@ class TestRefusals:
                 sdk.restore(source)  # type: ignore[arg-type]
 
     def test_lr_of_another_size_is_refused_before_it_is_decoded(self) -> None:
-        def grow(content: bytearray) -> None:
-            content[0] = 0xAB  # claims 128 x 128
-
+        content = bytearray(sdk.compress(np.full((HR, HR, 3), 90, np.uint8))[:-3])
+        content[0] = 0xAB  # claims 128 x 128
         with pytest.raises(sdk.PayloadError, match="LR of 128 x 128, bundle .* works with 16 x 16"):
-            sdk.restore(forged(sdk.compress(np.full((HR, HR, 3), 90, np.uint8)), grow))
+            sdk.restore(sealed(bytes(content)))
 
     def test_huge_claim_is_refused_before_anything_is_made(self) -> None:
         payload = sdk.compress(np.zeros((2, 5000, 3), np.uint8))
@@ -308,20 +267,12 @@ class TestRefusals:
         with pytest.raises(sdk.ImageError, match="max_pixels is a whole number"):
             sdk.restore(payload, max_pixels=float("nan"))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize(
-        "lr",
-        [
-            np.zeros((8, 8, 3), np.uint8),
-            np.zeros((LR, LR), np.uint8),
-            np.zeros((LR, LR, 3), np.float32),
-            Image.new("RGB", (LR, 8)),
-            Image.new("RGBA", (LR, LR)),
-            Image.new("RGB", (300, 300)),
-        ],
-    )
-    def test_other_lrs(self, lr: object) -> None:
-        with pytest.raises(sdk.ImageError):
-            sdk.restore(lr)  # type: ignore[arg-type]
+    def test_other_lrs(self) -> None:
+        arrays = np.zeros((8, 8, 3), np.uint8), np.zeros((LR, LR), np.uint8), np.zeros((LR, LR, 3), np.float32)
+        sizes = ("RGB", (LR, 8)), ("RGBA", (LR, LR)), ("RGB", (300, 300))
+        for lr in (*arrays, *(Image.new(*size) for size in sizes)):
+            with pytest.raises(sdk.ImageError):
+                sdk.restore(lr)
 
     def test_large_file_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "large.grain"
@@ -330,18 +281,15 @@ class TestRefusals:
         with pytest.raises(sdk.PayloadError, match="more than 67108864 bytes"):
             sdk.restore(path)
 
-    @pytest.mark.parametrize(
-        ("work", "error", "message"),
-        [
-            (lambda: sdk.compress(picture(), bundle="cats"), sdk.BundleError, "no bundle 'cats'"),
-            (lambda: sdk.compress(picture(), fit="cover"), sdk.ImageError, "unknown fit"),
-            (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
-            (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device"),
-        ],
-    )
-    def test_unknown_names(self, work: Callable[[], object], error: type[Exception], message: str) -> None:
-        with pytest.raises(error, match=message):
-            work()
+    def test_unknown_names(self) -> None:
+        with pytest.raises(sdk.BundleError, match="no bundle 'cats'"):
+            sdk.compress(picture(), bundle="cats")
+        with pytest.raises(sdk.ImageError, match="unknown fit"):
+            sdk.compress(picture(), fit="cover")
+        with pytest.raises(sdk.ImageError, match="unknown size"):
+            sdk.restore(sdk.compress(picture()), size="big")
+        with pytest.raises(sdk.DeviceError, match="unknown device"):
+            sdk.Codec(device="npu")
 
     def test_altered_bundle(self, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)

@@ -44,13 +44,9 @@ def test_there_and_back(scene: sdk.Scene, group: np.ndarray, outside: np.ndarray
     assert np.abs(restored - group)[outside].max() < 40 and np.abs(restored - group)[outside].mean() < 8
     for face in scene.faces:  # the decoder of the tests repeats pixels: the face's own restored square
         square = face.header.square
-        assert (
-            np.abs(
-                cut_square(restored.astype(np.uint8), square, HR).astype(int)
-                - np.asarray(sdk.restore(face, size="native")).astype(int)
-            )[16:48, 16:48].mean()
-            < 12
-        )
+        wanted = np.asarray(sdk.restore(face, size="native")).astype(int)
+        difference = cut_square(restored.astype(np.uint8), square, HR) - wanted
+        assert np.abs(difference)[16:48, 16:48].mean() < 12
 
 
 def test_a_framed_portrait_has_a_square_too(portrait: np.ndarray) -> None:
@@ -110,14 +106,8 @@ def test_forms_of_a_scene(scene: sdk.Scene, tmp_path: Path) -> None:
     wanted = np.asarray(sdk.restore(scene))
     codec = sdk.Codec()
     unpickled = pickle.loads(pickle.dumps(scene))  # noqa: S301 - our own bytes
-    for source in (
-        path,
-        bytes(scene),
-        sdk.Scene.from_text(scene.text()),
-        unpickled,
-        copy.copy(scene),
-        scene.text("base45"),
-    ):
+    text = sdk.Scene.from_text(scene.text())
+    for source in (path, bytes(scene), text, unpickled, copy.copy(scene), scene.text("base45")):
         np.testing.assert_array_equal(np.asarray(codec.restore(source)), wanted)
     mixed = codec.restore_batch([scene.faces[0], path])
     assert mixed[0].size == (scene.faces[0].header.square.side,) * 2

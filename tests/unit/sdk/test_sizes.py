@@ -16,8 +16,8 @@ import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.fit import content_size
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import encode_payload
 from sdk.codec import Codec
+from sdk.faces import Fitted
 from sdk.open_bundle import OpenBundle
 from sdk.payload import check_side, enlargement, picture_size
 from tests.pictures import noise
@@ -89,38 +89,20 @@ def test_the_longest_side_has_the_size(codec: Codec, fit: str, original: tuple[i
 def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
     payload = codec.compress(noise(300, 200), "crop")
     np.testing.assert_array_equal(codec.restore(payload, size=128), square(payload, 128))
-    aligned = sdk.Payload(
-        encode_payload(
-            payload.lr,
-            contract_id=bytes.fromhex(codec.bundle.lr_contract_id),
-            tables=codec._open.tables,
-            original_size=(300, 200),
-            fit="align",
-            square=OrientedSquare(400, 400, 320, 240),
-        ),
-        lr=payload.lr,
-    )
+    aligned = codec.pack(payload.lr, Fitted(payload.lr, (300, 200), "align", OrientedSquare(400, 400, 320, 240)))
     np.testing.assert_array_equal(codec.restore(aligned, size=256), square(payload, 256))
     np.testing.assert_array_equal(codec.restore(aligned), lanczos(square(payload, 128), (100, 100)))
 
 
 @pytest.mark.parametrize(
-    ("original", "enlarged"),
-    [
-        ((64, 64), 64),
-        ((40, 30), 64),
-        ((65, 65), 128),
-        ((128, 128), 128),
-        ((200, 200), 256),
-        ((256, 256), 256),
-        ((900, 900), 256),
-    ],
+    ("width", "height", "enlarged"),
+    [(64, 64, 64), (40, 30, 64), (65, 65, 128), (128, 128, 128), (200, 200, 256), (256, 256, 256), (900, 900, 256)],
 )
 def test_originals_take_the_smallest_size_that_covers_them(
-    codec: Codec, original: tuple[int, int], enlarged: int
+    codec: Codec, width: int, height: int, enlarged: int
 ) -> None:
-    payload = codec.compress(noise(*original), "stretch")
-    np.testing.assert_array_equal(codec.restore(payload), lanczos(square(payload, enlarged), original))
+    payload = codec.compress(noise(width, height), "stretch")
+    np.testing.assert_array_equal(codec.restore(payload), lanczos(square(payload, enlarged), (width, height)))
 
 
 def test_native_stays_at_the_decoder_s_resolution(codec: Codec) -> None:

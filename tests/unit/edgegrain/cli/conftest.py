@@ -9,40 +9,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import sdk
 from edgegrain.__main__ import app
+from tests.pictures import noise
 from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_face_root, tiny_root
 
-__all__ = [
-    "Shell",
-    "picture",
-    "pipe_in",
-    "shell",
-    "tiny_bundles",
-    "tiny_face_bundles",
-    "tiny_face_root",
-    "tiny_root",
-    "write_payload",
-    "write_picture",
-]
+__all__ = ["tiny_bundles", "tiny_face_bundles", "tiny_face_root", "tiny_root"]
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
     """Write a picture of random pixels; ``size`` is its width and height."""
-    rgb = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path)
+    Image.fromarray(noise(*size, seed)).save(path)
     return path
 
 
 def write_payload(path: Path, **options: Any) -> Path:
     """Write the payload of the picture of `write_picture`."""
-    rgb = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    return sdk.compress(rgb, **options).save(path)
+    return sdk.compress(noise(90, 70), **options).save(path)
 
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

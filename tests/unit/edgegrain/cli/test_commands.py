@@ -17,28 +17,9 @@ from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from tests.unit.edgegrain.cli.conftest import Shell
 
 TOP_LEVEL = (
-    "compress",
-    "restore",
-    "info",
-    "bundles",
-    "retouch",
-    "demo",
-    "faces",
-    "serve",
-    "batch",
-    "train",
-    "prior",
-    "publish",
-    "pictures",
-    "metrics",
-    "export",
-    "convert",
-    "device-kit",
-    "device-report",
-    "evaluate",
-    "models",
-    "doctor",
-)
+    "compress restore info bundles retouch demo faces serve batch train prior publish pictures metrics export convert "
+    "device-kit device-report evaluate models doctor"
+).split()
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -51,21 +32,14 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def python(repository: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=repository,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command, env = [sys.executable, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
 
 
 def test_lists_the_commands_and_exit_statuses(shell: Shell) -> None:
     out = shell.ok("--help")
     assert {words[0] for words in commands()} == set(TOP_LEVEL)
-    for command in TOP_LEVEL:
-        assert f"\n  {command} " in out
+    assert all(f"\n  {command} " in out for command in TOP_LEVEL)
     headings = [out.index(f"\n{heading}:\n") for heading in (USE, SERVE, TRAIN, EXPORT, CHECK)]
     assert headings == sorted(headings) and "\nOther:\n" not in out
     assert "Exit codes:\n    0    done\n    1    the command failed" in out
@@ -101,15 +75,8 @@ def test_wrong_usage_is_status_2(shell: Shell, arguments: list[str], said: str) 
 )
 def test_the_shell_completes_commands(repository: Path, words: str, found: str) -> None:
     program = "import sys; sys.argv[0] = 'edgegrain'; from edgegrain.__main__ import app; app()"
-    result = python(
-        repository,
-        "-c",
-        program,
-        _EDGEGRAIN_COMPLETE="complete_bash",
-        COMP_WORDS=words,
-        COMP_CWORD=str(words.count(" ")),
-    )
-    assert result.stdout.split() == [found]
+    given = {"_EDGEGRAIN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert python(repository, "-c", program, **given).stdout.split() == [found]
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])

@@ -15,6 +15,7 @@ import sdk
 from codec_contract.exact_square import cut_square
 from edgegrain.cli.demo import PICTURES, SHEET_SIDE, SHIPPED
 from edgegrain.pictures.sheets import GAP, MARGIN
+from sdk.generated_mark import COMPOSITE, EDITED
 from tests.unit.edgegrain.cli.conftest import Shell
 
 
@@ -27,13 +28,11 @@ def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
     assert payload == sdk.compress(photograph) and square is not None and abs(square.side - 177) < 6
     assert bytes(scene) == sdk.compress_scene(photograph, max_bytes=1500) and len(scene) <= 1500
     ratio = photograph.stat().st_size / len(payload)
-    for line in (
-        f": 512 x 512 pixels, {photograph.stat().st_size:,} bytes\n",
-        f"found a face in a square of {square.side} pixels\n",
-        f"compressed to {len(payload):,} bytes: {ratio:,.0f} times less than the file",
-        f"with a blurred background: {len(scene):,} bytes\n",
-    ):
-        assert line in out
+    assert (
+        f": 512 x 512 pixels, {photograph.stat().st_size:,} bytes\nfound a face in a square of {square.side} p" in out
+    )
+    assert f"compressed to {len(payload):,} bytes: {ratio:,.0f} times less than the file" in out
+    assert f"with a blurred background: {len(scene):,} bytes\n" in out
     compared = re.findall(r"compared with: (\w+)(.*)", out)
     assert [codec for codec, _ in compared] == ["JPEG", "WebP", "AVIF"]
     for _, text in compared:
@@ -46,11 +45,8 @@ def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pictures["restored"], np.asarray(sdk.restore(payload)))
     np.testing.assert_array_equal(pictures["restored_photograph"], np.asarray(sdk.restore(scene)))
     marks = {name: sdk.read_mark(tmp_path / "out" / f"{name}.png") for name in pictures}
-    assert {name: mark.source_type.rpartition("/")[2] for name, mark in marks.items() if mark} == {
-        "restored": "compositeWithTrainedAlgorithmicMedia",
-        "side_by_side": "compositeSynthetic",
-        "restored_photograph": "compositeWithTrainedAlgorithmicMedia",
-    }
+    terms = {"restored": EDITED, "side_by_side": COMPOSITE, "restored_photograph": EDITED}
+    assert {name: mark.source_type for name, mark in marks.items() if mark} == terms
     assert pictures["side_by_side"].shape[1] == 2 * MARGIN + 4 * SHEET_SIDE + 3 * GAP
 
 
@@ -65,8 +61,5 @@ def test_own_picture_and_lines(shell: Shell, tmp_path: Path, picture: Path) -> N
 
 
 def test_the_demonstration_needs_no_torch() -> None:
-    program = (
-        "import sys; sys.modules['torch'] = None; "
-        "import edgegrain.cli.demo, edgegrain.evaluation.classical_codecs, edgegrain.pictures.sheets"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    program = "import sys; sys.modules['torch'] = None; import edgegrain.cli.demo, edgegrain.pictures.sheets"
+    subprocess.run([sys.executable, "-c", f"{program}, edgegrain.evaluation.classical_codecs"], check=True)

@@ -30,13 +30,10 @@ def pictures(portrait: np.ndarray, tmp_path: Path) -> Path:
 @pytest.fixture
 def two_faces(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture in which the finder finds a face, and a smaller one where all are wanted."""
-    faces = [
-        FoundFace(
-            DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
-            np.array([(x - 5, 30), (x + 5, 30), (x, 40)]),
-        )
-        for x, side in ((45.0, 36), (70.0, 34))
-    ]
+    faces = []
+    for x, side in ((45.0, 36), (70.0, 34)):
+        detected = DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9)
+        faces.append(FoundFace(detected, np.array([(x - 5, 30), (x + 5, 30), (x, 40)])))
     monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False, largest=False: faces[: 2 if every else 1])
     return picture
 

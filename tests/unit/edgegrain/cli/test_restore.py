@@ -37,16 +37,8 @@ class TestRestore:
         self, shell: Shell, tmp_path: Path, payload: Path
     ) -> None:
         wide = sdk.compress(write_picture(tmp_path / "wide.png", size=(17000, 40))).save(tmp_path / "wide.grain")
-        shell.fails(
-            "17000 x 40 pixels, the sides of a WEBP file have at most 16383",
-            "restore",
-            wide,
-            payload,
-            "--out",
-            tmp_path / "out",
-            "--format",
-            "webp",
-        )
+        too_wide = "17000 x 40 pixels, the sides of a WEBP file have at most 16383"
+        shell.fails(too_wide, "restore", wide, payload, "--out", tmp_path / "out", "--format", "webp")
         assert (tmp_path / "out" / "me.restored.webp").is_file()
 
     @pytest.mark.parametrize(("name", "kind"), [("x.jpg", "JPEG"), ("x.webp", "WEBP"), ("x.png", "PNG")])
@@ -66,16 +58,8 @@ class TestRestore:
         assert out.endswith(": 128 x 100 pixels\n")
         large = sdk.restore(path, bundle, size=128)
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "large.png")), np.asarray(large))
-        shell.fails(
-            "at up to 128 pixels, not at 200; its sizes: 64, 128",
-            "restore",
-            path,
-            "--bundle",
-            bundle,
-            "--size",
-            200,
-            "--force",
-        )
+        too_large = "at up to 128 pixels, not at 200; its sizes: 64, 128"
+        shell.fails(too_large, "restore", path, "--bundle", bundle, "--size", 200, "--force")
         for size in ("huge", "-1", "0", "1e3", "123456"):
             shell.fails("Invalid value for --size", "restore", path, f"--size={size}", "--force", status=2)
 

@@ -65,10 +65,9 @@ def test_remote_that_is_none(command: str, picture: Path, shell: Shell) -> None:
     "arguments", [("compress", "--max-megapixels", "0.5"), ("restore", "--seed", "1"), ("restore", "--device", "cuda")]
 )
 def test_options_that_a_service_has_not(arguments: tuple[str, ...], picture: Path, shell: Shell) -> None:
-    command, option, value = arguments
-    shell.fails(
-        f"leave {option} or --remote out", command, picture, option, value, "--remote", "http://localhost:1", status=2
-    )
+    command, *option = arguments
+    said, service = f"leave {option[0]} or --remote out", ("--remote", "http://localhost:1")
+    shell.fails(said, command, picture, *option, *service, status=2)
 
 
 def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,14 +77,6 @@ def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypat
     monkeypatch.setenv("EDGEGRAIN_TOKEN", "secret")
     shell.ok("compress", picture, "--remote", "http://host/v1/", "--fit", "crop", "--bundle", "x")
     connect.assert_called_once_with("http://host", token="secret")
-    connect.return_value.compress.assert_called_once_with(
-        picture,
-        "crop",
-        bundle="x",
-        max_pixels=MAX_PHOTO_PIXELS,
-        align=True,
-        require_face=False,
-        quality=None,
-        max_bytes=None,
-    )
+    given = {"bundle": "x", "max_pixels": MAX_PHOTO_PIXELS, "align": True, "require_face": False}
+    connect.return_value.compress.assert_called_once_with(picture, "crop", **given, quality=None, max_bytes=None)
     assert picture.with_suffix(".grain").read_bytes() == payload

@@ -20,64 +20,23 @@ from edgegrain.cli.output import printable, report, say, with_progress
 
 
 def evaluate(
-    data: Annotated[
-        Path,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of pictures that the bundle was not trained on; the centre square of each is used.",
-        ),
-    ],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False)],
     weights: options.MetricWeightsOption = None,
     bundle: options.BundleOption = "faces",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION]."),
-    ] = None,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of photographs with faces, not cropped; also measure the largest "
-            "face of each, before and after. Its folder no_faces may hold pictures without one.",
-        ),
-    ] = None,
-    baselines: Annotated[
-        Literal["none", "fast"],
-        typer.Option(help="none: only the bundle; fast: every fourth scale, then those around the best."),
-    ] = "fast",
-    curves: Annotated[
-        bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")
-    ] = True,
-    size: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Side of the originals and of the restored pictures, in pixels, such as 1024; 0: the bundle's."
-        ),
-    ] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", file_okay=False)] = None,
+    photographs: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    baselines: Literal["none", "fast"] = "fast",
+    curves: bool = True,
+    size: Annotated[int, typer.Option(min=0)] = 0,
     refine: options.RefineOption = 0,
     refine_size: options.RefineSizeOption = 0,
     quality: options.QualityOption = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option("--max-bytes", min=1, help="Largest payload: each picture gets the bundle's best rate that fits."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    device: Annotated[
-        options.Device, typer.Option(help="Device of decoder and metrics; encoders always run on the CPU.")
-    ] = "cpu",
-    form: Annotated[
-        Literal["auto", "default", "fused", "int8"],
-        typer.Option(help="Form of the decoder; auto: the one that the device gets."),
-    ] = "auto",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder]."
-        ),
-    ] = None,
+    max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=1)] = None,
+    limit: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=0)] = 0,
+    device: options.Device = "cpu",
+    form: Literal["auto", "default", "fused", "int8"] = "auto",
+    cache: Annotated[Path | None, typer.Option(file_okay=False)] = None,
     force: options.ForceOption = False,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -95,6 +54,21 @@ def evaluate(
       edgegrain evaluate --data faces/ --photographs holiday/
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
       edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
+
+    Args:
+        data: Folder of pictures that the bundle was not trained on; the centre square of each is used.
+        out: Folder for the report [default: evaluate_out/ID-VERSION].
+        photographs: Folder of photographs with faces, not cropped; also measure the largest face of each, before and
+            after. Its folder no_faces may hold pictures without one.
+        baselines: none: only the bundle; fast: every fourth scale, then those around the best.
+        curves: Also search the codecs at fixed budgets, for rate curves; takes most of the time.
+        size: Side of the originals and of the restored pictures, in pixels, such as 1024; 0: the bundle's.
+        max_bytes: Largest payload: each picture gets the bundle's best rate that fits.
+        limit: Number of pictures; 0: all.
+        threads: CPU threads of the networks; 0: all.
+        device: Device of decoder and metrics; encoders always run on the CPU.
+        form: Form of the decoder; auto: the one that the device gets.
+        cache: Folder of results that are already computed [default: edgegrain's cache folder].
     """
     with needs_extra("eval", "evaluate needs"):
         import torch

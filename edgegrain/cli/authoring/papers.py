@@ -23,23 +23,12 @@ Reduction = Literal["area", "bicubic"]
 
 
 def convert(
-    files: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
-    ],
-    source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file."
-        ),
-    ],
-    lr: Annotated[
-        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
-    reduction: Annotated[
-        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
-    ] = None,
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
+    source: Annotated[Source, typer.Option("--from")],
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    lr: Annotated[int | None, typer.Option(min=1)] = None,
+    domain: str | None = None,
+    reduction: Reduction | None = None,
     force: options.ForceOption = False,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -68,6 +57,14 @@ def convert(
       edgegrain convert --from gcfsr gcfsr_1024.pth --lr 32 --out bundles/gcfsr-x32
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024
+
+    Args:
+        files: Checkpoints, .pt, .pth or .safetensors.
+        source: Layout of the files.
+        out: Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
+        lr: gcfsr: side of the LRs [default: a 16th of the picture's].
+        domain: glean: domain of its training pictures [default: faces].
+        reduction: glean, gcfsr: the encoder [default: bicubic, as in the papers].
     """
     refuse_options(
         {"--lr": lr is not None and source != "gcfsr"}, f"LRs of {source} have the size that the checkpoint fixes"
@@ -120,35 +117,14 @@ def models(json_output: options.JsonOption = False) -> None:
 
 
 def retouch(
-    edited: Annotated[Path, typer.Argument(parser=existing_source, help="The edited picture; - for standard input.")],
-    original: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept."),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATH",
-            help="The picture to write, or a folder; - for standard output [default: "
-            "NAME.retouched.png; of standard input, -].",
-        ),
-    ] = None,
+    edited: Annotated[Path, typer.Argument(parser=existing_source)],
+    original: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="PATH")] = None,
     bundle: options.BundleOption = "faces",
-    fit: Annotated[Fit, typer.Option(help="As for 'compress'.")] = "pad",
-    feather: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1000,
-            help="Pixels over which the restored region fades into the original [default: a 64th of the longest side].",
-        ),
-    ] = None,
-    threshold: Annotated[
-        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
-    ] = 16,
-    strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
+    fit: Fit = "pad",
+    feather: Annotated[float | None, typer.Option(min=0, max=1000)] = None,
+    threshold: Annotated[int, typer.Option(min=1, max=255)] = 16,
+    strength: float | None = None,
     max_megapixels: options.MaxMegapixelsOption = None,
     device: options.DeviceOption = "cpu",
     mark: options.MarkOption = True,
@@ -163,6 +139,16 @@ def retouch(
     Examples:
       edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
       edgegrain retouch edited.png                   restores the whole picture
+
+    Args:
+        edited: The edited picture; - for standard input.
+        original: The picture before the edit; its unedited parts are kept.
+        out: The picture to write, or a folder; - for standard output [default: NAME.retouched.png; of standard input,
+            -].
+        fit: As for 'compress'.
+        feather: Pixels over which the restored region fades into the original [default: a 64th of the longest side].
+        threshold: Smallest difference in levels of an edited pixel.
+        strength: For bundles with that control.
     """
     import sdk
 

@@ -11,7 +11,7 @@ import typer
 from codec_contract.errors import EdgegrainError, ExistsError, ImageError, needs_extra
 from codec_contract.exact_square import cut_square
 from codec_contract.files import printable_name, written_whole
-from edgegrain.cli.options import ForceOption, JsonOption
+from edgegrain.cli.options import Documented, ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures import MAX_SIDES
 
@@ -23,24 +23,15 @@ def _group() -> None:
     """A callback keeps ``pack`` a subcommand."""
 
 
-@pictures.command()
+@pictures.command(cls=Documented)
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the stored pictures.")],
-    side: Annotated[
-        int, typer.Option(min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")
-    ] = 256,
-    quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align", help="Store the largest face of every picture, cut out as in FFHQ, not the centre square."
-        ),
-    ] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")
-    ] = None,
+    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
+    side: Annotated[int, typer.Option(min=16, max=MAX_SIDES["webp"])] = 256,
+    quality: Annotated[int, typer.Option(min=0, max=100)] = 92,
+    lossless: Annotated[bool, typer.Option("--lossless")] = False,
+    align: Annotated[bool, typer.Option("--align")] = False,
+    exclude: list[str] | None = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -54,6 +45,15 @@ def pack(
       edgegrain pictures pack faces/ small/ --side 256
       edgegrain pictures pack photos/ faces/ --align
       edgegrain pictures pack faces/ small/ --lossless --exclude 'usgov_*'
+
+    Args:
+        source: Folder of pictures.
+        out: Folder for the stored pictures.
+        side: Side of the stored squares, in pixels.
+        quality: WebP quality.
+        lossless: Lossless WebP: about ten times the size.
+        align: Store the largest face of every picture, cut out as in FFHQ, not the centre square.
+        exclude: Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.
     """
     with needs_extra("train", "packing pictures needs"):
         from PIL import Image

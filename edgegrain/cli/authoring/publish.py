@@ -11,7 +11,7 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
+from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, Documented, ForceOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
 
@@ -25,62 +25,20 @@ publish = typer.Typer(
 )
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def run(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR also the weights."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            file_okay=False,
-            help="Folder of the bundle; of GLEAN and GCFSR the folder for the weights, as in zoo/.",
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
-            "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.",
-        ),
-    ] = None,
-    bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle [default: the folder's name].")] = "",
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = INITIAL_VERSION,
-    domain: Annotated[str, typer.Option(help="Subject of the pictures [default: as in the run's recipe].")] = "",
-    data_licence: Annotated[
-        str, typer.Option(help="Licence of the training pictures [default: that of our faces, for the domain faces].")
-    ] = "",
-    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
-    prior: Annotated[
-        str,
-        typer.Option(
-            help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one]."
-        ),
-    ] = "",
-    storage: Annotated[
-        WeightStorage | None,
-        typer.Option(
-            help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
-            "float16]."
-        ),
-    ] = None,
-    trained_only: Annotated[
-        bool,
-        typer.Option("--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports."),
-    ] = False,
-    encoder_of: Annotated[
-        str,
-        typer.Option(
-            help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused."
-        ),
-    ] = "",
+    run: Path,
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False)],
+    data: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    bundle_id: Annotated[str, typer.Option("--id")] = "",
+    version: str = INITIAL_VERSION,
+    domain: str = "",
+    data_licence: str = "",
+    exclude: list[str] | None = None,
+    prior: str = "",
+    storage: WeightStorage | None = None,
+    trained_only: Annotated[bool, typer.Option("--trained-only")] = False,
+    encoder_of: str = "",
     force: ForceOption = False,
 ) -> None:
     """Make a bundle of a training run.
@@ -95,6 +53,22 @@ def run(
       edgegrain publish run runs/final --data FACES --out my-bundles/my-faces --force --version 1.1.0 \\
           --encoder-of my-bundles/my-faces
       edgegrain publish run runs/glean --data FACES --out zoo/glean-faces-256-lr16
+
+    Args:
+        run: Folder of the training run, or its last.safetensors; of GLEAN and GCFSR also the weights.
+        out: Folder of the bundle; of GLEAN and GCFSR the folder for the weights, as in zoo/.
+        data: Training pictures; the coder's tables are fitted to their LRs. Needed for a bundle; without it a folder of
+            GLEAN or GCFSR keeps its tables.
+        bundle_id: Id of the bundle [default: the folder's name].
+        version: Version of the bundle.
+        domain: Subject of the pictures [default: as in the run's recipe].
+        data_licence: Licence of the training pictures [default: that of our faces, for the domain faces].
+        exclude: Name patterns left out, as in training.
+        prior: Generator, if the run has one: name of a fetched prior, or a file [default: the published one].
+        storage: Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else
+            float16].
+        trained_only: Write only the trained weights, for the zoo: no generator, no exports.
+        encoder_of: Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.papers.face_sr.bundle import store
@@ -158,16 +132,17 @@ def run(
     report(summary, as_json=True)
 
 
-@publish.command()
-def card(
-    bundle: Annotated[str, typer.Argument(help="Name or folder of the bundle.")],
-    evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON summary of edgegrain evaluate.")],
-) -> None:
+@publish.command(cls=Documented)
+def card(bundle: str, evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False)]) -> None:
     """Enter an evaluation into a bundle's manifest and model card.
 
     \b
     Examples:
       edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
+
+    Args:
+        bundle: Name or folder of the bundle.
+        evaluation: JSON summary of edgegrain evaluate.
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.model_card import enter_evaluation
@@ -176,22 +151,14 @@ def card(
     say(*enter_evaluation(writable_bundle(bundle).folder, evaluation).splitlines())
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def coder(
-    lrs: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="LRs, uint8 [N, h, w, 3] as .npy.")],
-    out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
-    widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
-    level_step: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MAX_STEP,
-            help="Store LR levels as multiples of this, for fewer "
-            "bytes; the decoder is trained with the same --set lr_step.",
-        ),
-    ] = 1,
-    held_out: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code and report on.")] = 500,
+    lrs: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Argument(dir_okay=False)],
+    widths: str = WIDTHS,
+    steps: Annotated[int, typer.Option(min=1)] = STEPS,
+    level_step: Annotated[int, typer.Option(min=1, max=MAX_STEP)] = 1,
+    held_out: Annotated[int, typer.Option(min=1)] = 500,
     force: ForceOption = False,
 ) -> None:
     """Fit the LR coder's tables; every tenth LR is held out and reported on.
@@ -203,6 +170,15 @@ def coder(
       edgegrain publish coder LRS.npy coder.json
       edgegrain publish coder LRS.npy coder.json --widths 32,32
       edgegrain publish coder LRS.npy coder.json --level-step 3
+
+    Args:
+        lrs: LRs, uint8 [N, h, w, 3] as .npy.
+        out: The coder.json to write.
+        widths: Units of the hidden layers, comma-separated.
+        steps: Training steps per channel.
+        level_step: Store LR levels as multiples of this, for fewer bytes; the decoder is trained with the same --set
+            lr_step.
+        held_out: Number of held-out LRs to code and report on.
     """
     hidden = _numbers(widths)
     if not hidden or min(hidden) < 1:
@@ -240,17 +216,12 @@ def _numbers(text: str) -> list[int]:
         return []
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def rates(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
-    steps: Annotated[str, typer.Argument(help="Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Training pictures, to whose LRs the coder's tables are fitted."
-        ),
-    ],
-    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    steps: str,
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    exclude: list[str] | None = None,
     force: ForceOption = False,
 ) -> None:
     """Give a bundle further rates: the same LRs with coarser levels, for fewer bytes.
@@ -261,6 +232,11 @@ def rates(
     \b
     Examples:
       edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
+
+    Args:
+        steps: Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.
+        data: Training pictures, to whose LRs the coder's tables are fitted.
+        exclude: Name patterns left out, as in training.
     """
     wanted = _numbers(steps)
     if not wanted or wanted != sorted(set(wanted)) or not 1 < wanted[0] <= wanted[-1] <= MAX_STEP:
@@ -287,21 +263,15 @@ def rates(
     say(*(f"{rate.coder}: LR contract {rate.prefix}" for rate in written.further_rates))
 
 
-@publish.command("hub")
+@publish.command("hub", cls=Documented)
 def upload_to_hub(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hub.")],
-    upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
-    licence: Annotated[
-        str,
-        typer.Option(
-            help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
-            "that in the card's head, else other, with a link to the card]."
-        ),
-    ] = "",
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
-    message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    upload: Annotated[bool, typer.Option("--upload")] = False,
+    licence: str = "",
+    private: Annotated[bool, typer.Option("--private")] = False,
+    revision: str = "main",
+    message: str = "",
 ) -> None:
     """Upload a bundle to the Hugging Face Hub.
 
@@ -312,6 +282,15 @@ def upload_to_hub(
     Examples:
       edgegrain publish hub my-bundles/my-faces owner/my-faces
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
+
+    Args:
+        repository: Repository of the Hub.
+        upload: Upload; without it, only print what would be.
+        licence: The weights' licence as the Hub calls it, such as apache-2.0 [default: that in the card's head, else
+            other, with a link to the card].
+        private: Create the repository as a private one.
+        revision: Branch, created if it is missing.
+        message: Message of the commit [default: id and version].
     """
     with needs_extra("hub", "publishing to the Hub needs"):
         from codec_contract.bundle import hub

@@ -89,42 +89,24 @@ def evaluate(
     refinement = {key: value for key, value in found if value}
     paths = list_pictures(data)[: limit or None]
     manifest = load_manifest(find_bundle(bundle))
-    faces = manifest.domain == "faces"
-    refuse_options(
-        {"--quality": quality and quality not in {rate.quality for rate in manifest.rates}},
-        f"bundle {bundle} has no such rate",
-    )
+    faces, rates = manifest.domain == "faces", {None, *(rate.quality for rate in manifest.rates)}
+    refuse_options({"--quality": quality not in rates}, f"bundle {bundle} has no such rate")
     refuse_options({"--photographs": photographs and not faces}, f"bundle {bundle} is not one of faces")
-    refinement_key = ""
-    if not refine:
-        codec = sdk.Codec(bundle, device=device, threads=threads or None, form=form)
-    else:
+    refinement_key, rate, cpus = "", quality or "", threads or None
+    if refine:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import REVISION, RefiningCodec
-        codec = RefiningCodec(
-            bundle,
-            steps=refine,
-            size=refine_size or None,
-            max_bytes=max_bytes,
-            weights=weights,
-            device=device,
-            threads=threads or None,
-        )
-        refinement_key = (
-            f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
-            f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}"
-        )
+        search: dict[str, Any] = {"size": refine_size or None, "max_bytes": max_bytes, "weights": weights}
+        codec: sdk.Codec = RefiningCodec(bundle, steps=refine, device=device, threads=cpus, **search)
+        limits = f"at {refine_size}, " * bool(refine_size) + f"to {max_bytes} bytes, " * bool(max_bytes)
+        refinement_key, max_bytes = f"{refine} steps, {limits}revision {REVISION}", None
+    else:
+        codec = sdk.Codec(bundle, device, cpus, form=form)
+        rate = "-".join(filter(None, [rate, f"to-{max_bytes}" * bool(max_bytes)]))
     side = size or codec.bundle.hr
-    refuse_options(
-        {"--size": side < LEAST_SIDE},
-        f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
-    )
-    rate: str = quality or ""
-    if max_bytes and not refine:
-        rate += f"{'-' * bool(rate)}to-{max_bytes}"
-    config = evaluation.EvaluationConfig(
-        baselines != "none", (), side, quality, None if refine else max_bytes, refinement_key
-    )
+    needed = f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}"
+    refuse_options({"--size": side < LEAST_SIDE}, needed)
+    config = evaluation.EvaluationConfig(baselines != "none", (), side, quality, max_bytes, refinement_key)
     name = report_name(codec.bundle, side, rate, refinement) + ("" if form == "auto" else f"-{form}")
     folder = out or Path("evaluate_out") / name
     refuse_existing((folder / file for file in (PAGE, f"{name}.tsv", f"{name}.json", *PICTURES)), force)
@@ -132,20 +114,13 @@ def evaluate(
     metric_weights = find_metric_weights(weights, faces=faces)
     if threads:
         torch.set_num_threads(threads)
-    if curves and baselines != "none":
-        config = dataclasses.replace(
-            config,
-            budgets=evaluation.curve_budgets(
-                [
-                    len(evaluation.compressed(codec, original_of(path, side), config))
-                    for path in with_progress(paths, f"compressing {len(paths)} pictures")
-                ]
-            ),
-        )
+    if curves and config.baselines:
+        shown = with_progress(paths, f"compressing {len(paths)} pictures")
+        sizes = [len(evaluation.compressed(codec, original_of(path, side), config)) for path in shown]
+        config = dataclasses.replace(config, budgets=evaluation.curve_budgets(sizes))
     metrics = PictureMetrics(metric_weights, device=device, faces=faces)
-    evaluator = evaluation.Evaluator(
-        codec, metrics, evaluation.weights_id(metric_weights), cache or cache_folder() / "evaluation", config
-    )
+    cache = cache or cache_folder() / "evaluation"
+    evaluator = evaluation.Evaluator(codec, metrics, evaluation.weights_id(metric_weights), cache, config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if rate:  # no figures of the bundle's card, which are its first rate's
@@ -153,14 +128,10 @@ def evaluate(
         summary["bundle"] |= {"lr_contract_id": contract, "rate": rate}
     if photographs is not None and metrics.identity is not None and metrics.mobileface is not None:  # of faces
         pictures, empty = list_pictures(photographs), photographs / evaluation.EMPTY
-        scores = evaluation.evaluate_photographs(
-            codec,
-            with_progress(pictures, f"measuring {len(pictures)} photographs"),
-            list_pictures(empty) if empty.is_dir() else [],
-            metrics.identity,
-            metrics.mobileface,
-        )
-        summary["photographs"] = rounded(scores)
+        without = list_pictures(empty) if empty.is_dir() else []
+        shown = with_progress(pictures, f"measuring {len(pictures)} photographs")
+        networks = metrics.identity, metrics.mobileface
+        summary["photographs"] = rounded(evaluation.evaluate_photographs(codec, shown, without, *networks))
     files = report_files(codec, rows, paths, summary, name)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)
@@ -179,26 +150,16 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from edgegrain.evaluation.report import table, table_columns
     from edgegrain.metrics.score_names import MEANS, NOTE, photographs_in_words
 
-    bundle, pictures = summary["bundle"], summary["pictures"]
-    count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"
-    console = Console()
+    bundle, pictures, side, console = summary["bundle"], summary["pictures"], summary["size"], Console()
     if not console.is_terminal:  # piped: as wide as the tables
         console.width = 160
-    side = summary["size"]
-    folder = printable(pictures["folder"])
-    grid = Table(
-        "method",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        title_justify="left",
-        title_style="bold",
-        title=escape(f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {folder}"),
-    )
+    count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"
+    title = f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {printable(pictures['folder'])}"
+    grid = Table("method", box=None, header_style="bold", pad_edge=False, title=escape(title), title_style="bold")
+    grid.title_justify = "left"
     for column in table_columns(summary, MEANS):
-        grid.add_column(
-            column.replace("-", "\n").replace(" ", "\n"), justify="right", no_wrap=not column.startswith("KID")
-        )
+        name = column.replace("-", "\n").replace(" ", "\n")
+        grid.add_column(name, justify="right", no_wrap=not column.startswith("KID"))
     for row in table(summary, MEANS):
         if row.rule:
             grid.add_row()

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import DECODER_ONNX, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, MANIFEST
+from codec_contract.bundle import manifest as names
+from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.manifest import MANIFEST, load_manifest, verify_bundle
 from codec_contract.errors import needs_extra
 from codec_contract.files import write_atomically
 from edgegrain.cli.files import refuse_existing
@@ -24,13 +25,8 @@ export = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles."
 )
 
-PHONE_FILES = (GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
-"""Files and folders of a bundle that the device needs, in addition to the coder's tables."""
-
-_ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
-export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
-    mobile.encoder
-)
+_HELP = (inspect.getdoc(mobile.encoder) or "").replace("python -m export.mobile", "edgegrain export encoder")
+export.command("encoder", help=_HELP)(mobile.encoder)
 
 
 @export.command(cls=Documented)
@@ -89,7 +85,7 @@ def decoder(
         from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
 
-    options, path = DecoderOptions(storage, precision, ops, pixels), (out or Path("dist")) / DECODER_ONNX
+    options, path = DecoderOptions(storage, precision, ops, pixels), (out or Path("dist")) / names.DECODER_ONNX
     source = graphs.find_decoder(bundle, prior)
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
@@ -200,27 +196,13 @@ def bundle(
 
     chosen = None if formats is None else parse_formats(formats)
     licence = {**UNSTATED, "data": data_licence} if data_licence else None
-    written = write_zoo_bundle(
-        folder,
-        out,
-        force=force,
-        version=version,
-        licence=licence,
-        formats=chosen,
-        domain=domain,
-        prior=prior,
-        reduction=reduction,
-        lr=lr,
-    )
-    size = sum(entry.size for entry in written.manifest.files.values())
-    flips = (
-        ""
-        if written.encoder_flips is None
-        else (f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
-    )
+    choices = {"version": version, "domain": domain, "prior": prior, "reduction": reduction, "lr": lr}
+    written = write_zoo_bundle(folder, out, force=force, licence=licence, formats=chosen, **choices)
+    size, flips = sum(entry.size for entry in written.manifest.files.values()), written.encoder_flips
     say(
-        f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
-        f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}"
+        f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; "
+        + ("" if flips is None else f"the encoder differs from torch in {flips:g} of a million LR bytes, ")
+        + f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}"
     )
 
 
@@ -243,32 +225,22 @@ def device_kit(
     Args:
         out: Folder to write.
     """
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import load_manifest
-
     manifest = load_manifest(find_bundle(bundle))
-    wanted = {*PHONE_FILES, *(rate.coder for rate in manifest.rates)}
-    names = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
-    procedure = (
-        Path(__file__)
-        .with_name("device_kit.md")
-        .read_text(encoding="utf-8")
-        .format(bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
-    )
-    files = {
-        **{f"bundle/{name}": manifest.open_file(name) for name in names},
-        f"bundle/{MANIFEST}": (manifest.folder / MANIFEST).read_bytes(),
-        "README.md": procedure.encode("utf-8"),
-    }
+    wanted = {names.GOLDEN, names.ENCODER_ONNX, names.ENCODER_TFLITE, names.ENCODER_COREML}  # the last is a folder
+    wanted |= {rate.coder for rate in manifest.rates}
+    kept = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
+    files = {f"bundle/{name}": manifest.open_file(name) for name in kept}
+    files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
+    described = {"bundle": manifest.id, "contract": manifest.lr_contract_id.hex()[:8]}
+    text = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8")
+    files["README.md"] = text.format(hr=manifest.hr, lr=manifest.lr, **described).encode("utf-8")
     refuse_existing((out / name for name in files), force)
     for name, data in files.items():
         write_atomically(out / name, data, force=force)
     size = sum(map(len, files.values()))
-    report(
-        {"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]},
-        f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}",
-        as_json=json_output,
-    )
+    result = {"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]}
+    text = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}"
+    report(result, text, as_json=json_output)
 
 
 def device_report(
@@ -294,15 +266,11 @@ def device_report(
         device: Name of this computer [default: its processor].
         runs: Pictures to encode per runtime.
     """
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import verify_bundle
     from export.proof.report import installed_runtimes, measure, this_device
 
     refuse_existing([out], force)
-    manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
-    reports = [
-        measure(runtime, manifest, device or this_device(), runs) for runtime in installed_runtimes(manifest.folder)
-    ]
+    manifest, device = verify_bundle(find_bundle(bundle)), device or this_device()  # runtimes load its files
+    reports = [measure(runtime, manifest, device, runs) for runtime in installed_runtimes(manifest.folder)]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
     lines = []
     for runtime in reports:

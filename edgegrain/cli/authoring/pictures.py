@@ -18,9 +18,7 @@ from edgegrain.pictures import MAX_SIDES
 pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Store training pictures for edgegrain train.")
 
 
-@pictures.callback()
-def _group() -> None:
-    """A callback keeps ``pack`` a subcommand."""
+pictures.callback()(lambda: None)  # keeps ``pack`` a subcommand
 
 
 @pictures.command(cls=Documented)
@@ -64,13 +62,11 @@ def pack(
         from sdk.faces import finder
 
     paths = list_pictures(source, tuple(exclude or ()))
-    if existing := sorted(out.glob("*.webp")):
-        if not force:
-            raise ExistsError(existing[0], "choose another folder, or pass --force to replace pictures of equal names")
+    if not force and (existing := sorted(out.glob("*.webp"))):
+        raise ExistsError(existing[0], "choose another folder, or pass --force to replace pictures of equal names")
     out.mkdir(parents=True, exist_ok=True)
     stems, written, nbytes = Counter(path.stem for path in paths), 0, 0
-    without_face: list[str] = []
-    too_small: list[str] = []
+    left_out: dict[str, list[str]] = {"without_face": [], "too_small": []}
     with progress_bar() as show:
         for index, path in enumerate(paths, 1):
             show(index / len(paths), f"{index:,} pictures")
@@ -80,32 +76,21 @@ def pack(
                 try:
                     square = next(ffhq_square(face.points, (rgb.shape[1], rgb.shape[0])) for face in finder().find(rgb))
                 except (StopIteration, ImageError):
-                    without_face.append(path.name)
+                    left_out["without_face"].append(printable_name(path.name))
                     continue
                 if square.side < side:  # it would teach a decoder to blur
-                    too_small.append(path.name)
+                    left_out["too_small"].append(printable_name(path.name))
                     continue
             stored = Image.fromarray(cut_square(rgb, square, side) if align else read_square(path, side))
             target = out / f"{path.stem if stems[path.stem] == 1 else path.name}.webp"
             with written_whole(target) as temporary:
                 stored.save(temporary, "WEBP", method=4, lossless=lossless, quality=75 if lossless else quality)
             written, nbytes = written + 1, nbytes + target.stat().st_size
-    if without_face or too_small:
-        say(
-            f"left out {len(without_face)} pictures without a face, and {len(too_small)} whose face has a square of "
-            f"fewer than {side} pixels; --json lists them",
-            err=True,
-        )
+    if any(left_out.values()):
+        without_face, too_small = map(len, left_out.values())
+        words = f"left out {without_face} pictures without a face, and {too_small} whose face has a square of fewer"
+        say(f"{words} than {side} pixels; --json lists them", err=True)
     if not written:
         raise EdgegrainError(f"all {len(paths)} pictures were left out; nothing was written")
-    report(
-        {
-            "folder": out,
-            "pictures": written,
-            "bytes": nbytes,
-            "without_face": sorted(map(printable_name, without_face)),
-            "too_small": sorted(map(printable_name, too_small)),
-        },
-        f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}",
-        as_json=json_output,
-    )
+    result = {"folder": out, "pictures": written, "bytes": nbytes, **left_out}
+    report(result, f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}", as_json=json_output)

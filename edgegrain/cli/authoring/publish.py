@@ -11,7 +11,7 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, Documented, ForceOption, refuse_options
+from edgegrain.cli.options import DEFAULT_PRIOR, Documented, ForceOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
 
@@ -78,13 +78,8 @@ def run(
 
     family = publish.run_family(run)
     excluded = tuple(exclude or ())
-    of_bundles = {
-        "--id": bundle_id,
-        "--version": version != INITIAL_VERSION,
-        "--domain": domain,
-        "--data-licence": data_licence,
-        "--storage": storage,
-    }
+    of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain}
+    of_bundles |= {"--data-licence": data_licence, "--storage": storage}
     if family == "irn":
         raise EdgegrainError(
             f"{run} is an IRN run, which needs no publishing; make its bundle with: "
@@ -99,35 +94,19 @@ def run(
     if trained_only:
         refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
-    refuse_options(
-        {"--data": data is None and not encoder_of},
-        "the coder's tables are fitted to the training "
-        "pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)",
-    )
-    bundle_id = bundle_id or out.resolve().name
-    kept = find_bundle(encoder_of) if encoder_of else None
+    lacking = "the coder's tables are fitted to the training pictures; pass their folder, or the bundle whose encoder "
+    refuse_options({"--data": data is None and not encoder_of}, f"{lacking}the run kept (--encoder-of)")
+    common = {"exclude": excluded, "encoder_of": find_bundle(encoder_of) if encoder_of else None, "force": force}
     if trained_only or data is None:
         with progress_bar() as show:
-            stored = publish.store_trained(
-                run, out, prior or None, data=data, exclude=excluded, encoder_of=kept, force=force, report=show
-            )
+            stored = publish.store_trained(run, out, prior or None, data=data, report=show, **common)
         say(str(stored))
         return
+    licence = {**UNSTATED, "data": data_licence} if data_licence else None
+    stated = {"bundle_id": bundle_id or out.resolve().name, "version": version, "domain": domain, "licence": licence}
     with progress_bar() as show:
         summary = publish.publish_run(
-            run,
-            data,
-            out,
-            bundle_id=bundle_id,
-            version=version,
-            domain=domain,
-            exclude=excluded,
-            prior=prior or None,
-            storage=storage,
-            force=force,
-            encoder_of=kept,
-            licence={**UNSTATED, "data": data_licence} if data_licence else None,
-            report=show,
+            run, data, out, prior=prior or None, storage=storage, report=show, **stated, **common
         )
     report(summary, as_json=True)
 
@@ -184,29 +163,24 @@ def coder(
     if not hidden or min(hidden) < 1:
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
     if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
-        raise typer.BadParameter(
-            f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, got {widths}",
-            param_hint="--widths",
-        )
+        wrong = f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, got {widths}"
+        raise typer.BadParameter(wrong, param_hint="--widths")
     refuse_existing([out], force)  # before the work, not after it
     with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
+    loaded = load_lrs(lrs)
     with progress_bar() as show:
-        result = fit_and_report(
-            load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step, report=show
-        )
-    data = result.tables.to_json()
+        found = fit_and_report(loaded, hidden, steps, held_out, level_step, show)
+    data = found.tables.to_json()
     write_atomically(out, data, force=force)
     say(
-        f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",
-        f"  coded          {result.coded:8.1f} bytes",
-        *(
-            f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %"
-            for name, size in result.lossless.items()
-        ),
+        f"{out}: {len(data)} bytes, fitted to {found.fitted_to} LRs; means of {found.held_out} held-out LRs:",
+        f"  coded          {found.coded:8.1f} bytes",
     )
+    for name, size in found.lossless.items():
+        say(f"  {name}  {size:8.1f} bytes; coded is {100 * found.coded / size:.1f} %")
 
 
 def _numbers(text: str) -> list[int]:
@@ -218,7 +192,7 @@ def _numbers(text: str) -> list[int]:
 
 @publish.command(cls=Documented)
 def rates(
-    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
+    bundle: str,
     steps: str,
     data: Annotated[Path, typer.Option(exists=True, file_okay=False)],
     exclude: list[str] | None = None,
@@ -234,6 +208,7 @@ def rates(
       edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
 
     Args:
+        bundle: Id, alias, folder or hf:// name of the bundle.
         steps: Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.
         data: Training pictures, to whose LRs the coder's tables are fitted.
         exclude: Name patterns left out, as in training.
@@ -265,7 +240,7 @@ def rates(
 
 @publish.command("hub", cls=Documented)
 def upload_to_hub(
-    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
+    bundle: str,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
     upload: Annotated[bool, typer.Option("--upload")] = False,
     licence: str = "",
@@ -284,6 +259,7 @@ def upload_to_hub(
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
 
     Args:
+        bundle: Id, alias, folder or hf:// name of the bundle.
         repository: Repository of the Hub.
         upload: Upload; without it, only print what would be.
         licence: The weights' licence as the Hub calls it, such as apache-2.0 [default: that in the card's head, else

@@ -111,18 +111,9 @@ def train(
     folder = run or Path("runs") / recipe
     if resume and is_first_process() and not (folder / CHECKPOINT).exists():
         say(f"no run to continue in {folder}; a new one begins", err=True)
+    ends = {"pictures": pictures or None, "budget_seconds": budget_seconds, "evaluate_every": evaluate_every}
     with progress_bar() as show:
-        result = train_recipe(
-            chosen,
-            folder,
-            options,
-            pictures=pictures or None,
-            budget_seconds=budget_seconds,
-            resume=resume,
-            evaluate_every=evaluate_every,
-            device=device,
-            report=show,
-        )
+        result = train_recipe(chosen, folder, options, resume=resume, device=device, report=show, **ends)
     if result:  # the first process only
         say(json.dumps(result))
     if not finished(folder):

@@ -92,7 +92,7 @@ def evaluate(
     faces, rates = manifest.domain == "faces", {None, *(rate.quality for rate in manifest.rates)}
     refuse_options({"--quality": quality not in rates}, f"bundle {bundle} has no such rate")
     refuse_options({"--photographs": photographs and not faces}, f"bundle {bundle} is not one of faces")
-    refinement_key, rate, cpus = "", quality or "", threads or None
+    refinement_key, rate, cpus = "", str(quality or ""), threads or None
     if refine:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import REVISION, RefiningCodec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -146,7 +146,7 @@ def retouch(
     if original is not None:
         refuse_sources([job.target], [original])
     codec, limit = sdk.Codec(bundle, device), options.max_pixels_of(max_megapixels)
-    given = {"fit": fit, "feather": feather, "threshold": threshold, "strength": strength, "mark": mark}
+    given: dict[str, Any] = {"fit": fit, "feather": feather, "threshold": threshold, "strength": strength, "mark": mark}
     row = restore_file(job, lambda source: sdk.retouch(codec, source, original, max_pixels=limit, **given), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,18 +96,18 @@ def run(
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
     lacking = "the coder's tables are fitted to the training pictures; pass their folder, or the bundle whose encoder "
     refuse_options({"--data": data is None and not encoder_of}, f"{lacking}the run kept (--encoder-of)")
-    common = {"exclude": excluded, "encoder_of": find_bundle(encoder_of) if encoder_of else None, "force": force}
+    kept = find_bundle(encoder_of) if encoder_of else None
+    common: dict[str, Any] = {"prior": prior or None, "exclude": excluded, "encoder_of": kept, "force": force}
     if trained_only or data is None:
         with progress_bar() as show:
-            stored = publish.store_trained(run, out, prior or None, data=data, report=show, **common)
+            stored = publish.store_trained(run, out, data=data, report=show, **common)
         say(str(stored))
         return
     licence = {**UNSTATED, "data": data_licence} if data_licence else None
-    stated = {"bundle_id": bundle_id or out.resolve().name, "version": version, "domain": domain, "licence": licence}
+    stated: dict[str, Any] = {"bundle_id": bundle_id or out.resolve().name, "version": version, "domain": domain}
+    stated |= {"licence": licence, "storage": storage}
     with progress_bar() as show:
-        summary = publish.publish_run(
-            run, data, out, prior=prior or None, storage=storage, report=show, **stated, **common
-        )
+        summary = publish.publish_run(run, data, out, report=show, **stated, **common)
     report(summary, as_json=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -111,7 +111,11 @@ def train(
     folder = run or Path("runs") / recipe
     if resume and is_first_process() and not (folder / CHECKPOINT).exists():
         say(f"no run to continue in {folder}; a new one begins", err=True)
-    ends = {"pictures": pictures or None, "budget_seconds": budget_seconds, "evaluate_every": evaluate_every}
+    ends: dict[str, Any] = {
+        "pictures": pictures or None,
+        "budget_seconds": budget_seconds,
+        "evaluate_every": evaluate_every,
+    }
     with progress_bar() as show:
         result = train_recipe(chosen, folder, options, resume=resume, device=device, report=show, **ends)
     if result:  # the first process only

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, _answer)
     app.add_middleware(Requests)
     if settings.cors_origins:
-        any_header = {"allow_headers": ["*"], "expose_headers": ["*"]}  # requests have no cookies
+        any_header: Any = {"allow_headers": ["*"], "expose_headers": ["*"]}  # requests have no cookies
         origins, methods = list(settings.cors_origins), ["GET", "POST"]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, **any_header)
     return app

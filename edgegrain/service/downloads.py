@@ -171,7 +171,7 @@ def page_files() -> Mapping[str, ServedFile]:
 
 def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescription:
     """The entry of ``/v1/bundles`` for a bundle and its `client_files`."""
-    described, encoders = [], []
+    described, encoders = list[FileDescription](), list[FileDescription]()
     for name, file in files.items():
         url = f"/v1/bundles/{manifest.id}/{name}"
         description = FileDescription(name=name, url=url, size=len(file.data), sha256=file.sha256)

@@ -10,20 +10,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.errors import EdgegrainError
 from codec_contract.fit import Fit, parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.scene import MAX_SCENE_BYTES
 from edgegrain.service.batcher import Answer, BatchKey, Done, Job
 from edgegrain.service.bodies import MULTIPART, PART_OVERHEAD, TEXT_TYPE, media_type, parts, whole
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
-from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
+from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, refused_as, wrong_parameter
+from edgegrain.service.settings import Described
 from edgegrain.service.state import Service, ServiceState
 from sdk.inputs import read_payload_or_scene
 from sdk.payload import Payload, Scene
@@ -69,25 +70,14 @@ _FACES["required"].insert(0, "bundle")
 _FORM = {"schema": _object(payload={"type": "array", "minItems": 1, "items": _BINARY["schema"]})}
 
 
-class _Parameters(BaseModel):
-    """A model that refuses unknown parameters; their descriptions follow them, several lines being one."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        for field in cls.model_fields.values():
-            field.description = " ".join((field.description or "").split())
-
-
-class TextPayload(_Parameters):
+class TextPayload(Described):
     """A payload or scene in JSON."""
 
     payload: str
     """In base64url or base45."""
 
 
-class RestoreParameters(_Parameters):
+class RestoreParameters(Described):
     """Query parameters of restoring."""
 
     size: str = Field("original", json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"})
@@ -102,7 +92,7 @@ class RestoreParameters(_Parameters):
     reduced."""
 
 
-class CompressParameters(_Parameters):
+class CompressParameters(Described):
     """Query parameters of compressing."""
 
     fit: Fit | None = None
@@ -256,10 +246,8 @@ async def metrics(service: Service) -> Response:
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
-    try:
+    with refused_as("size"):
         size = parse_size(parameters.size)
-    except ImageError as error:
-        raise wrong_parameter("size", str(error)) from error
     return RestoreOptions(size, file_format, parameters.quality, parameters.strength, mark)
 
 

@@ -42,7 +42,7 @@ from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, librar
 from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.metrics.pixel_scores import psnr, similarity, ssim
+from edgegrain.metrics.pixel_scores import psnr, ssim
 from edgegrain.pictures.stored_pictures import list_pictures
 from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables
@@ -92,7 +92,7 @@ def luma_psnr(picture: Rgb, target: Rgb, border: int) -> float:
 
 def luma_ssim(picture: Rgb, target: Rgb, border: int) -> float:
     """SSIM of the Y channel without ``border`` pixels on each side."""
-    return similarity(_inner(luma(picture), border), _inner(luma(target), border))
+    return ssim(_inner(luma(picture), border), _inner(luma(target), border))
 
 
 def bicubic_pair(rgb: Rgb, factor: int) -> tuple[Rgb, Rgb]:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from codec_contract import __version__
 from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore, serve
 from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
+from edgegrain.cli.options import Documented
 from edgegrain.cli.output import errors_to_exit_codes
 
 USE, SERVE, TRAIN, EXPORT, CHECK = "Use", "Serve", "Train and publish", "Export", "Check"
@@ -78,24 +79,24 @@ application.command("compress", rich_help_panel=USE)(compress.compress)
 application.command("restore", rich_help_panel=USE)(restore.restore)
 application.command("info", rich_help_panel=USE)(info.info)
 application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
-application.command("retouch", rich_help_panel=USE)(papers.retouch)
+application.command("retouch", cls=Documented, rich_help_panel=USE)(papers.retouch)
 application.command("demo", rich_help_panel=USE)(demo.demo)
 application.command("faces", rich_help_panel=USE)(compress.faces)
 
 application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)
 
-application.command("train", rich_help_panel=TRAIN)(train.train)
+application.command("train", cls=Documented, rich_help_panel=TRAIN)(train.train)
 application.add_typer(fetch.prior, name="prior", rich_help_panel=TRAIN)
 application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
 application.add_typer(pictures.pictures, name="pictures", rich_help_panel=TRAIN)
 application.add_typer(fetch.metrics, name="metrics", rich_help_panel=TRAIN)
 
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
-application.command("convert", rich_help_panel=EXPORT)(papers.convert)
-application.command("device-kit", rich_help_panel=EXPORT)(export.device_kit)
-application.command("device-report", rich_help_panel=EXPORT)(export.device_report)
+application.command("convert", cls=Documented, rich_help_panel=EXPORT)(papers.convert)
+application.command("device-kit", cls=Documented, rich_help_panel=EXPORT)(export.device_kit)
+application.command("device-report", cls=Documented, rich_help_panel=EXPORT)(export.device_report)
 
-application.command("evaluate", rich_help_panel=CHECK)(evaluate.evaluate)
+application.command("evaluate", cls=Documented, rich_help_panel=CHECK)(evaluate.evaluate)
 application.command("models", rich_help_panel=CHECK)(papers.models)
 application.command("doctor", rich_help_panel=CHECK)(doctor.doctor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, parse_size
@@ -108,6 +110,18 @@ def out_or(results: str, default: str) -> Any:
     return typer.Option(
         "--out", "-o", metavar="PATH", help=f"{about} output [default: {default}; of standard input, -]."
     )
+
+
+class Documented(TyperCommand):
+    """A command whose function describes its parameters at the end of the docstring: ``NAME: TEXT`` below ``Args:``."""
+
+    def __init__(self, name: str, *, params: list[Any], help: str, **further: Any) -> None:
+        text, _, arguments = help.partition("\n\nArgs:\n")
+        described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", arguments, re.MULTILINE))
+        for parameter in params:
+            if parameter.name in described:
+                parameter.help = " ".join(described[parameter.name].split())
+        super().__init__(name, params=params, help=text, **further)
 
 
 def max_pixels_of(megapixels: float | None, default: int = MAX_PIXELS) -> int:

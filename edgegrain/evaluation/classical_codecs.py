@@ -28,14 +28,8 @@ CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
 """Name -> display name."""
 JPEG_XL_PACKAGE = "imagecodecs"
 """Pillow writes the other formats; its plugin for this one is under the GPL."""
-SIDES = (
-    *range(8, 128, 8),
-    *range(128, 256, 16),
-    *range(256, 512, 64),
-    *range(512, 1024, 128),
-    *range(1024, 2048, 256),
-    *range(2048, 4097, 512),
-)
+SIDES = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 512, 64), *range(512, 1024, 128))
+SIDES = (*SIDES, *range(1024, 2048, 256), *range(2048, 4097, 512))
 """Longer sides of the downscaled pictures of the search: multiples of the blocks to which a codec pads the picture."""
 SMALLEST = 32
 """Largest downscaling factor of the search."""
@@ -55,14 +49,10 @@ Score = Callable[["ClassicalResult"], float]
 class Setting:
     """The parameters of one encoding."""
 
-    codec: str
-    """A name in `CODECS`."""
-    factor: float
-    """Downscaling factor before encoding, at least 1."""
-    quality: int
-    """The codec's own quality, 0...100."""
-    full_chroma: bool = False
-    """AVIF in 4:4:4 instead of 4:2:0."""
+    codec: str  # a name in `CODECS`
+    factor: float  # of downscaling before encoding, at least 1
+    quality: int  # the codec's own, 0...100
+    full_chroma: bool = False  # AVIF in 4:4:4 instead of 4:2:0
 
     @property
     def description(self) -> str:
@@ -89,10 +79,9 @@ class ClassicalCodec:
     """A codec of `CODECS` applied to one picture, uint8 ``[H, W, 3]``; encodings and results are cached."""
 
     def __init__(self, rgb: Rgb, codec: str) -> None:
-        self._codec = codec
-        self._rgb = rgb
-        self._encode = _encoder(codec)
-        self._original = Image.fromarray(rgb)
+        self._codec, self._rgb, self._original = codec, rgb, Image.fromarray(rgb)
+        if codec == "jpeg-xl":
+            _jpeg_xl()
         self._small: dict[float, Image.Image] = {1.0: self._original}
         self._files: dict[Setting, bytes] = {}
         self._results: dict[Setting, ClassicalResult] = {}
@@ -129,8 +118,7 @@ class ClassicalCodec:
         of all factors; around two, they have the same (six faces at 350, 750 and 2200 bytes).
         """
         factors = self._useful_factors(full_chroma, max_bytes)
-        scores: dict[int, float] = {}
-        results: dict[ClassicalResult, float] = {}
+        scores, results = dict[int, float](), dict[ClassicalResult, float]()
 
         def look(indices: Iterable[int]) -> None:
             for index in indices:
@@ -175,7 +163,7 @@ class ClassicalCodec:
             if setting.factor not in self._small:
                 width, height = (max(1, round(side / setting.factor)) for side in self._original.size)
                 self._small[setting.factor] = self._original.resize((width, height), Image.Resampling.BICUBIC)
-            self._files[setting] = self._encode(self._small[setting.factor], setting)
+            self._files[setting] = _encode(self._small[setting.factor], setting)
         return self._files[setting]
 
 
@@ -203,37 +191,18 @@ def _factors(longest: int, block: int) -> list[float]:
     return [longest / side for side in (longest, *sides)]
 
 
-def _encoder(codec: str) -> Callable[[Image.Image, Setting], bytes]:
-    """A function ``(picture, setting) -> file`` without metadata."""
-    if codec == "jpeg":
-        return lambda picture, setting: min(
-            (
-                _save(
-                    picture,
-                    "JPEG",
-                    quality=setting.quality,
-                    subsampling="4:2:0",
-                    optimize=True,
-                    progressive=progressive,
-                )
-                for progressive in (False, True)
-            ),
-            key=len,
-        )
-    if codec == "jpeg-xl":
-        _jpeg_xl()
-        return lambda picture, setting: _save_jpeg_xl(picture, level=setting.quality, effort=7)
-    if codec == "webp":
-        return lambda picture, setting: _save(picture, "WEBP", quality=setting.quality, method=6)
+def _encode(picture: Image.Image, setting: Setting) -> bytes:
+    """The file of a downscaled picture, without metadata."""
+    quality, subsampling = setting.quality, "4:4:4" if setting.full_chroma else "4:2:0"
+    if setting.codec == "jpeg":
+        options = {"quality": quality, "subsampling": subsampling, "optimize": True}
+        return min((_save(picture, "JPEG", progressive=each, **options) for each in (False, True)), key=len)
+    if setting.codec == "jpeg-xl":
+        return _save_jpeg_xl(picture, level=quality, effort=7)
+    if setting.codec == "webp":
+        return _save(picture, "WEBP", quality=quality, method=6)
     # Speed 4 takes five times as long as 6 for files of downscaled pictures that are 0 to 2 percent smaller.
-    return lambda picture, setting: _save(
-        picture,
-        "AVIF",
-        quality=setting.quality,
-        subsampling="4:4:4" if setting.full_chroma else "4:2:0",
-        speed=6,
-        max_threads=1,
-    )
+    return _save(picture, "AVIF", quality=quality, subsampling=subsampling, speed=6, max_threads=1)
 
 
 def _decode(codec: str, data: bytes) -> Image.Image:

@@ -7,14 +7,13 @@ bytes, each at the downscaling that is best for it, and the budgets of the rate 
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,35 +27,11 @@ from codec_contract.files import printable_name, write_atomically
 from codec_contract.payload import VERSION
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
-from edgegrain.evaluation.classical_codecs import (
-    CODECS,
-    SEARCH_REVISION,
-    ClassicalCodec,
-    ClassicalResult,
-    encode_lossless,
-    library_versions,
-)
-from edgegrain.evaluation.results import (
-    BY_LPIPS,
-    BY_PSNR,
-    CLASSICAL,
-    FULL_SIZE,
-    PictureResult,
-    Row,
-    files_sha256,
-    packed,
-    row_from,
-)
+from edgegrain.evaluation import classical_codecs, results
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, ClassicalResult, encode_lossless
+from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR, CLASSICAL, FULL_SIZE, PictureResult, Row, packed, row_from
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
-from edgegrain.metrics.kid import FeatureSets
-from edgegrain.metrics.picture_metrics import (
-    FEATURE_SIZE,
-    PictureMetrics,
-    Reference,
-    Scores,
-    mean_saturation,
-    unit_batch,
-)
+from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, mean_saturation, unit_batch
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.metrics.weights import FILES
@@ -65,14 +40,12 @@ from sdk import Codec, Payload, find_faces
 from sdk.api import compress_within
 from sdk.payload import decode_payload_lr
 
-Value = TypeVar("Value")
-
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes of the curves' points; a curve uses those between half and four times the bundle's mean."""
 REVISION = 4
 """Version of the records; increased when the same key would give another record.
 
-`SEARCH_REVISION` does this for records of classical codecs alone.
+`classical_codecs.SEARCH_REVISION` does this for records of classical codecs alone.
 """
 
 
@@ -80,17 +53,12 @@ REVISION = 4
 class EvaluationConfig:
     """Options of a comparison."""
 
-    baselines: bool = True
-    """Compare with classical codecs."""
-    budgets: tuple[int, ...] = ()
-    """Bytes of the curves' points; empty for no curves."""
-    side: int = 0
-    """Of the originals and restored pictures, in pixels; 0: the bundle's."""
-    quality: str | None = None
+    baselines: bool = True  # compare with classical codecs
+    budgets: tuple[int, ...] = ()  # bytes of the curves' points; empty for no curves
+    side: int = 0  # of the originals and restored pictures, in pixels; 0: the bundle's
+    quality: str | None = None  # rate of the payloads, and their limit, as for `sdk.compress`
     max_bytes: int | None = None
-    """Rate of the payloads, and their limit, as for `sdk.compress`."""
-    refinement: str = ""
-    """Steps and revision of the codec's search (`edgegrain.refinement`), as a part of the cache's key."""
+    refinement: str = ""  # steps and revision of the codec's search (`edgegrain.refinement`), for the cache's key
 
 
 def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
@@ -126,26 +94,16 @@ class Evaluator:
     def __init__(
         self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
     ) -> None:
-        self._codec = codec
-        self._metrics = metrics
-        self._cache = cache
-        self._config = config
+        self._codec, self._metrics, self._cache, self._config = codec, metrics, cache, config
         self._manifest = load_manifest(codec.bundle.folder)
-        manifest = (codec.bundle.folder / MANIFEST).read_bytes()
-        self._metrics_key = {
-            "revision": REVISION,
-            "weights": weights_id,
-            "faces": metrics.identity is not None,
-            **({} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type}),
-        }
-        self._bundle_key = {
-            "bundle": codec.bundle.id,
-            "manifest": hashlib.sha256(manifest).hexdigest(),
-            "payload": VERSION,
-            "device": codec.device,
-            "onnxruntime": onnxruntime.__version__,
-            "libraries": library_versions(),
-        }
+        manifest = hashlib.sha256((codec.bundle.folder / MANIFEST).read_bytes()).hexdigest()
+        faces = metrics.identity is not None
+        self._metrics_key = {"revision": REVISION, "weights": weights_id, "faces": faces}
+        if metrics.device.type != "cpu":
+            self._metrics_key["metrics_device"] = metrics.device.type
+        self._bundle_key = {"bundle": codec.bundle.id, "manifest": manifest, "payload": VERSION}
+        self._bundle_key |= {"device": codec.device, "onnxruntime": onnxruntime.__version__}
+        self._bundle_key["libraries"] = classical_codecs.library_versions()
         if config.quality or config.max_bytes:
             self._bundle_key |= {"quality": config.quality, "max_bytes": config.max_bytes}
         if config.refinement:
@@ -164,51 +122,27 @@ class Evaluator:
         if max(original.shape) > FEATURE_SIZE:  # older records of such pictures are without crops
             picture_key["crops"] = FEATURE_SIZE
         key = {**picture_key, **self._bundle_key}
-        payload = Payload(
-            base64.b64decode(
-                self._cached(  # kept, since a refined one takes minutes
-                    {"kind": "payload", **key},
-                    lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode(),
-                )
-            )
-        )
-        ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
+        text = self._cached("payload", key, lambda: compressed(self._codec, original, self._config).text())
+        payload = Payload.from_text(text)  # kept, since a refined one takes minutes
+        ours = self._cached("bundle", key, lambda: self._restored(search, payload))
         name, equal, curve = printable_name(path.name), [], []
         row = row_from({**ours["row"], "picture": name})
         if len(self._codec.bundle.sides) > 1 and self._config.side > self._codec.bundle.hr:  # an enlarger takes part
-            equal.append(
-                self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search, payload))
-            )
+            equal.append(self._cached("bundle, bicubic", key, lambda: self._enlarged_bicubically(search, payload)))
         if self._config.baselines:
-            key = {
-                **picture_key,
-                "search": "fast",
-                "search_revision": SEARCH_REVISION,
-                "codecs": list(CODECS),
-                **library_versions(),
-            }
-            equal += self._cached(
-                {"kind": "equal", "budget": row.nbytes, **key}, lambda: search.at_equal_bytes(row.nbytes)
-            )
+            key = {**picture_key, **classical_codecs.library_versions(), "codecs": list(CODECS)}
+            key |= {"search": "fast", "search_revision": classical_codecs.SEARCH_REVISION}
+            of_payload = {"budget": row.nbytes, **key}
+            equal += self._cached("equal", of_payload, lambda: search.at_equal_bytes(row.nbytes))
             for budget in self._config.budgets:
-                curve += self._cached(
-                    {"kind": "curve", "budget": budget, **key}, functools.partial(search.on_curve, budget)
-                )
-        at_equal_bytes, on_curve = (
-            tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)
-        )
-        return PictureResult(
-            row,
-            payload,
-            at_equal_bytes,
-            on_curve,
-            ours["lr_bytes"],
-            ours["original_features"],
-            tuple(ours["lr_saturation"]),
-        )
+                found = functools.partial(search.on_curve, budget)
+                curve += self._cached("curve", {"budget": budget, **key}, found)
+        equal, curve = ([row_from({**data, "picture": name}) for data in found] for found in (equal, curve))
+        further = ours["lr_bytes"], ours["original_features"], tuple(ours["lr_saturation"])
+        return PictureResult(row, payload, equal, curve, *further)
 
-    def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        return recorded(self._cache, {**key, **self._metrics_key}, compute)
+    def _cached(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        return recorded(self._cache, {"kind": kind, **key, **self._metrics_key}, compute)
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""
@@ -219,15 +153,10 @@ class Evaluator:
     def _restored(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         row = _row(search, self._codec.bundle.id, payload, self._codec.restore(payload))
         lr = decode_payload_lr(payload.parsed, self._manifest)  # `payload.lr` needs an installed bundle
-        sizes = {"payload": len(payload)} | {
-            kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")
-        }
-        return {
-            "row": row,
-            "lr_bytes": sizes,
-            "original_features": packed(search.reference.features),
-            "lr_saturation": lr_saturation(lr, search.original),
-        }
+        sizes = {kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
+        features, saturation = packed(search.reference.features), lr_saturation(lr, search.original)
+        of_lr = {"lr_bytes": {"payload": len(payload), **sizes}, "lr_saturation": saturation}
+        return {"row": row, "original_features": features, **of_lr}
 
 
 def _row(search: _ClassicalSearch, method: str, payload: Payload, picture: Image.Image) -> dict[str, Any]:
@@ -243,7 +172,7 @@ def compressed(codec: Codec, original: Rgb, config: EvaluationConfig) -> Payload
 
 def weights_id(folder: Path) -> str:
     """A hash over the metric weight files in a folder, 64 hex digits."""
-    return files_sha256(sorted(folder / name for name in FILES if (folder / name).is_file()))
+    return results.files_sha256(sorted(folder / name for name in FILES if (folder / name).is_file()))
 
 
 def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
@@ -303,11 +232,8 @@ class _ClassicalSearch:
     """All classical codecs on one picture; nothing is encoded or scored twice."""
 
     def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:
-        self.original = original
-        self._metrics = metrics
-        self._lpips_of: dict[ClassicalResult, float] = {}
-        self._quick_scores_of: dict[ClassicalResult, Scores] = {}
-        self._scores_of: dict[ClassicalResult, tuple[Scores, FeatureSets]] = {}
+        self.original, self._metrics = original, metrics
+        self._measured: dict[tuple[str, ClassicalResult], Any] = {}
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -322,9 +248,8 @@ class _ClassicalSearch:
         found = {(codec, choice): result for codec in CODECS for choice, result in self._choices(codec, budget)}
         rows = []
         for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, lambda result: -psnr(result.rgb, self.original))):
-            results = [result for (_, own), result in found.items() if own == choice]
-            if results:
-                rows.append(self._row(f"{CLASSICAL}, {choice}", budget, min(results, key=score)))
+            if chosen := [result for (_, own), result in found.items() if own == choice]:
+                rows.append(self._row(f"{CLASSICAL}, {choice}", budget, min(chosen, key=score)))
         for codec in CODECS:
             if (full := self._codecs[codec].at_full_size(budget)) is not None:
                 found[codec, FULL_SIZE] = full
@@ -337,20 +262,12 @@ class _ClassicalSearch:
 
     def on_curve(self, budget: int) -> list[dict[str, Any]]:
         """Rows of each codec with the quick scores."""
-        return [
-            asdict(
-                Row(
-                    "",
-                    f"{CODECS[codec]}, {choice}",
-                    budget,
-                    result.nbytes,
-                    _once(self._quick_scores_of, result, self.reference.quick_scores),
-                    result.setting,
-                )
-            )
-            for codec in CODECS
-            for choice, result in self._choices(codec, budget)
-        ]
+        rows = []
+        for codec in CODECS:
+            for choice, result in self._choices(codec, budget):
+                scores = self._once("quick_scores", result)
+                rows.append(Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes, scores, result.setting))
+        return list(map(asdict, rows))
 
     def _choices(self, codec: str, budget: int) -> Iterator[tuple[str, ClassicalResult]]:
         """The best by LPIPS-Alex and the best by PSNR, if anything fits."""
@@ -359,15 +276,14 @@ class _ClassicalSearch:
                 yield choice, result
 
     def _lpips(self, result: ClassicalResult) -> float:
-        return _once(self._lpips_of, result, self.reference.lpips_alex)
+        return float(self._once("lpips_alex", result))
 
     def _row(self, method: str, budget: int, result: ClassicalResult) -> dict[str, Any]:
-        scores, features = _once(self._scores_of, result, self.reference.scores)
+        scores, features = self._once("scores", result)
         return asdict(Row("", method, budget, result.nbytes, scores, result.setting, packed(features)))
 
-
-def _once(cache: dict[ClassicalResult, Value], key: ClassicalResult, compute: Callable[[Rgb], Value]) -> Value:
-    """The cached value; `functools.cache` would make a reference cycle that keeps hundreds of pictures in memory."""
-    if key not in cache:
-        cache[key] = compute(key.rgb)
-    return cache[key]
+    def _once(self, measure: str, result: ClassicalResult) -> Any:
+        """The reference's measure; `functools.cache` would make a cycle that keeps hundreds of pictures in memory."""
+        if (measure, result) not in self._measured:
+            self._measured[measure, result] = getattr(self.reference, measure)(result.rgb)
+        return self._measured[measure, result]

@@ -29,17 +29,9 @@ from edgegrain.evaluation.results import (
     refinement_suffix,
     tsv,
 )
+from edgegrain.metrics import score_names
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.score_names import (
-    DETAILS,
-    MEANS,
-    NOTE,
-    SCORE_NAMES,
-    column_titles,
-    formatted,
-    marked,
-    photographs_in_words,
-)
+from edgegrain.metrics.score_names import MEANS, formatted
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from edgegrain.pictures.stored_pictures import original_of
 from sdk import BundleInfo, Codec
@@ -81,26 +73,23 @@ PERCEPTION = (
 class TableRow:
     """The means of a method as text, a cell for each of `table_columns`."""
 
-    method: str
-    """Its name, with the number of pictures if they are not all."""
+    method: str  # its name, with the number of pictures if they are not all
     cells: tuple[str, ...]
-    intervals: tuple[str, ...]
-    """Half the width of each cell's 95 % interval, such as ``± 0.006``; empty where there is none."""
+    intervals: tuple[str, ...]  # half the width of each cell's 95 % interval, such as ``± 0.006``; empty for none
     ours: bool
-    rule: bool
-    """True if a new group begins: all codecs together, then each codec."""
+    rule: bool  # a new group begins: all codecs together, then each codec
 
 
 def measured_details(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of `DETAILS` that were measured: eyes and mouth for faces only, grids for pictures of suitable sizes."""
     ours = summary["means"][summary["bundle"]["id"]]
-    return tuple(score for score in DETAILS if ours.get(score) is not None)
+    return tuple(score for score in score_names.DETAILS if ours.get(score) is not None)
 
 
 def table_columns(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[str]:
     """Titles of a table's columns after the method, those of training losses marked; ``scores`` are `MEANS` or
     `measured_details`."""
-    return column_titles(("bytes", *scores), summary["training_losses"], arrows=True)
+    return score_names.column_titles(("bytes", *scores), summary["training_losses"], arrows=True)
 
 
 def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[TableRow]:
@@ -108,16 +97,12 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
     count = summary["pictures"]["count"]
     rows, group = [], ""
     for method, mean in summary["means"].items():
-        own_group = method.split(",")[0]
-        cells = (
-            _cell("bytes", mean["bytes"]),
-            *(_kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in scores),
-        )
-        intervals = ("", *("" if score in KIDS else _half_width(score, mean) for score in scores))
+        before, group = group, method.split(",")[0]
+        cells = [_kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in ("bytes", *scores)]
+        intervals = ["" if score in KIDS else _half_width(score, mean) for score in ("bytes", *scores)]
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
-        ours, rule = method == summary["bundle"]["id"], bool(group) and own_group != group
-        rows.append(TableRow(title, cells, intervals, ours, rule))
-        group = own_group
+        ours, rule = method == summary["bundle"]["id"], before not in ("", group)
+        rows.append(TableRow(title, tuple(cells), tuple(intervals), ours, rule))
     return rows
 
 
@@ -126,43 +111,35 @@ def report_files(
 ) -> dict[str, bytes]:
     """Name -> content of all files of the report on ``paths``, which has a `report_name`; equal results give equal
     bytes."""
-    plots = {
-        "rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR", DISTORTION),
-        "rate_perception.png": (
-            "Rate and perception: classical codecs at the scale with the best LPIPS-Alex (for identity: the best PSNR)",
-            PERCEPTION,
-        ),
-    }
-    drawn = {file: _plot(summary, panels) for file, (_, panels) in plots.items()} if summary["curves"] else {}
+    plots = {}
+    if summary["curves"]:
+        text = "Rate and distortion: classical codecs at the scale with the best PSNR"
+        plots["rate_distortion.png"] = text, _plot(summary, DISTORTION)
+        text = (
+            "Rate and perception: classical codecs at the scale with the best LPIPS-Alex (for identity: the best PSNR)"
+        )
+        plots["rate_perception.png"] = text, _plot(summary, PERCEPTION)
     sheets = dict(_sheets(codec, results, paths, summary))
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    count, scores = summary["pictures"]["count"], filter(None, (MEANS, measured_details(summary)))
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     page = templates.get_template("report.html.jinja").render(
         title=_title(summary),
         summary=summary,
         compared=CLASSICAL_BY_PSNR in summary["means"],
-        partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
-        tables=[
-            (table_columns(summary, scores), table(summary, scores))
-            for scores in (MEANS, measured_details(summary))
-            if scores
-        ],
-        note=NOTE if summary["training_losses"] else "",
-        photographs=photographs_in_words(summary["photographs"]) if "photographs" in summary else "",
+        partial=any(mean["pictures"] < count for mean in summary["means"].values()),
+        tables=[(table_columns(summary, each), table(summary, each)) for each in scores],
+        note=score_names.NOTE if summary["training_losses"] else "",
+        photographs=score_names.photographs_in_words(summary["photographs"]) if "photographs" in summary else "",
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
-        plots=[{"file": file, "text": plots[file][0]} for file in drawn],
+        plots=[{"file": file, "text": text} for file, (text, _) in plots.items()],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
         tsv=f"{name}.tsv",
         json=f"{name}.json",
     )
-    return {
-        f"{name}.tsv": tsv(results).encode(),
-        f"{name}.json": (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode(),
-        PAGE: page.encode(),
-        **drawn,
-        **{file: png for file, (_, png) in sheets.items()},
-    }
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    files = {f"{name}.tsv": tsv(results).encode(), f"{name}.json": text.encode(), PAGE: page.encode()}
+    return files | {file: png for file, (_, png) in (plots | sheets).items()}
 
 
 def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mapping[str, int] | None = None) -> str:
@@ -185,11 +162,9 @@ def _half_width(score: str, mean: Mapping[str, float | None]) -> str:
     return "" if low is None or high is None else f"± {_cell(score, (high - low) / 2)}"
 
 
-def _kid(kid: str, mean: Mapping[str, float | None]) -> str:
+def _kid(kid: str, mean: Mapping[str, Any]) -> str:
     value, low, high = mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"]
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
+    return "–" if value is None else f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
 
 
 def _signed(value: float) -> str:
@@ -201,10 +176,9 @@ def _sheets(
     codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path], summary: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """File -> (caption, PNG): pictures from the best to the worst, and the worst ones."""
-    ranked = sorted(
-        zip(results, paths, strict=True),  # the worst first
-        key=lambda pair: (-pair[0].ours.scores.lpips_alex, pair[0].ours.picture),
-    )
+    rows = [result.ours for result in results]
+    order = sorted(range(len(rows)), key=lambda index: (-rows[index].scores.lpips_alex, rows[index].picture))
+    ranked = [(results[index], paths[index]) for index in order]  # the worst first
     spread = [ranked[i] for i in np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)]
     text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0][0].ours.picture
     yield "sheet.png", (text, _sheet(codec, spread, summary, text))
@@ -272,25 +246,12 @@ def _draw(
         if curve:
             color, marker = STYLES[name]
             ticks |= {point["budget"] for point in curve}
-            axes.plot(
-                [point["bytes"] for point in curve],
-                [point[score] for point in curve],
-                color=color,
-                marker=marker,
-                label=name,
-            )
-    bundle = summary["bundle"]
-    axes.plot(
-        ours["bytes"],
-        ours[score],
-        color=OURS,
-        marker="*",
-        markersize=15,
-        linestyle="",
-        zorder=3,
-        label=f"{bundle['id']} {bundle['version']}",
-    )
-    title = marked(SCORE_NAMES[score].plot_title, score, summary["training_losses"])
+            sizes, values = ([point[key] for point in curve] for key in ("bytes", score))
+            axes.plot(sizes, values, color=color, marker=marker, label=name)
+    label_of_ours = f"{summary['bundle']['id']} {summary['bundle']['version']}"
+    star: Any = {"color": OURS, "marker": "*", "markersize": 15, "linestyle": "", "zorder": 3}
+    axes.plot(ours["bytes"], ours[score], label=label_of_ours, **star)
+    title = score_names.marked(score_names.SCORE_NAMES[score].plot_title, score, summary["training_losses"])
     axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=label)
     axes.set_title(f"★ {formatted(score, ours[score])}", loc="right", color=OURS)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))

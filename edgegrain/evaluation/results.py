@@ -37,17 +37,13 @@ that was left out is absent, and all of them without a search."""
 class Row:
     """The scores of one picture and one method."""
 
-    picture: str
-    """File name, as `printable_name`."""
-    method: str
-    """Id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``."""
-    budget: int
-    """Bytes that the method may use; for the bundle, those of its payload."""
+    picture: str  # file name, as `printable_name`
+    method: str  # id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``
+    budget: int  # bytes that the method may use; for the bundle, those of its payload
     nbytes: int
     scores: Scores
     setting: Setting | None = None
-    features: Mapping[str, str] = field(default_factory=dict)
-    """For KID, as `packed`; empty on the curves."""
+    features: Mapping[str, str] = field(default_factory=dict)  # for KID, as `packed`; empty on the curves
 
 
 @dataclass(frozen=True)
@@ -56,15 +52,11 @@ class PictureResult:
 
     ours: Row
     payload: bytes
-    equal: tuple[Row, ...]
-    """Classical methods at the bundle's bytes."""
-    curve: tuple[Row, ...]
-    """Classical methods at fixed budgets."""
-    lr_bytes: Mapping[str, int]
-    """Format -> size of the LR in lossless formats, and of the payload."""
+    equal: Sequence[Row]  # classical methods at the bundle's bytes
+    curve: Sequence[Row]  # classical methods at fixed budgets
+    lr_bytes: Mapping[str, int]  # format -> size of the LR in lossless formats, and of the payload
     original_features: Mapping[str, str]
-    lr_saturation: tuple[float, float]
-    """Mean saturation of the LR and of the area mean, 0...1."""
+    lr_saturation: tuple[float, float]  # mean saturation of the LR and of the area mean, 0...1
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
@@ -80,10 +72,8 @@ def refinement_suffix(options: Mapping[str, Any]) -> str:
 
 def packed(features: FeatureSets) -> dict[str, str]:
     """Features ``[S, D]`` as ``S`` and base64 of little-endian float32; plain JSON data."""
-    return {
-        name: f"{len(found)} {base64.b64encode(found.astype('<f4').tobytes()).decode()}"
-        for name, found in features.items()
-    }
+    texts = {name: base64.b64encode(found.astype("<f4").tobytes()).decode() for name, found in features.items()}
+    return {name: f"{len(features[name])} {text}" for name, text in texts.items()}
 
 
 def unpacked(text: str) -> Features:
@@ -106,33 +96,31 @@ def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float |
         for kid in KIDS:
             distance = None
             if all(kid in features for features in of_originals):
-                distance = kernel_distance(
-                    np.array([unpacked(row.features[kid]) for row in rows]),
-                    np.array([unpacked(features[kid]) for features in of_originals]),
-                )
+                sets = [row.features for row in rows], of_originals
+                found, expected = (np.array([unpacked(features[kid]) for features in each]) for each in sets)
+                distance = kernel_distance(found, expected)
             mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"] = astuple(distance) if distance else (None, None, None)
     return means
 
 
-def curve_means(results: Sequence[PictureResult]) -> dict[str, dict[int, dict[str, float | None]]]:
-    """Method -> budget -> means; only budgets that every picture fits into."""
-    curves: dict[str, dict[int, dict[str, float | None]]] = {}
+def curve_means(results: Sequence[PictureResult]) -> dict[str, list[dict[str, float | None]]]:
+    """Method -> means with their ``budget``, ascending; only budgets that every picture fits into."""
+    curves: dict[str, list[dict[str, float | None]]] = {}
     for method, rows in _by_method([row for result in results for row in result.curve]).items():
         for budget in sorted({row.budget for row in rows}):
             own = [row for row in rows if row.budget == budget]
             if len(own) == len(results):  # a mean over the easy pictures only would be too good
-                curves.setdefault(method, {})[budget] = _means(own)
+                curves.setdefault(method, []).append({"budget": budget, **_means(own)})
     return curves
 
 
 def tsv(results: Sequence[PictureResult]) -> str:
     """The TSV file: rows of each picture and method at equal bytes."""
     lines = [COLUMNS]
-    for result in results:
-        for row in (result.ours, *result.equal):
-            scores = ["" if value is None else format(value, ".4f") for value in astuple(row.scores)]
-            setting = row.setting.description if row.setting else ""
-            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores, setting))
+    for row in (row for result in results for row in (result.ours, *result.equal)):
+        scores = ["" if value is None else format(value, ".4f") for value in astuple(row.scores)]
+        setting = row.setting.description if row.setting else ""
+        lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores, setting))
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
@@ -148,36 +136,27 @@ def summary(
     """The rounded means, with bundle, pictures, versions and the `REFINEMENT`; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     of_lr, of_area = np.mean([result.lr_saturation for result in results], axis=0)
-    return rounded(
-        {
-            "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
-            "pictures": described_pictures(pictures),
-            "size": side or bundle.hr,
-            "means": equal_means(results),
-            "curves": {
-                method: [{"budget": budget, **mean} for budget, mean in curve.items()]
-                for method, curve in curve_means(results).items()
-            },
-            "lr_saturation": float(of_lr / of_area) if of_area else None,  # of grey pictures
-            "lr_bytes": {
-                kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in results[0].lr_bytes
-            },
-            "baselines": baselines,
-            "training_losses": sorted(training_losses),
-            "kid_features": FEATURE_NETWORK,
-            "versions": {"edgegrain": __version__, **versions, **library_versions()},
-            **(refinement or {}),
-        }
-    )
+    lr_bytes = {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in results[0].lr_bytes}
+    found = {
+        "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
+        "pictures": described_pictures(pictures),
+        "size": side or bundle.hr,
+        "means": equal_means(results),
+        "curves": curve_means(results),
+        "lr_saturation": float(of_lr / of_area) if of_area else None,  # of grey pictures
+        "lr_bytes": lr_bytes,
+        "baselines": baselines,
+        "training_losses": sorted(training_losses),
+        "kid_features": FEATURE_NETWORK,
+        "versions": {"edgegrain": __version__, **versions, **library_versions()},
+    }
+    return rounded({**found, **(refinement or {})})
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
     """Name of the folder, which may hold links, count, and a SHA-256 over names and contents; plain JSON data."""
-    return {
-        "folder": printable_name(pictures[0].parent.resolve().name),
-        "count": len(pictures),
-        "sha256": files_sha256(pictures),
-    }
+    folder = printable_name(pictures[0].parent.resolve().name)
+    return {"folder": folder, "count": len(pictures), "sha256": files_sha256(pictures)}
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
@@ -190,10 +169,8 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.method, []).append(row)
-    return groups
+    methods = dict.fromkeys(row.method for row in rows)
+    return {method: [row for row in rows if row.method == method] for method in methods}
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float | None]:

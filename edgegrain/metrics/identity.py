@@ -20,12 +20,10 @@ from codec_contract.pixels import unit_to_levels
 from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, weight_file
 
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
-DLIB_CROP = 0.155, 0.265, 0.70
-DLIB_SIZE = 150
+DLIB_CROP, DLIB_SIZE = (0.155, 0.265, 0.70), 150
 # Crop of an FFHQ-aligned frame, as fractions of the side: the least-squares fit of insightface's five points for
 # 112x112 crops, which the network expects, to the mean points of FFHQ frames (facexlib).
-MOBILEFACE_CROP = 0.129, 0.123, 0.744
-MOBILEFACE_SIZE = 112
+MOBILEFACE_CROP, MOBILEFACE_SIZE = (0.129, 0.123, 0.744), 112
 # dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
 MEAN = (122.782, 117.001, 104.298)
 
@@ -35,17 +33,12 @@ def face_crop(picture: Tensor, left: float, top: float, side: float, size: int) 
     ``[B, 3, size, size]``."""
     whole = picture.shape[-1]
     x, y, width = round(left * whole), round(top * whole), round(side * whole)
-    return F.interpolate(
-        picture[:, :, y : y + width, x : x + width], (size, size), mode="bilinear", antialias=True, align_corners=False
-    )
+    face = picture[:, :, y : y + width, x : x + width]
+    return F.interpolate(face, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 class FaceIdentity(nn.Module):
-    """Aligned face frames -> 128-d descriptors; distance below 0.6 means the same person to dlib.
-
-    Args:
-        weights: folder with the weight file.
-    """
+    """Aligned face frames -> 128-d descriptors; distance below 0.6 means the same person to dlib."""
 
     mean: Tensor
     fc: Tensor
@@ -53,9 +46,7 @@ class FaceIdentity(nn.Module):
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
         with weight_file(weights, DLIB_FILE) as path, np.load(path) as archive:
-            for key in archive.files:
-                if key.endswith(".qparam"):
-                    continue
+            for key in (key for key in archive.files if not key.endswith(".qparam")):
                 array = archive[key].astype(np.float32)
                 if key + ".qparam" in archive.files:
                     scale, low = archive[key + ".qparam"]
@@ -103,11 +94,7 @@ class FaceIdentity(nn.Module):
 
 
 class MobileFace:
-    """Aligned face frames -> descriptors of length 1, on the CPU.
-
-    Args:
-        weights: folder with the model file.
-    """
+    """Aligned face frames -> descriptors of length 1, on the CPU."""
 
     def __init__(self, weights: str | Path) -> None:
         options = onnxruntime.SessionOptions()

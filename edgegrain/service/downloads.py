@@ -35,28 +35,14 @@ if TYPE_CHECKING:
 router = APIRouter()
 page_router = APIRouter(include_in_schema=False)
 
-COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
-"""Name under which the folder of the Core ML encoder is served."""
 FileName = Annotated[
     str, PathParameter(pattern=r"^(encoder\.(onnx|tflite|mlpackage\.zip)|coder(_\d{1,2})?\.json|golden\.json)$")
 ]
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""The earliest date in ZIP, so that the same bundle always gives the same archive."""
 FOLDER = Path(__file__).with_name("web")
-MEDIA_TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".jpg": "image/jpeg",
-    ".js": "text/javascript",
-    ".mjs": "text/javascript",
-    ".onnx": "application/octet-stream",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain",
-    ".wasm": "application/wasm",
-    ".json": "application/json",
-    ".tflite": "application/octet-stream",
-    ".zip": "application/zip",
-}
+MEDIA_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript"}
+MEDIA_TYPES |= {".jpg": "image/jpeg", ".json": "application/json", ".svg": "image/svg+xml", ".txt": "text/plain"}
+MEDIA_TYPES |= {".wasm": "application/wasm", ".zip": "application/zip"}
+MEDIA_TYPES |= dict.fromkeys((".onnx", ".tflite"), "application/octet-stream")
 PAGE_HEADERS = {
     # Isolation from other origins lets the page share memory between threads.
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -68,6 +54,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILE = {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}}
 
 
 class ServedFile:
@@ -131,8 +118,8 @@ class BundleDescription(BaseModel):
 @router.get("/v1/bundles", summary="List the served bundles", responses=problem_response(401, "A token is required"))
 async def bundles(request: Request) -> list[BundleDescription]:
     """All bundles with their encoder files."""
-    service: ServiceState = request.app.state.service
-    return service.descriptions
+    descriptions: list[BundleDescription] = request.app.state.service.descriptions
+    return descriptions
 
 
 @router.get(
@@ -140,7 +127,7 @@ async def bundles(request: Request) -> list[BundleDescription]:
     summary="Download a file for clients",
     response_class=Response,
     responses={
-        200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
+        200: _FILE,
         304: {"description": "The client has the current file"},
         **problem_response(401, "A token is required"),
         **problem_response(404, "Unknown bundle or file"),
@@ -175,45 +162,36 @@ async def page(request: Request) -> Response:
 def page_files() -> Mapping[str, ServedFile]:
     """Path below ``/`` -> file."""
     files = {}
-    stored_files = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.is_file()}
-    stored_files |= {f"faces/{path.name}": path for path in Path(faces.__file__).parent.glob("*.onnx")}
-    for stored, path in stored_files.items():
+    stored = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.is_file()}
+    stored |= {f"faces/{path.name}": path for path in Path(faces.__file__).parent.glob("*.onnx")}
+    for place, path in stored.items():
+        name = place.removesuffix(".gz")
         # Names below assets/ contain a hash of the content.
-        caching = "public, max-age=31536000, immutable" if stored.startswith("assets/") else "no-cache"
-        encoding = {"Content-Encoding": "gzip"} if stored.endswith(".gz") else {}
-        name = stored.removesuffix(".gz")
+        caching = "public, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
+        encoding = {"Content-Encoding": "gzip"} if path.suffix == ".gz" else {}
         files[name] = ServedFile(name, path.read_bytes(), {**PAGE_HEADERS, "Cache-Control": caching, **encoding})
     return files
 
 
 def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescription:
     """The entry of ``/v1/bundles`` for a bundle and its `client_files`."""
-    described = [
-        FileDescription(
-            name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data), sha256=file.sha256
-        )
-        for file in files.values()
-    ]
+    described, encoders = list[FileDescription](), list[FileDescription]()
+    for name, file in files.items():
+        url = f"/v1/bundles/{manifest.id}/{name}"
+        description = FileDescription(name=name, url=url, size=len(file.data), sha256=file.sha256)
+        (encoders if name.startswith("encoder.") else described).append(description)
+    alike = ("id", "version", "codec", "domain", "hr", "lr", "sides", "preprocessing", "quality", "licence")
     return BundleDescription(
-        id=manifest.id,
-        version=manifest.version,
-        codec=manifest.codec,
-        domain=manifest.domain,
-        hr=manifest.hr,
-        lr=manifest.lr,
+        **{field: getattr(manifest, field) for field in alike},
         step=coder_tables(manifest).step,
-        sides=list(manifest.sides),
-        preprocessing=dict(manifest.preprocessing),
-        quality=manifest.quality,
         lr_contract_id=manifest.lr_contract_id.hex(),
-        licence=dict(manifest.licence),
         rates=[
             RateDescription(file=rate.coder, lr_contract_id=rate.lr_contract_id.hex(), quality=rate.quality)
             for rate in manifest.further_rates
         ],
         controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
-        encoders=[file for file in described if file.name.startswith("encoder.")],
-        contract=[file for file in described if not file.name.startswith("encoder.")],
+        encoders=encoders,
+        contract=described,
     )
 
 
@@ -221,17 +199,14 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
     """Name -> file that clients need: the encoder's formats, coder tables and golden vectors."""
     data = {name: manifest.open_file(name) for name in (ENCODER_ONNX, ENCODER_TFLITE) if name in manifest.files}
     if parts := sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/")):
-        data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
+        data[f"{ENCODER_COREML}.zip"] = _archive({name: manifest.open_file(name) for name in parts})
     names = (*(rate.coder for rate in manifest.rates), GOLDEN)
     data |= {name: manifest.open_file(name) for name in names if name in manifest.files}
-    return {
-        name: ServedFile(
-            name,
-            content,
-            {"Cache-Control": "public, no-cache", "Content-Disposition": f'attachment; filename="{name}"'},
-        )
-        for name, content in data.items()
-    }
+    files = {}
+    for name, content in data.items():
+        headers = {"Cache-Control": "public, no-cache", "Content-Disposition": f'attachment; filename="{name}"'}
+        files[name] = ServedFile(name, content, headers)
+    return files
 
 
 def respond(file: ServedFile, request: Request) -> Response:
@@ -243,10 +218,11 @@ def respond(file: ServedFile, request: Request) -> Response:
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
+    """An archive that is always the same."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
-            entry = zipfile.ZipInfo(name, ZIP_DATE)
+            entry = zipfile.ZipInfo(name)  # of the earliest date in ZIP
             entry.create_system = 3  # Unix, on Windows too
             archive.writestr(entry, data)
     return stream.getvalue()

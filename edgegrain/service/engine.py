@@ -101,9 +101,9 @@ class Engine:
         graphs: bool = True,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
-        self._sizes = tuple(batch_sizes)
-        self._max_pixels, self._max_photo_pixels = max_pixels, max_photo_pixels
-        self._max_scene_faces, self._formats = max_scene_faces, formats
+        self._sizes, self._max_scene_faces = tuple(batch_sizes), max_scene_faces
+        self._restoring: dict[str, Any] = {"max_pixels": max_pixels, "batch_sizes": self._sizes}
+        self._reading: dict[str, Any] = {"max_pixels": max_photo_pixels, "formats": formats}
         self._codecs: dict[str, Codec] = {}
         for folder in folders:
             codec = Codec(folder, device, threads, form=decoder_form)
@@ -145,44 +145,35 @@ class Engine:
     ) -> list[Outcome]:
         """Restore payloads, or one scene, to picture files; a failed item does not affect the others."""
         items = [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)]
-        pictures = self._codecs[bundle]._restore_each(
-            items, self._max_pixels, options[0].mark, batch_sizes=self._sizes, measure=measure
-        )
-        return [_attempt(_file, picture, wanted, measure) for picture, wanted in zip(pictures, options, strict=True)]
+        restore = partial(self._codecs[bundle]._restore_each, mark=options[0].mark, measure=measure)
+        pictures = zip(restore(items, **self._restoring), options, strict=True)
+        return [_attempt(_file, picture, wanted, measure) for picture, wanted in pictures]
 
     def compress(
         self, bundle: str, pictures: Sequence[bytes], options: Sequence[CompressOptions], measure: Measure = nullcontext
     ) -> list[Outcome]:
         """Compress picture files to what their options ask for; a failed item does not affect the others."""
         # One at a time: decoded pictures are large, and the encoder takes a fraction of the time of reading.
-        return [
-            _attempt(self._compress, bundle, data, wanted, measure)
-            for data, wanted in zip(pictures, options, strict=True)
-        ]
+        items = zip(pictures, options, strict=True)
+        return [_attempt(self._compress, bundle, data, wanted, measure) for data, wanted in items]
 
     def _compress(self, bundle: str, data: bytes, options: CompressOptions, measure: Measure) -> bytes:
         """The payload, the scene, or the JSON document with all faces of a picture file."""
         codecs = [self._codecs[name] for name in (bundle, *options.fallbacks)]
         with measure("read"):
-            rgb = load_picture(
-                data, background=options.background, max_pixels=self._max_photo_pixels, formats=self._formats
-            )
+            rgb = load_picture(data, background=options.background, **self._reading)
         with measure("encode"):
             if options.faces == "all":  # docs/service.md
-                faces = [
-                    {
-                        "payload": base64.b64encode(payload).decode(),
-                        "bytes": len(payload),
-                        "square": payload.header.square and asdict(payload.header.square),
-                    }
-                    for payload in codecs[0].compress_faces(rgb)
-                ]
+                faces = []
+                for payload in codecs[0].compress_faces(rgb):
+                    square, text = payload.header.square, base64.b64encode(payload).decode()
+                    faces.append({"payload": text, "bytes": len(payload), "square": square and asdict(square)})
                 return json.dumps({"bundle": bundle, "original_size": rgb.shape[1::-1], "faces": faces}).encode()
             rate = options.quality, options.max_bytes
             if options.faces == "scene":
                 return compress_scene_within(codecs, *rate, rgb, most_faces=self._max_scene_faces)
             face = options.align, options.require_face
-            return compress_within(codecs, *rate, rgb, options.fit, WHITE, self._max_photo_pixels, *face)
+            return compress_within(codecs, *rate, rgb, options.fit, WHITE, self._reading["max_pixels"], *face)
 
 
 def _attempt(work: Callable[..., bytes], *arguments: Any) -> Outcome:
@@ -228,27 +219,16 @@ def main() -> int:
     _send(answers, {"warm_up": warm_up})
     while (message := _read(requests)) is not None:
         (batch, blobs), seconds = message, dict[str, float]()
-        measure = partial(_measured, seconds)
-        if batch["verb"] == "restore":
-            outcomes = engine.restore(
-                batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], measure
-            )
-        else:
-            outcomes = engine.compress(
-                batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], measure
-            )
-        ends = fields.get("device") == "cuda" and any(
-            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes
-        )
-        described = [
-            None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
-            for outcome in outcomes
-        ]
-        _send(
-            answers,
-            {"outcomes": described, "seconds": seconds, "ends": ends},
-            [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes],
-        )
+        restoring = batch["verb"] == "restore"
+        work: Any = engine.restore if restoring else engine.compress
+        options = [(RestoreOptions if restoring else CompressOptions)(**item) for item in batch["options"]]
+        outcomes: list[Outcome] = work(batch["bundle"], blobs, options, partial(_measured, seconds))
+        errors = [None if isinstance(outcome, bytes) else outcome for outcome in outcomes]
+        broken = any(isinstance(each, DeviceError) and not isinstance(each, DeviceMemoryError) for each in errors)
+        ends = broken and fields.get("device") == "cuda"
+        described = [error and {"error": type(error).__name__, "message": str(error)} for error in errors]
+        files = [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes]
+        _send(answers, {"outcomes": described, "seconds": seconds, "ends": ends}, files)
         if ends:
             return 1
     return 0

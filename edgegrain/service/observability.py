@@ -67,35 +67,22 @@ class ServiceMetrics:
         ProcessCollector(registry=self.registry)
         counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
-        self.requests = counter(
-            "edgegrain_requests", "Requests by route, method and status.", ["route", "method", "status"]
-        )
-        self.request_seconds = histogram(
-            "edgegrain_request_seconds",
-            "Seconds from a request's first byte to the last of its answer.",
-            ["route"],
-            buckets=SECONDS,
-        )
-        self.stage_seconds = histogram(
-            "edgegrain_stage_seconds",
-            "Time in a stage: of a picture in the queue, of a batch in the worker's stages.",
-            ["verb", "stage"],
-            buckets=SECONDS,
-        )
+        text = "Requests by route, method and status."
+        self.requests = counter("edgegrain_requests", text, ["route", "method", "status"])
+        text = "Seconds from a request's first byte to the last of its answer."
+        self.request_seconds = histogram("edgegrain_request_seconds", text, ["route"], buckets=SECONDS)
+        text = "Time in a stage: of a picture in the queue, of a batch in the worker's stages."
+        self.stage_seconds = histogram("edgegrain_stage_seconds", text, ["verb", "stage"], buckets=SECONDS)
         self.batch_size = histogram("edgegrain_batch_size", "Pictures in a batch.", ["verb"], buckets=BATCHES)
-        self.errors = counter(
-            "edgegrain_errors", "Problems by kind; each item of a multipart request counts.", ["kind"]
-        )
+        text = "Problems by kind; each item of a multipart request counts."
+        self.errors = counter("edgegrain_errors", text, ["kind"])
         for kind in ALERT_KINDS:
             self.errors.labels(kind)
         self.worker_losses = counter("edgegrain_worker_losses", "Workers that died or hung after they were ready.")
         self.requests_in_flight = gauge("edgegrain_requests_in_flight", "Requests without an answer yet.")
         self.queue_depth = gauge("edgegrain_queue_depth", "Pictures in the queue of a verb.", ["verb"])
-        self.expected_seconds = gauge(
-            "edgegrain_expected_seconds",
-            "Seconds until a request that arrives now is expected to be answered.",
-            ["verb"],
-        )
+        text = "Seconds until a request that arrives now is expected to be answered."
+        self.expected_seconds = gauge("edgegrain_expected_seconds", text, ["verb"])
         self.workers_ready = gauge("edgegrain_workers_ready", "Workers that are ready.")
         self.ready = gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.")
 

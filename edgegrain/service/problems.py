@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
+from codec_contract.errors import BundleError, DeviceError, EdgegrainError, ImageError, PayloadError
 from sdk.remote import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
@@ -44,21 +45,12 @@ KINDS: dict[str, Kind] = {
 
 
 class Problem(Exception):
-    """An error answer to a request.
-
-    Attributes:
-        kind: a key of `KINDS`.
-        detail: the cause in this case, the expectation, the remedy.
-        headers: headers of the answer.
-        extra: further members of the problem object.
-    """
+    """An error answer to a request, of one of the `KINDS`, with the headers of the answer and further members of the
+    problem object; ``detail`` states the cause in this case, the expectation, the remedy."""
 
     def __init__(self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
-        self.kind = kind
-        self.detail = detail
-        self.headers = dict(headers or {})
-        self.extra = extra
+        self.kind, self.detail, self.headers, self.extra = kind, detail, dict(headers or {}), extra
 
     @property
     def status(self) -> int:
@@ -66,16 +58,9 @@ class Problem(Exception):
 
     def document(self, request_id: str | None = None) -> dict[str, Any]:
         """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
-        kind = KINDS[self.kind]
-        instance = {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
-        return {
-            "type": PROBLEM_PREFIX + self.kind,
-            "title": kind.title,
-            "status": kind.status,
-            "detail": self.detail,
-            **instance,
-            **self.extra,
-        }
+        kind, instance = KINDS[self.kind], {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
+        head = {"type": PROBLEM_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail}
+        return {**head, **instance, **self.extra}
 
 
 def retry_later(kind: str, detail: str, seconds: float = 1) -> Problem:
@@ -86,6 +71,15 @@ def retry_later(kind: str, detail: str, seconds: float = 1) -> Problem:
 def wrong_parameter(parameter: str, detail: str) -> Problem:
     """The problem of a query parameter."""
     return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
+
+
+@contextmanager
+def refused_as(parameter: str) -> Iterator[None]:
+    """Turn an error of the block into the problem of a query parameter."""
+    try:
+        yield
+    except (BundleError, ImageError) as error:
+        raise wrong_parameter(parameter, str(error)) from error
 
 
 def problem_of(error: EdgegrainError) -> Problem:
@@ -105,16 +99,11 @@ def problem_response(status: int, description: str) -> dict[int | str, dict[str,
     return {status: {"description": description, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}}
 
 
+_TEXT, _URI = {"type": "string"}, {"type": "string", "format": "uri"}
 SCHEMA: dict[str, Any] = {
     "title": "Problem",
     "description": "Problem details, RFC 9457",
     "type": "object",
     "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string", "format": "uri"},
-    },
+    "properties": {"type": _URI, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT, "instance": _URI},
 }

@@ -10,20 +10,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.errors import EdgegrainError
 from codec_contract.fit import Fit, parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.scene import MAX_SCENE_BYTES
 from edgegrain.service.batcher import Answer, BatchKey, Done, Job
 from edgegrain.service.bodies import MULTIPART, PART_OVERHEAD, TEXT_TYPE, media_type, parts, whole
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
-from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
+from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, refused_as, wrong_parameter
+from edgegrain.service.settings import Described
 from edgegrain.service.state import Service, ServiceState
 from sdk.inputs import read_payload_or_scene
 from sdk.payload import Payload, Scene
@@ -36,11 +37,8 @@ async def _admit(request: Request, service: Service) -> None:
     """Refuse a request that cannot be served: under overload most are."""
     service.admit("compress" if request.scope["path"] == COMPRESS else "restore")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(
-            "unsupported-media-type",
-            "send the body as it is, without Content-Encoding",
-            {"Accept-Encoding": "identity"},
-        )
+        wanted, headers = "send the body as it is, without Content-Encoding", {"Accept-Encoding": "identity"}
+        raise Problem("unsupported-media-type", wanted, headers)
 
 
 router = APIRouter(dependencies=[Depends(_admit)])
@@ -51,108 +49,69 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 """Supported picture formats."""
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
-RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has all of these."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    """The part of OpenAPI on a body: media type -> schema."""
+    return {"requestBody": {"required": True, "content": content}}
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
-_FACES = {
-    "schema": {
-        "type": "object",
-        "required": ["bundle", "original_size", "faces"],
-        "properties": {
-            "original_size": {"type": "array"},
-            "faces": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["payload", "bytes", "square"],
-                    "properties": {
-                        "payload": {"type": "string", "contentEncoding": "base64"},
-                        "bytes": {"type": "integer"},
-                        "square": {"type": ["object", "null"]},
-                    },
-                },
-            },
-        },
-    }
-}
-_FORM = {
-    "schema": {
-        "type": "object",
-        "required": ["payload"],
-        "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
-    }
-}
+_PAYLOAD = {"type": "string", "contentEncoding": "base64"}
+_FACE = _object(payload=_PAYLOAD, bytes={"type": "integer"}, square={"type": ["object", "null"]})
+_FACES = _object(original_size={"type": "array"}, faces={"type": "array", "items": _FACE})
+_FACES["required"].insert(0, "bundle")
+_FORM = {"schema": _object(payload={"type": "array", "minItems": 1, "items": _BINARY["schema"]})}
 
 
-class TextPayload(BaseModel):
+class TextPayload(Described):
     """A payload or scene in JSON."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    payload: str = Field(description="In base64url or base45.")
-
-
-class RestoreParameters(BaseModel):
-    """Query parameters of restoring; unknown ones are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    size: str = Field(
-        "original",
-        json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"},
-        description=(
-            "original: the original's size; native: the decoder's own resolution; a number: the longest side, up "
-            "to the largest of the bundle's sides, which /v1/bundles lists."
-        ),
-    )
-    quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
-    bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
-    strength: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description=(
-            "For bundles with this control (range: /v1/bundles): the factor by which the picture is assumed to "
-            "have been reduced."
-        ),
-    )
+    payload: str
+    """In base64url or base45."""
 
 
-class CompressParameters(BaseModel):
-    """Query parameters of compressing; unknown ones are refused."""
+class RestoreParameters(Described):
+    """Query parameters of restoring."""
 
-    model_config = ConfigDict(extra="forbid")
+    size: str = Field("original", json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"})
+    """original: the original's size; native: the decoder's own resolution; a number: the longest side, up to the
+    largest of the bundle's sides, which /v1/bundles lists."""
+    quality: int = Field(QUALITY, ge=1, le=100)
+    """Quality of WebP and JPEG."""
+    bundle: str | None = Field(None, max_length=200)
+    """Id of a served bundle; default: the payload's."""
+    strength: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """For bundles with this control (range: /v1/bundles): the factor by which the picture is assumed to have been
+    reduced."""
 
-    fit: Fit | None = Field(
-        None,
-        description=(
-            "Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."
-        ),
-    )
-    align: bool = Field(True, description="false: encode the whole picture, as fit=pad does.")
-    require_face: bool = Field(False, description="Refuse a face that is too small, turned away or cut off.")
-    faces: FacesChoice = Field(
-        "largest",
-        description=(
-            "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."
-        ),
-    )
-    background: str = Field(
-        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb."
-    )
-    bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
-    quality: Quality | None = Field(
-        None,
-        description=(
-            "A rate of the served bundles for the same kind of pictures as bundle; listed by /v1/bundles. Default: the "
-            "first of bundle."
-        ),
-    )
-    max_bytes: int | None = Field(
-        None,
-        ge=1,
-        description=("Largest payload or scene: the best quality that fits is taken, up to quality if that is given."),
-    )
+
+class CompressParameters(Described):
+    """Query parameters of compressing."""
+
+    fit: Fit | None = None
+    """Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."""
+    align: bool = True
+    """false: encode the whole picture, as fit=pad does."""
+    require_face: bool = False
+    """Refuse a face that is too small, turned away or cut off."""
+    faces: FacesChoice = "largest"
+    """largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."""
+    background: str = Field("ffffff", pattern="^[0-9a-fA-F]{6}$")
+    """Colour behind transparent pixels, as rrggbb."""
+    bundle: str | None = Field(None, max_length=200)
+    """Id of a served bundle; default: the first."""
+    quality: Quality | None = None
+    """A rate of the served bundles for the same kind of pictures as bundle; listed by /v1/bundles. Default: the first
+    of bundle."""
+    max_bytes: int | None = Field(None, ge=1)
+    """Largest payload or scene: the best quality that fits is taken, up to quality if that is given."""
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -166,57 +125,43 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **problem_response(503, "Not ready, or overloaded; see Retry-After"),
 }
 _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats is supported")}
+_PICTURE = {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)}
+_PAYLOADS = {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT}
+_PAYLOADS |= {JSON_TYPE: {"schema": TextPayload.model_json_schema()}}
 
 
 @router.post(
     "/v1/restore",
     summary="Restore a payload or a scene",
     response_class=Response,
-    responses={
-        200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
-        **_RESTORE_PROBLEMS,
-    },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                PAYLOAD_TYPE: _BINARY,
-                BYTES_TYPE: _BINARY,
-                TEXT_TYPE: _TEXT,
-                JSON_TYPE: {"schema": TextPayload.model_json_schema()},
-            },
-        }
-    },
+    responses={200: _PICTURE, **_RESTORE_PROBLEMS},
+    openapi_extra=_body(_PAYLOADS),
 )
 async def restore(request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]) -> Response:
     """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
     options = _restore_options(request, parameters, service.settings.mark)
     kind = media_type(request)
-    if kind not in RESTORE_TYPES:
-        raise Problem(
-            "unsupported-media-type",
-            f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its text as {TEXT_TYPE} or {JSON_TYPE}",
-            {"Accept-Post": ", ".join(RESTORE_TYPES)},
+    if kind not in _PAYLOADS:
+        wanted = (
+            f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its text as {TEXT_TYPE} or {JSON_TYPE}"
         )
+        raise Problem("unsupported-media-type", wanted, {"Accept-Post": ", ".join(_PAYLOADS)})
     limit = (2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES
     async with service.bodies.read(request, limit, whole) as body:
         job = service.restore_job(_payload_of(kind, body), options, parameters.bundle)
         done = await service.done(request, job)
-    return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job.key.bundle))
+    return _response(done, MEDIA_TYPES[options.format], job.key.bundle)
+
+
+_PARTS = {"description": "One part per payload, in order: the picture, or a problem", "content": {BATCH_TYPE: _BINARY}}
 
 
 @router.post(
     "/v1/restore/batch",
     summary="Restore several payloads",
     response_class=Response,
-    responses={
-        200: {
-            "description": "One part per payload, in order: the picture, or a problem",
-            "content": {BATCH_TYPE: _BINARY},
-        },
-        **_RESTORE_PROBLEMS,
-    },
-    openapi_extra={"requestBody": {"required": True, "content": {MULTIPART: _FORM}}},
+    responses={200: _PARTS, **_RESTORE_PROBLEMS},
+    openapi_extra=_body({MULTIPART: _FORM}),
 )
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
@@ -237,27 +182,24 @@ async def restore_batch(
     return Response(b"".join(pieces), media_type=f"{BATCH_TYPE}; boundary={boundary}")
 
 
+_COMPRESSED = {
+    "description": "The payload or scene, or with faces=all the payloads in JSON",
+    "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: {"schema": _FACES}},
+}
+
+
 @router.post(
     COMPRESS,
     summary="Compress a picture",
     response_class=Response,
-    responses={
-        200: {
-            "description": "The payload or scene, or with faces=all the payloads in JSON",
-            "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: _FACES},
-        },
-        **_PROBLEMS,
-    },
-    openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}},
+    responses={200: _COMPRESSED, **_PROBLEMS},
+    openapi_extra=_body({"image/*": _BINARY, BYTES_TYPE: _BINARY}),
 )
 async def compress(request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]) -> Response:
     """Compress one picture: with a bundle of faces, its largest face. Any common format, orientation and colours."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
-        raise Problem(
-            "unsupported-media-type",
-            f"send a picture as image/... or {BYTES_TYPE}",
-            {"Accept-Post": f"image/*, {BYTES_TYPE}"},
-        )
+        accepted = {"Accept-Post": f"image/*, {BYTES_TYPE}"}
+        raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}", accepted)
     manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
     options = _compress_options(parameters, manifests[1:])
     bundle, limit = manifests[0], min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
@@ -266,11 +208,7 @@ async def compress(request: Request, service: Service, parameters: Annotated[Com
         done = await service.done(request, Job(key, picture, options, bundle.hr**2))
     if options.fallbacks:
         bundle = service.bundle_of(read_payload_or_scene(done.data))
-    return Response(
-        done.data,
-        media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
-        headers=_answer_headers(done, bundle.id),
-    )
+    return _response(done, JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE, bundle.id)
 
 
 @health_router.head("/health/live", include_in_schema=False)
@@ -308,10 +246,8 @@ async def metrics(service: Service) -> Response:
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
-    try:
+    with refused_as("size"):
         size = parse_size(parameters.size)
-    except ImageError as error:
-        raise wrong_parameter("size", str(error)) from error
     return RestoreOptions(size, file_format, parameters.quality, parameters.strength, mark)
 
 
@@ -373,10 +309,11 @@ def _multipart(results: Sequence[Answer], boundary: bytes, picture_type: str, se
     yield b"--%s--\r\n" % boundary
 
 
-def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
-    """Headers with the bundle and the milliseconds of each stage."""
+def _response(done: Done, media_type: str, bundle: str) -> Response:
+    """The result, with the bundle and the milliseconds of each stage in the head."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in done.seconds.items())
-    return {"Server-Timing": timing, "X-Edgegrain-Bundle": bundle}
+    headers = {"Server-Timing": timing, "X-Edgegrain-Bundle": bundle}
+    return Response(done.data, media_type=media_type, headers=headers)
 
 
 def choose_format(accept: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from codec_contract.errors import ServiceError
@@ -45,50 +45,49 @@ def _long_enough(tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return tokens
 
 
-class Settings(BaseSettings):
+class Described(BaseModel):
+    """A model of known fields, which are described by the texts below them, of one line or several."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split())
+
+
+class Settings(Described, BaseSettings):
     """All settings; each field is also the environment variable ``EDGEGRAIN_SERVE_<FIELD>``.
 
     Lists are separated by commas. Times are in seconds.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of IPv4, :: for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 picks a free one and logs it.")
-    bundles: Listed[str] = Field(
-        ("faces", "faces-256-lr32"), min_length=1, description="Ids, folders or hf:// names of the served bundles."
-    )
+    bundles: Listed[str] = Field(("faces", "faces-256-lr32"), min_length=1)
+    """Ids, folders or hf:// names of the served bundles."""
 
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="Device of the decoders, without fallback to the other one."
-    )
-    decoder_form: Literal["auto", "default", "fused", "int8"] = Field(
-        "auto", description="auto: the form of a bundle's decoder for the device, if it can run; default: never."
-    )
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Device of the decoders, without fallback to the other one."""
+    decoder_form: Literal["auto", "default", "fused", "int8"] = "auto"
+    """auto: the form of a bundle's decoder for the device, if it can run; default: never."""
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
-    threads: int | None = Field(
-        None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores."
-    )
+    threads: int | None = Field(None, ge=1, le=4096)
+    """Threads of a worker's networks on the CPU; unset: all cores."""
     batch_sizes: Annotated[
         Listed[Annotated[int, Field(ge=1, le=1024)]], AfterValidator(lambda sizes: tuple(sorted({1, *sizes})))
     ] = Field((1, 2, 4, 8), description="Batch sizes, besides 1; on CUDA each is warmed up at the start.")
 
-    queue_size: int = Field(
-        128, ge=1, le=100_000, description="Most payloads that wait to be restored; more are refused with 503."
-    )
-    compress_queue_size: int = Field(
-        64, ge=1, le=100_000, description="Most pictures that wait to be compressed; more are refused with 503."
-    )
+    queue_size: int = Field(128, ge=1, le=100_000)
+    """Most payloads that wait to be restored; more are refused with 503."""
+    compress_queue_size: int = Field(64, ge=1, le=100_000)
+    """Most pictures that wait to be compressed; more are refused with 503."""
     deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
-    head_timeout: float = Field(
-        75,
-        gt=0,
-        le=600,
-        description=(
-            "A connection is closed without a complete request head in this time; more than the 60 s for which load "
-            "balancers keep idle ones."
-        ),
-    )
+    head_timeout: float = Field(75, gt=0, le=600)
+    """A connection is closed without a complete request head in this time; more than the 60 s for which load
+    balancers keep idle ones."""
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
     worker_timeout: float = Field(30, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
@@ -101,21 +100,18 @@ class Settings(BaseSettings):
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")
     max_batch_items: int = Field(64, ge=1, le=1024, description="Most payloads in a form.")
     max_scene_faces: int = Field(16, ge=1, le=64, description="Most faces in a scene to make or to restore.")
-    max_bytes_in_flight: int = Field(
-        256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503."
-    )
+    max_bytes_in_flight: int = Field(256 << 20, ge=1 << 20)
+    """Bodies of all requests together, in bytes; more are refused with 503."""
 
-    tokens: Annotated[Listed[SecretStr], AfterValidator(_long_enough)] = Field(
-        (), description="Bearer tokens; if set, /v1 and /metrics require one."
-    )
+    tokens: Annotated[Listed[SecretStr], AfterValidator(_long_enough)] = ()
+    """Bearer tokens; if set, /v1 and /metrics require one."""
     cors_origins: Listed[str] = Field((), description="Origins whose pages may call this.")
     mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(False, description="Serve /docs, a form for requests whose scripts come from cdn.jsdelivr.net.")
     page: bool = Field(True, description="Serve the demonstration page at /.")
 
-    drain_delay: float = Field(
-        0, ge=0, le=600, description="After SIGTERM: not ready, but serving, so that load balancers react."
-    )
+    drain_delay: float = Field(0, ge=0, le=600)
+    """After SIGTERM: not ready, but serving, so that load balancers react."""
     drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for accepted requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 

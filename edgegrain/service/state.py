@@ -21,7 +21,7 @@ from edgegrain.service.bodies import Bodies
 from edgegrain.service.downloads import client_files, describe
 from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
-from edgegrain.service.problems import Problem, retry_later, wrong_parameter
+from edgegrain.service.problems import Problem, refused_as, retry_later
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import Workers
 from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, picture_size
@@ -47,15 +47,13 @@ class ServiceState:
                 )
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
-        self.metrics = ServiceMetrics()
+        self.metrics, self.draining, self._was_ready = ServiceMetrics(), False, False
         self.bodies = Bodies(settings.max_bytes_in_flight, settings.body_timeout)
         self.batcher = Batcher(settings, self.metrics, ready_in=lambda: self.workers.ready_in())
         folders = [str(manifest.folder.resolve()) for manifest in manifests]
         self.workers = Workers(settings, self.metrics, self.batcher, folders)
         self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
         self.metrics.ready.set_function(lambda: self.not_ready() is None)
-        self.draining = False
-        self._was_ready = False
 
     def not_ready(self) -> Problem | None:
         """The problem to answer while the service is not ready; None if it is ready."""
@@ -93,10 +91,8 @@ class ServiceState:
                 check_claims(face.header, manifest)
             width, height = scene_size(payload, manifest.hr, options.size, most)
         else:
-            try:
+            with refused_as("size"):
                 factor = enlargement(payload.header, manifest, check_side(manifest, options.size))
-            except ImageError as error:
-                raise wrong_parameter("size", str(error)) from error
             check_claims(payload.header, manifest)
             width, height = picture_size(payload.header, manifest, options.size, most)
         longest = MAX_SIDES[options.format]
@@ -105,10 +101,8 @@ class ServiceState:
                 f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have "
                 f"at most {longest}; ask for image/png or size=native"
             )
-        try:
+        with refused_as("strength"):
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
-        except ImageError as error:
-            raise wrong_parameter("strength", str(error)) from error
         pixels = max(width * height, (factor * manifest.hr) ** 2)
         return Job(BatchKey("restore", manifest.id, factor, faces), payload, options, pixels)
 
@@ -124,10 +118,8 @@ class ServiceState:
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
         """The served bundles to compress a picture with, best quality first; without ``bundle`` those of the first."""
         base = self.manifest(next(iter(self.manifests)) if bundle is None else bundle)
-        try:
+        with refused_as("quality"):
             return bundles_to_try(base, self.manifests.values(), quality, max_bytes)
-        except BundleError as error:
-            raise wrong_parameter("quality", str(error)) from error
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
         """Queue jobs and wait for all of them; those that miss their deadline alone are answered with a `Problem`."""

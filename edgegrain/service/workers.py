@@ -25,17 +25,8 @@ logger = logging.getLogger(__name__)
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "edgegrain.service.engine")
 """Program and arguments of a worker process, which imports nothing from the current directory; tests have others."""
-CONFIGURED = {
-    "device",
-    "threads",
-    "batch_sizes",
-    "max_pixels",
-    "max_photo_pixels",
-    "max_scene_faces",
-    "decoder_form",
-    "formats",
-    "log_level",
-}
+CONFIGURED = {"device", "threads", "batch_sizes", "decoder_form", "formats", "log_level"}
+CONFIGURED |= {"max_pixels", "max_photo_pixels", "max_scene_faces"}
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
 LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
@@ -54,10 +45,8 @@ class Workers:
         """Plan workers, which open the bundles in ``folders``."""
         self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, COMMAND
         self._configuration = {"folders": folders, **settings.model_dump(include=CONFIGURED)}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._ready: set[int] = set()
-        self._start_seconds = 0.0
-        self._next_ready = 0.0  # loop time
+        self._tasks, self._ready = list[asyncio.Task[None]](), set[int]()
+        self._start_seconds, self._next_ready = 0.0, 0.0  # the second is a time of the loop
         self._stopping = False
 
     @property
@@ -89,32 +78,20 @@ class Workers:
             try:
                 async with self._process() as process:
                     await self._configure(process)
-                    self._start_seconds = loop.time() - begin
-                    log(
-                        logger,
-                        logging.INFO,
-                        "worker ready",
-                        worker_pid=process.pid,
-                        seconds=round(self._start_seconds, 3),
-                    )
-                    self._ready.add(process.pid)
+                    self._start_seconds, pid = loop.time() - begin, process.pid
+                    log(logger, logging.INFO, "worker ready", worker_pid=pid, seconds=round(self._start_seconds, 3))
+                    self._ready.add(pid)
                     try:
                         reason = await self._feed(process)
                     finally:
-                        self._ready.remove(process.pid)
+                        self._ready.remove(pid)
             except Exception as error:  # whatever a worker answers, another one is started
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
             else:
                 self._metrics.worker_losses.inc()
-                log(
-                    logger,
-                    logging.ERROR,
-                    "worker lost",
-                    worker_pid=process.pid,
-                    reason=reason,
-                    exit_status=process.returncode,
-                )
+                status = process.returncode
+                log(logger, logging.ERROR, "worker lost", worker_pid=pid, reason=reason, exit_status=status)
                 wait = pause = FIRST_PAUSE
             self._next_ready = loop.time() + wait + self._start_seconds
             await asyncio.sleep(wait)
@@ -122,12 +99,9 @@ class Workers:
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process that has ended when the block ends."""
+        pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES,
-            env=environment(),
+            *self._command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment()
         )
         try:
             yield process
@@ -159,30 +133,24 @@ class Workers:
                 if not taking.done():
                     return "it died while it was idle"
                 jobs, began = taking.result(), loop.time()
-                key = jobs[0].key
+                key, data, timeout = jobs[0].key, [job.data for job in jobs], self._settings.worker_timeout
                 batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
                 try:
-                    fields, blobs = await _exchange(
-                        process, batch, [job.data for job in jobs], self._settings.worker_timeout
-                    )
+                    fields, blobs = await _exchange(process, batch, data, timeout)
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
-                    lost = retry_later(
-                        "worker-lost",
-                        "the process that worked on this request was lost; try again",
-                        FIRST_PAUSE + self._start_seconds,
-                    )
+                    text = "the process that worked on this request was lost; try again"
+                    lost = retry_later("worker-lost", text, FIRST_PAUSE + self._start_seconds)
                     for job in jobs:
                         job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
                 self._metrics.note_batch(key.verb, [began - job.queued for job in jobs], fields["seconds"])
                 for job, failure, blob in zip(jobs, fields["outcomes"], blobs, strict=True):
-                    job.settle(
-                        Done(blob, fields["seconds"])
-                        if failure is None
-                        else problem_of(getattr(errors, failure["error"], ServiceError)(failure["message"]))
-                    )
+                    if failure is None:
+                        job.settle(Done(blob, fields["seconds"]))
+                    else:
+                        job.settle(problem_of(getattr(errors, failure["error"], ServiceError)(failure["message"])))
                 if fields["ends"]:
                     self._configuration["graphs"] = False
                     return "its device failed; the next worker runs without CUDA graphs"
@@ -195,11 +163,10 @@ class Workers:
 def environment() -> dict[str, str]:
     """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
     and with this package on its path, in a checkout too."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
-    }  # settings may be in lower case
-    root = str(Path(__file__).resolve().parents[2])
-    return {**kept, "PYTHONPATH": os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])}
+    secret = [name for name in os.environ if name.upper().startswith(ENVIRONMENT_PREFIX)]  # may be in lower case
+    kept = {name: value for name, value in os.environ.items() if name not in secret}
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 async def _exchange(

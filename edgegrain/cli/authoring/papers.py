@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,23 +23,12 @@ Reduction = Literal["area", "bicubic"]
 
 
 def convert(
-    files: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
-    ],
-    source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file."
-        ),
-    ],
-    lr: Annotated[
-        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
-    reduction: Annotated[
-        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
-    ] = None,
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
+    source: Annotated[Source, typer.Option("--from")],
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    lr: Annotated[int | None, typer.Option(min=1)] = None,
+    domain: str | None = None,
+    reduction: Reduction | None = None,
     force: options.ForceOption = False,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -68,31 +57,30 @@ def convert(
       edgegrain convert --from gcfsr gcfsr_1024.pth --lr 32 --out bundles/gcfsr-x32
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024
+
+    Args:
+        files: Checkpoints, .pt, .pth or .safetensors.
+        source: Layout of the files.
+        out: Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
+        lr: gcfsr: side of the LRs [default: a 16th of the picture's].
+        domain: glean: domain of its training pictures [default: faces].
+        reduction: glean, gcfsr: the encoder [default: bicubic, as in the papers].
     """
-    refuse_options(
-        {"--lr": lr is not None and source != "gcfsr"}, f"LRs of {source} have the size that the checkpoint fixes"
-    )
+    foreign = lr is not None and source != "gcfsr"
+    refuse_options({"--lr": foreign}, f"LRs of {source} have the size that the checkpoint fixes")
     refuse_options({"--domain": domain is not None and source != "glean"}, f"{source} has one domain")
-    refuse_options(
-        {"--reduction": reduction and source not in ("glean", "gcfsr")}, f"{source} has an encoder of its own, or none"
-    )
+    foreign = reduction is not None and source not in ("glean", "gcfsr")
+    refuse_options({"--reduction": foreign}, f"{source} has an encoder of its own, or none")
     with needs_extra("export", "converting needs"):
         from edgegrain.papers.convert import ConversionOptions
         from edgegrain.papers.convert import convert as convert_files
 
     done = convert_files(source, files, out, ConversionOptions(lr, domain or "faces", force, reduction or "bicubic"))
     networks = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
-    found = done.decoder_beside_torch
-    report(
-        asdict(done),
-        f"{done.path}: {done.source}, parameters: {networks}",
-        *(
-            []
-            if found is None
-            else [f"the exported decoder differs from torch by at most {found.largest_difference:.1e}"]
-        ),
-        as_json=json_output,
-    )
+    lines = [f"{done.path}: {done.source}, parameters: {networks}"]
+    if (found := done.decoder_beside_torch) is not None:
+        lines.append(f"the exported decoder differs from torch by at most {found.largest_difference:.1e}")
+    report(asdict(done), *lines, as_json=json_output)
 
 
 def models(json_output: options.JsonOption = False) -> None:
@@ -112,43 +100,21 @@ def models(json_output: options.JsonOption = False) -> None:
     width = max(len(model.name) for model in found)
     lines = [f"{'name':<{width}}  M parameters       GMAC  parts: M parameters / GMAC"]
     for model in found:
-        parts = ", ".join(
-            f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}" for name, part in model.parts.items()
-        )
-        lines.append(f"{model.name:<{width}}  {model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}  {parts}")
+        parts = [f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}" for name, part in model.parts.items()]
+        sums = f"{model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}"
+        lines.append(f"{model.name:<{width}}  {sums}  {', '.join(parts)}")
     report([model.as_dict() for model in found], *lines, as_json=json_output)
 
 
 def retouch(
-    edited: Annotated[Path, typer.Argument(parser=existing_source, help="The edited picture; - for standard input.")],
-    original: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept."),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATH",
-            help="The picture to write, or a folder; - for standard output [default: "
-            "NAME.retouched.png; of standard input, -].",
-        ),
-    ] = None,
+    edited: Annotated[Path, typer.Argument(parser=existing_source)],
+    original: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="PATH")] = None,
     bundle: options.BundleOption = "faces",
-    fit: Annotated[Fit, typer.Option(help="As for 'compress'.")] = "pad",
-    feather: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1000,
-            help="Pixels over which the restored region fades into the original [default: a 64th of the longest side].",
-        ),
-    ] = None,
-    threshold: Annotated[
-        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
-    ] = 16,
-    strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
+    fit: Fit = "pad",
+    feather: Annotated[float | None, typer.Option(min=0, max=1000)] = None,
+    threshold: Annotated[int, typer.Option(min=1, max=255)] = 16,
+    strength: float | None = None,
     max_megapixels: options.MaxMegapixelsOption = None,
     device: options.DeviceOption = "cpu",
     mark: options.MarkOption = True,
@@ -163,28 +129,25 @@ def retouch(
     Examples:
       edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
       edgegrain retouch edited.png                   restores the whole picture
+
+    Args:
+        edited: The edited picture; - for standard input.
+        original: The picture before the edit; its unedited parts are kept.
+        out: The picture to write, or a folder; - for standard output [default: NAME.retouched.png; of standard input,
+            -].
+        fit: As for 'compress'.
+        feather: Pixels over which the restored region fades into the original [default: a 64th of the longest side].
+        threshold: Smallest difference in levels of an edited pixel.
+        strength: For bundles with that control.
     """
     import sdk
 
     (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX).items
     if original is not None:
         refuse_sources([job.target], [original])
-    codec = sdk.Codec(bundle, device)
-    row = restore_file(
-        job,
-        lambda source: sdk.retouch(
-            codec,
-            source,
-            original,
-            fit=fit,
-            feather=feather,
-            threshold=threshold,
-            strength=strength,
-            max_pixels=options.max_pixels_of(max_megapixels),
-            mark=mark,
-        ),
-        force,
-    )
+    codec, limit = sdk.Codec(bundle, device), options.max_pixels_of(max_megapixels)
+    given: dict[str, Any] = {"fit": fit, "feather": feather, "threshold": threshold, "strength": strength, "mark": mark}
+    row = restore_file(job, lambda source: sdk.retouch(codec, source, original, max_pixels=limit, **given), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     report(
         row,

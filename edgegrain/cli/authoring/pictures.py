@@ -11,36 +11,25 @@ import typer
 from codec_contract.errors import EdgegrainError, ExistsError, ImageError, needs_extra
 from codec_contract.exact_square import cut_square
 from codec_contract.files import printable_name, written_whole
-from edgegrain.cli.options import ForceOption, JsonOption
+from edgegrain.cli.options import Documented, ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures import MAX_SIDES
 
 pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Store training pictures for edgegrain train.")
 
 
-@pictures.callback()
-def _group() -> None:
-    """A callback keeps ``pack`` a subcommand."""
+pictures.callback()(lambda: None)  # keeps ``pack`` a subcommand
 
 
-@pictures.command()
+@pictures.command(cls=Documented)
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the stored pictures.")],
-    side: Annotated[
-        int, typer.Option(min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")
-    ] = 256,
-    quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align", help="Store the largest face of every picture, cut out as in FFHQ, not the centre square."
-        ),
-    ] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")
-    ] = None,
+    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
+    side: Annotated[int, typer.Option(min=16, max=MAX_SIDES["webp"])] = 256,
+    quality: Annotated[int, typer.Option(min=0, max=100)] = 92,
+    lossless: Annotated[bool, typer.Option("--lossless")] = False,
+    align: Annotated[bool, typer.Option("--align")] = False,
+    exclude: list[str] | None = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -54,6 +43,15 @@ def pack(
       edgegrain pictures pack faces/ small/ --side 256
       edgegrain pictures pack photos/ faces/ --align
       edgegrain pictures pack faces/ small/ --lossless --exclude 'usgov_*'
+
+    Args:
+        source: Folder of pictures.
+        out: Folder for the stored pictures.
+        side: Side of the stored squares, in pixels.
+        quality: WebP quality.
+        lossless: Lossless WebP: about ten times the size.
+        align: Store the largest face of every picture, cut out as in FFHQ, not the centre square.
+        exclude: Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.
     """
     with needs_extra("train", "packing pictures needs"):
         from PIL import Image
@@ -64,13 +62,11 @@ def pack(
         from sdk.faces import finder
 
     paths = list_pictures(source, tuple(exclude or ()))
-    if existing := sorted(out.glob("*.webp")):
-        if not force:
-            raise ExistsError(existing[0], "choose another folder, or pass --force to replace pictures of equal names")
+    if not force and (existing := sorted(out.glob("*.webp"))):
+        raise ExistsError(existing[0], "choose another folder, or pass --force to replace pictures of equal names")
     out.mkdir(parents=True, exist_ok=True)
     stems, written, nbytes = Counter(path.stem for path in paths), 0, 0
-    without_face: list[str] = []
-    too_small: list[str] = []
+    left_out: dict[str, list[str]] = {"without_face": [], "too_small": []}
     with progress_bar() as show:
         for index, path in enumerate(paths, 1):
             show(index / len(paths), f"{index:,} pictures")
@@ -80,32 +76,21 @@ def pack(
                 try:
                     square = next(ffhq_square(face.points, (rgb.shape[1], rgb.shape[0])) for face in finder().find(rgb))
                 except (StopIteration, ImageError):
-                    without_face.append(path.name)
+                    left_out["without_face"].append(printable_name(path.name))
                     continue
                 if square.side < side:  # it would teach a decoder to blur
-                    too_small.append(path.name)
+                    left_out["too_small"].append(printable_name(path.name))
                     continue
             stored = Image.fromarray(cut_square(rgb, square, side) if align else read_square(path, side))
             target = out / f"{path.stem if stems[path.stem] == 1 else path.name}.webp"
             with written_whole(target) as temporary:
                 stored.save(temporary, "WEBP", method=4, lossless=lossless, quality=75 if lossless else quality)
             written, nbytes = written + 1, nbytes + target.stat().st_size
-    if without_face or too_small:
-        say(
-            f"left out {len(without_face)} pictures without a face, and {len(too_small)} whose face has a square of "
-            f"fewer than {side} pixels; --json lists them",
-            err=True,
-        )
+    if any(left_out.values()):
+        without_face, too_small = map(len, left_out.values())
+        words = f"left out {without_face} pictures without a face, and {too_small} whose face has a square of fewer"
+        say(f"{words} than {side} pixels; --json lists them", err=True)
     if not written:
         raise EdgegrainError(f"all {len(paths)} pictures were left out; nothing was written")
-    report(
-        {
-            "folder": out,
-            "pictures": written,
-            "bytes": nbytes,
-            "without_face": sorted(map(printable_name, without_face)),
-            "too_small": sorted(map(printable_name, too_small)),
-        },
-        f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}",
-        as_json=json_output,
-    )
+    result = {"folder": out, "pictures": written, "bytes": nbytes, **left_out}
+    report(result, f"{written:,} pictures, {nbytes / 1e6:.1f} MB, in {out}", as_json=json_output)

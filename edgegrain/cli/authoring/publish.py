@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
+from edgegrain.cli.options import DEFAULT_PRIOR, Documented, ForceOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
 
@@ -25,62 +25,20 @@ publish = typer.Typer(
 )
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def run(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR also the weights."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            file_okay=False,
-            help="Folder of the bundle; of GLEAN and GCFSR the folder for the weights, as in zoo/.",
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
-            "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.",
-        ),
-    ] = None,
-    bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle [default: the folder's name].")] = "",
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = INITIAL_VERSION,
-    domain: Annotated[str, typer.Option(help="Subject of the pictures [default: as in the run's recipe].")] = "",
-    data_licence: Annotated[
-        str, typer.Option(help="Licence of the training pictures [default: that of our faces, for the domain faces].")
-    ] = "",
-    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
-    prior: Annotated[
-        str,
-        typer.Option(
-            help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one]."
-        ),
-    ] = "",
-    storage: Annotated[
-        WeightStorage | None,
-        typer.Option(
-            help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
-            "float16]."
-        ),
-    ] = None,
-    trained_only: Annotated[
-        bool,
-        typer.Option("--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports."),
-    ] = False,
-    encoder_of: Annotated[
-        str,
-        typer.Option(
-            help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused."
-        ),
-    ] = "",
+    run: Path,
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False)],
+    data: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    bundle_id: Annotated[str, typer.Option("--id")] = "",
+    version: str = INITIAL_VERSION,
+    domain: str = "",
+    data_licence: str = "",
+    exclude: list[str] | None = None,
+    prior: str = "",
+    storage: WeightStorage | None = None,
+    trained_only: Annotated[bool, typer.Option("--trained-only")] = False,
+    encoder_of: str = "",
     force: ForceOption = False,
 ) -> None:
     """Make a bundle of a training run.
@@ -95,6 +53,22 @@ def run(
       edgegrain publish run runs/final --data FACES --out my-bundles/my-faces --force --version 1.1.0 \\
           --encoder-of my-bundles/my-faces
       edgegrain publish run runs/glean --data FACES --out zoo/glean-faces-256-lr16
+
+    Args:
+        run: Folder of the training run, or its last.safetensors; of GLEAN and GCFSR also the weights.
+        out: Folder of the bundle; of GLEAN and GCFSR the folder for the weights, as in zoo/.
+        data: Training pictures; the coder's tables are fitted to their LRs. Needed for a bundle; without it a folder of
+            GLEAN or GCFSR keeps its tables.
+        bundle_id: Id of the bundle [default: the folder's name].
+        version: Version of the bundle.
+        domain: Subject of the pictures [default: as in the run's recipe].
+        data_licence: Licence of the training pictures [default: that of our faces, for the domain faces].
+        exclude: Name patterns left out, as in training.
+        prior: Generator, if the run has one: name of a fetched prior, or a file [default: the published one].
+        storage: Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else
+            float16].
+        trained_only: Write only the trained weights, for the zoo: no generator, no exports.
+        encoder_of: Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.papers.face_sr.bundle import store
@@ -104,13 +78,8 @@ def run(
 
     family = publish.run_family(run)
     excluded = tuple(exclude or ())
-    of_bundles = {
-        "--id": bundle_id,
-        "--version": version != INITIAL_VERSION,
-        "--domain": domain,
-        "--data-licence": data_licence,
-        "--storage": storage,
-    }
+    of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain}
+    of_bundles |= {"--data-licence": data_licence, "--storage": storage}
     if family == "irn":
         raise EdgegrainError(
             f"{run} is an IRN run, which needs no publishing; make its bundle with: "
@@ -125,49 +94,34 @@ def run(
     if trained_only:
         refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
-    refuse_options(
-        {"--data": data is None and not encoder_of},
-        "the coder's tables are fitted to the training "
-        "pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)",
-    )
-    bundle_id = bundle_id or out.resolve().name
+    lacking = "the coder's tables are fitted to the training pictures; pass their folder, or the bundle whose encoder "
+    refuse_options({"--data": data is None and not encoder_of}, f"{lacking}the run kept (--encoder-of)")
     kept = find_bundle(encoder_of) if encoder_of else None
+    common: dict[str, Any] = {"prior": prior or None, "exclude": excluded, "encoder_of": kept, "force": force}
     if trained_only or data is None:
         with progress_bar() as show:
-            stored = publish.store_trained(
-                run, out, prior or None, data=data, exclude=excluded, encoder_of=kept, force=force, report=show
-            )
+            stored = publish.store_trained(run, out, data=data, report=show, **common)
         say(str(stored))
         return
+    licence = {**UNSTATED, "data": data_licence} if data_licence else None
+    stated: dict[str, Any] = {"bundle_id": bundle_id or out.resolve().name, "version": version, "domain": domain}
+    stated |= {"licence": licence, "storage": storage}
     with progress_bar() as show:
-        summary = publish.publish_run(
-            run,
-            data,
-            out,
-            bundle_id=bundle_id,
-            version=version,
-            domain=domain,
-            exclude=excluded,
-            prior=prior or None,
-            storage=storage,
-            force=force,
-            encoder_of=kept,
-            licence={**UNSTATED, "data": data_licence} if data_licence else None,
-            report=show,
-        )
+        summary = publish.publish_run(run, data, out, report=show, **stated, **common)
     report(summary, as_json=True)
 
 
-@publish.command()
-def card(
-    bundle: Annotated[str, typer.Argument(help="Name or folder of the bundle.")],
-    evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON summary of edgegrain evaluate.")],
-) -> None:
+@publish.command(cls=Documented)
+def card(bundle: str, evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False)]) -> None:
     """Enter an evaluation into a bundle's manifest and model card.
 
     \b
     Examples:
       edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
+
+    Args:
+        bundle: Name or folder of the bundle.
+        evaluation: JSON summary of edgegrain evaluate.
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.model_card import enter_evaluation
@@ -176,22 +130,14 @@ def card(
     say(*enter_evaluation(writable_bundle(bundle).folder, evaluation).splitlines())
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def coder(
-    lrs: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="LRs, uint8 [N, h, w, 3] as .npy.")],
-    out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
-    widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
-    level_step: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MAX_STEP,
-            help="Store LR levels as multiples of this, for fewer "
-            "bytes; the decoder is trained with the same --set lr_step.",
-        ),
-    ] = 1,
-    held_out: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code and report on.")] = 500,
+    lrs: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Argument(dir_okay=False)],
+    widths: str = WIDTHS,
+    steps: Annotated[int, typer.Option(min=1)] = STEPS,
+    level_step: Annotated[int, typer.Option(min=1, max=MAX_STEP)] = 1,
+    held_out: Annotated[int, typer.Option(min=1)] = 500,
     force: ForceOption = False,
 ) -> None:
     """Fit the LR coder's tables; every tenth LR is held out and reported on.
@@ -203,34 +149,38 @@ def coder(
       edgegrain publish coder LRS.npy coder.json
       edgegrain publish coder LRS.npy coder.json --widths 32,32
       edgegrain publish coder LRS.npy coder.json --level-step 3
+
+    Args:
+        lrs: LRs, uint8 [N, h, w, 3] as .npy.
+        out: The coder.json to write.
+        widths: Units of the hidden layers, comma-separated.
+        steps: Training steps per channel.
+        level_step: Store LR levels as multiples of this, for fewer bytes; the decoder is trained with the same --set
+            lr_step.
+        held_out: Number of held-out LRs to code and report on.
     """
     hidden = _numbers(widths)
     if not hidden or min(hidden) < 1:
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
     if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
-        raise typer.BadParameter(
-            f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, got {widths}",
-            param_hint="--widths",
-        )
+        wrong = f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, got {widths}"
+        raise typer.BadParameter(wrong, param_hint="--widths")
     refuse_existing([out], force)  # before the work, not after it
     with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
+    loaded = load_lrs(lrs)
     with progress_bar() as show:
-        result = fit_and_report(
-            load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step, report=show
-        )
-    data = result.tables.to_json()
+        found = fit_and_report(loaded, hidden, steps, held_out, level_step, show)
+    data = found.tables.to_json()
     write_atomically(out, data, force=force)
     say(
-        f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",
-        f"  coded          {result.coded:8.1f} bytes",
-        *(
-            f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %"
-            for name, size in result.lossless.items()
-        ),
+        f"{out}: {len(data)} bytes, fitted to {found.fitted_to} LRs; means of {found.held_out} held-out LRs:",
+        f"  coded          {found.coded:8.1f} bytes",
     )
+    for name, size in found.lossless.items():
+        say(f"  {name}  {size:8.1f} bytes; coded is {100 * found.coded / size:.1f} %")
 
 
 def _numbers(text: str) -> list[int]:
@@ -240,17 +190,12 @@ def _numbers(text: str) -> list[int]:
         return []
 
 
-@publish.command()
+@publish.command(cls=Documented)
 def rates(
-    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
-    steps: Annotated[str, typer.Argument(help="Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Training pictures, to whose LRs the coder's tables are fitted."
-        ),
-    ],
-    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    bundle: str,
+    steps: str,
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    exclude: list[str] | None = None,
     force: ForceOption = False,
 ) -> None:
     """Give a bundle further rates: the same LRs with coarser levels, for fewer bytes.
@@ -261,6 +206,12 @@ def rates(
     \b
     Examples:
       edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
+
+    Args:
+        bundle: Id, alias, folder or hf:// name of the bundle.
+        steps: Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.
+        data: Training pictures, to whose LRs the coder's tables are fitted.
+        exclude: Name patterns left out, as in training.
     """
     wanted = _numbers(steps)
     if not wanted or wanted != sorted(set(wanted)) or not 1 < wanted[0] <= wanted[-1] <= MAX_STEP:
@@ -287,21 +238,15 @@ def rates(
     say(*(f"{rate.coder}: LR contract {rate.prefix}" for rate in written.further_rates))
 
 
-@publish.command("hub")
+@publish.command("hub", cls=Documented)
 def upload_to_hub(
-    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hub.")],
-    upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
-    licence: Annotated[
-        str,
-        typer.Option(
-            help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
-            "that in the card's head, else other, with a link to the card]."
-        ),
-    ] = "",
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
-    message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
+    bundle: str,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    upload: Annotated[bool, typer.Option("--upload")] = False,
+    licence: str = "",
+    private: Annotated[bool, typer.Option("--private")] = False,
+    revision: str = "main",
+    message: str = "",
 ) -> None:
     """Upload a bundle to the Hugging Face Hub.
 
@@ -312,6 +257,16 @@ def upload_to_hub(
     Examples:
       edgegrain publish hub my-bundles/my-faces owner/my-faces
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
+
+    Args:
+        bundle: Id, alias, folder or hf:// name of the bundle.
+        repository: Repository of the Hub.
+        upload: Upload; without it, only print what would be.
+        licence: The weights' licence as the Hub calls it, such as apache-2.0 [default: that in the card's head, else
+            other, with a link to the card].
+        private: Create the repository as a private one.
+        revision: Branch, created if it is missing.
+        message: Message of the commit [default: id and version].
     """
     with needs_extra("hub", "publishing to the Hub needs"):
         from codec_contract.bundle import hub

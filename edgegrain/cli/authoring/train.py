@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,73 +14,26 @@ from edgegrain.cli.output import INTERRUPTED, is_first_process, progress_bar, re
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
-    data: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of training pictures. Smoke recipes work without."),
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
-            "IRN [default: those of --data].",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name pattern of training pictures to leave out; repeatable.")
-    ] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE")] = "",
+    data: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    validation: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    exclude: list[str] | None = None,
     weights: MetricWeightsOption = None,
-    run: Annotated[Path | None, typer.Option(file_okay=False, help="Folder of the run [default: runs/RECIPE].")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --run; begin one if there is none.")
-    ] = False,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a "
-            "prior; see docs/training.md."
-        ),
-    ] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one]."
-        ),
-    ] = None,
-    discriminator: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")
-    ] = None,
-    teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
-    pictures: Annotated[
-        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe or --budget-seconds says.")
-    ] = 0,
-    budget_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="End after this many seconds, towards which the learning rate is annealed; packing pictures and "
-            "the last evaluation are not counted. 0: no limit.",
-        ),
-    ] = 0,
-    evaluate_every: Annotated[
-        int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")
-    ] = 0,
-    batch: Annotated[int, typer.Option(min=0, help="Pictures per step and process; 0: as the recipe says.")] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Random seed [default: as the recipe says].")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
-            "trains=encoder,decoder, adversarial=none; repeatable.",
-        ),
-    ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA if it is available.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
+    run: Annotated[Path | None, typer.Option(file_okay=False)] = None,
+    resume: Annotated[bool, typer.Option("--resume")] = False,
+    init_from: str | None = None,
+    prior: str | None = None,
+    discriminator: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    teacher: str | None = None,
+    pictures: Annotated[int, typer.Option(min=0)] = 0,
+    budget_seconds: Annotated[float, typer.Option(min=0)] = 0,
+    evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
+    batch: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE")] = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    list_all: Annotated[bool, typer.Option("--list")] = False,
 ) -> None:
     """Train a recipe: GRAIN, IRN, IRN+, GLEAN, GCFSR, StyleGAN2, MobileStyleGAN or an enlarger.
 
@@ -106,6 +59,31 @@ def train(
 
     \b
     Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
+
+    Args:
+        recipe: Name of a recipe; --list prints all.
+        data: Folder of training pictures. Smoke recipes work without.
+        validation: Pictures to evaluate on, the first 16 by name, or 8 for enlargers and IRN [default: those of
+            --data].
+        exclude: Name pattern of training pictures to leave out; repeatable.
+        run: Folder of the run [default: runs/RECIPE].
+        resume: Continue the run in --run; begin one if there is none.
+        init_from: Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a
+            prior; see docs/training.md.
+        prior: Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one].
+        discriminator: Trained StyleGAN2 discriminator to begin with.
+        teacher: StyleGAN2 to distil into a MobileStyleGAN, a file.
+        pictures: Pictures to see before the run ends; 0: as the recipe or --budget-seconds says.
+        budget_seconds: End after this many seconds, towards which the learning rate is annealed; packing pictures and
+            the last evaluation are not counted. 0: no limit.
+        evaluate_every: Pictures between evaluations, each with a checkpoint; 0: as the recipe says.
+        batch: Pictures per step and process; 0: as the recipe says.
+        seed: Random seed [default: as the recipe says].
+        changes: Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, trains=encoder,decoder,
+            adversarial=none; repeatable.
+        device: auto is CUDA if it is available.
+        dry_run: Print the whole configuration as JSON and stop.
+        list_all: List all recipes and stop.
     """
     with needs_extra("train", "training needs"):
         from edgegrain.training.checkpoint import CHECKPOINT
@@ -133,18 +111,13 @@ def train(
     folder = run or Path("runs") / recipe
     if resume and is_first_process() and not (folder / CHECKPOINT).exists():
         say(f"no run to continue in {folder}; a new one begins", err=True)
+    ends: dict[str, Any] = {
+        "pictures": pictures or None,
+        "budget_seconds": budget_seconds,
+        "evaluate_every": evaluate_every,
+    }
     with progress_bar() as show:
-        result = train_recipe(
-            chosen,
-            folder,
-            options,
-            pictures=pictures or None,
-            budget_seconds=budget_seconds,
-            resume=resume,
-            evaluate_every=evaluate_every,
-            device=device,
-            report=show,
-        )
+        result = train_recipe(chosen, folder, options, resume=resume, device=device, report=show, **ends)
     if result:  # the first process only
         say(json.dumps(result))
     if not finished(folder):

@@ -151,7 +151,7 @@ def test_an_interrupted_picture_keeps_what_is_done(
 def test_another_search_keeps_what_was_measured_of_the_bundle(
     result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgegrain.evaluation.evaluator.SEARCH_REVISION", 0)
+    monkeypatch.setattr("edgegrain.evaluation.classical_codecs.SEARCH_REVISION", 0)
     monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
     before = len(list(folder.iterdir()))
     assert evaluator(codec, folder, EvaluationConfig(True, (300,))).picture(path).ours == result.ours
@@ -163,7 +163,7 @@ def test_other_weights_or_another_bundle_are_measured_anew(
 ) -> None:
     asked = GradientMetrics.asked
     found = evaluator(codec, folder, EvaluationConfig(False, BUDGETS), weights="other").picture(path)
-    assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10  # without baselines the bundle alone
+    assert (found.equal, found.curve) == ([], []) and found.ours.scores.psnr > 10  # without baselines the bundle alone
     assert GradientMetrics.asked == asked + 1
     other = Codec(write_tiny_bundle(tmp_path, "other-64-lr16"))
     found = evaluator(other, folder, EvaluationConfig(True, BUDGETS)).picture(path)
@@ -202,7 +202,7 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
     enlarged = np.asarray(square.resize((2 * HR, 2 * HR), Image.Resampling.BICUBIC))
     assert bicubic.scores.psnr == pytest.approx(psnr(enlarged, original))
     # At its own size the enlarger takes no part.
-    assert evaluator(large, tmp_path / "cache", EvaluationConfig(False)).picture(path).equal == ()
+    assert evaluator(large, tmp_path / "cache", EvaluationConfig(False)).picture(path).equal == []
 
 
 def test_budgets_lie_around_the_payloads() -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from codec_contract.errors import BundleError, ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
-from edgegrain.training.grain.model import GrainRun, build_autoencoder, load_run
+from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import adopt, recipe_prior, start_run
 from server_decoder.grain.fusion import PictureFusion
@@ -22,7 +22,7 @@ from tests.unit.edgegrain.conftest import same
 @pytest.mark.parametrize("step", [1, 3])
 @torch.no_grad()
 def test_a_frozen_encoder_is_exact_under_bfloat16(step: int) -> None:
-    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",), lr_step=step))
+    model = Autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",), lr_step=step))
     picture = torch.randint(0, 256, (4, 3, 64, 64)).float()
     exact, _ = model.encode(picture)
     with torch.autocast("cpu", torch.bfloat16):

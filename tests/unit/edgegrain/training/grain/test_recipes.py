@@ -21,7 +21,7 @@ from edgegrain.publishing import publish
 from edgegrain.publishing.publish import publish_run, store_trained
 from edgegrain.training.adversarial import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grain.model import Autoencoder, build_autoencoder, load_run
+from edgegrain.training.grain.model import Autoencoder, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.grain.start import start_run
 from edgegrain.training.run import train
@@ -74,7 +74,7 @@ def test_recipes_of_every_bundle_fit_together(lr: int) -> None:
         networks = recipe.encoder, recipe.decoder
         if networks not in models:  # most stages train the same ones
             with torch.device("meta"):
-                models[networks] = build_autoencoder(recipe)
+                models[networks] = Autoencoder(recipe)
                 restored = models[networks].decoder(torch.empty(1, 3, lr, lr))
             assert restored.shape == (1, 3, 256, 256)
         assert (recipe.encoder.hr, recipe.encoder.lr) == (256, lr)
@@ -83,7 +83,7 @@ def test_recipes_of_every_bundle_fit_together(lr: int) -> None:
 
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
-    model = build_autoencoder(GRAIN_RECIPES["smoke-stage3"])
+    model = Autoencoder(GRAIN_RECIPES["smoke-stage3"])
     graphs: dict[str, bool] = {}
     for name in ("codes", "prior", "fusion"):
         getattr(model.decoder, name).register_forward_hook(
@@ -96,7 +96,7 @@ def test_frozen_parts_build_no_graph() -> None:
 @torch.no_grad()
 def test_the_decoder_gets_levels_as_payloads_store_them_and_the_rate_is_that_of_their_indices() -> None:
     recipe = GRAIN_RECIPES["smoke-stage1"]
-    model = build_autoencoder(replace(recipe, lr_step=3, loss=replace(recipe.loss, rate=0.1)))
+    model = Autoencoder(replace(recipe, lr_step=3, loss=replace(recipe.loss, rate=0.1)))
     picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     levels, restored = model.encoder(picture)[0].numpy().astype(np.uint8), model(picture)
     stored = rounded(levels, 3)
@@ -106,7 +106,7 @@ def test_the_decoder_gets_levels_as_payloads_store_them_and_the_rate_is_that_of_
 
 
 def test_an_encoder_learns_through_levels_in_steps() -> None:
-    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
+    model = Autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
     picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     plain, _ = model.encoder(picture)
     one, other = (
@@ -120,7 +120,7 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
 
 
 def test_stage_2_does_not_fuse() -> None:
-    model = build_autoencoder(GRAIN_RECIPES["smoke-stage2"])
+    model = Autoencoder(GRAIN_RECIPES["smoke-stage2"])
     model.parts()["fusion"].register_forward_hook(lambda *arguments: pytest.fail("the fusion ran"))
     restored = model(torch.zeros(2, 3, 64, 64))
     assert restored.picture.shape == (2, 3, 64, 64)

@@ -45,7 +45,7 @@ def begun(recipe: GrainRecipe, networks: MetricNetworks = NONE, pictures: np.nda
     run = start_run(recipe, None, recipe_prior(recipe, None))
     run.adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
     pictures = random_pictures(8, 64, 0) if pictures is None else pictures
-    return GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
+    return GrainTrainer(run, Distributed(torch.device("cpu")), networks, pictures, pictures)
 
 
 def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(

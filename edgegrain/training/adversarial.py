@@ -22,7 +22,7 @@ from edgegrain.metrics.lpips import PERIOD, cropped
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import descend, optimizers
-from edgegrain.training.recipe import check, continued
+from edgegrain.training.recipe import check
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import EPSILON, EqualizedConv, EqualizedLinear, activate
 from server_decoder.stylegan2.networks import StyleGAN2Config, load_state
@@ -304,18 +304,6 @@ class AdversarialLoss:
         losses = [LOSSES[self.config.loss](*pair) for pair in zip(real, fake, strict=True)]
         of_discriminator, of_generator = (torch.stack(each).mean() for each in zip(*losses, strict=True))
         return of_discriminator, of_generator
-
-
-def resumed(
-    stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
-) -> AdversarialLoss | None:
-    """The adversarial loss of a resumed run, as its recipe wants it, with the run's own discriminator if it had one."""
-    if wanted is None:
-        return None
-    if stored is None:
-        return AdversarialLoss(wanted, discriminator)
-    stored.config = continued(wanted, discriminator=stored.config.discriminator)
-    return stored
 
 
 def joint_loss(

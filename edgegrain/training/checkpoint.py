@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.files import write_atomically
-from edgegrain.training.adversarial import AdversarialLoss, resumed
+from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.recipe import continued
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -96,7 +96,11 @@ class Run:
 
     def resume(self, recipe: Any, discriminator: nn.Module | None = None, **kept: Any) -> None:
         """Go on with a recipe, except for the shapes ``kept``; ``discriminator``: a trained one for a run without."""
-        self.adversarial = resumed(self.adversarial, recipe.adversarial, discriminator)
+        wanted = recipe.adversarial
+        if wanted is None or self.adversarial is None:
+            self.adversarial = wanted and AdversarialLoss(wanted, discriminator)
+        else:  # the run's own discriminator
+            self.adversarial.config = continued(wanted, discriminator=self.adversarial.config.discriminator)
         self.recipe = continued(recipe, adversarial=self.adversarial and self.adversarial.config, **kept)
 
     def save_weights(self, folder: Path) -> None:

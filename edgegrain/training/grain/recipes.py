@@ -21,17 +21,9 @@ from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
 from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
 from export import papers
+from server_decoder.grain import rrdb_decoder as shapes
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig
-from server_decoder.grain.rrdb_decoder import (
-    FACES_256_LR16,
-    FACES_256_LR16_DEEP,
-    FACES_256_LR16_FINE,
-    FACES_256_LR16_SLIM,
-    FACES_256_LR32_FINE,
-    FACES_256_LR64_FINE,
-    PAPER_1024_LR16,
-    DecoderConfig,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig
 from server_decoder.stylegan2.networks import CONFIG_F_1024
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
@@ -109,7 +101,7 @@ class GrainRecipe(RestorationRecipe):
     stage: str = "1"
     trains: tuple[str, ...] = ("encoder", "decoder")
     encoder: EncoderConfig | RRDBEncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
-    decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    decoder: DecoderConfig | GrainConfig = shapes.FACES_256_LR16
     grows: bool = False
     correction: bool = True
     lr_step: int = 1
@@ -139,24 +131,19 @@ class GrainRecipe(RestorationRecipe):
         fits = set(trains) <= set(reached)
         depends = f"the picture of stage {stage} depends on {', '.join(reached)}"
         cuts = 0 < side <= self.encoder.hr and side % GRID_PERIOD == 0
+        mixes = mixed in (0, 1) or self.batch > 1
         learns = "encoder" in trains and self.correction
         check(
             (bool(trains) and fits, f"{depends}; trains names some of these, got {list(trains)}"),
             (grain == (stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
             (0 <= mixed <= 1, f"synthetic is a part of the batch, 0...1, got {mixed}"),
-            (
-                mixed in (0, 1) or self.batch > 1,
-                f"synthetic={mixed} mixes a batch, which takes two pictures, or 0 or 1",
-            ),
+            (mixes, f"synthetic={mixed} mixes a batch, of 2 pictures at least; set it to 0 or 1, or a larger batch"),
             (not side or stage == "2", f"only stage 2 trains on windows; stage {stage} needs window=0"),
             (not side or cuts, f"window is a multiple of {GRID_PERIOD}, at most {self.encoder.hr}, got {side}"),
             (not loss.codes or mixed > 0, "loss.codes needs codes of synthetic pictures, and there are none; set it to 0"),
             (not self.lr_steps or trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
-            (
-                not loss.rate or learns,
-                "loss.rate is for runs that train an encoder; trains must name it, with correction",
-            ),
+            (not loss.rate or learns, "loss.rate is for runs that train an encoder, named in trains, with correction"),
             (not self.target_bytes or bool(loss.rate), "loss.rate is steered to target_bytes; set it above 0"),
         )
         for step in (self.lr_step, *self.lr_steps):
@@ -222,7 +209,7 @@ _STAGE2_FINE = replace(
 _FINE = replace(
     _STAGE1,
     trains=("decoder",),
-    decoder=FACES_256_LR16_FINE,
+    decoder=shapes.FACES_256_LR16_FINE,
     grows=True,
     batch=4,
     learning_rate=2e-4,
@@ -262,7 +249,7 @@ _RATES = replace(
 _DEEP_ON = replace(
     _FINE_ON,
     encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
-    decoder=FACES_256_LR16_DEEP,
+    decoder=shapes.FACES_256_LR16_DEEP,
     lr_step=2,
 )
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
@@ -322,7 +309,7 @@ def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
 # Annealing and averaged weights are ours.
 _STAGE1_PAPER = GrainRecipe(
     encoder=RRDBEncoderConfig(1024, 16),
-    decoder=PAPER_1024_LR16,
+    decoder=shapes.PAPER_1024_LR16,
     loss=PAPER,
     adversarial=AdversarialConfig("relativistic", every=6, learning_rate=1e-4, r1=0.0),
     batch=1,
@@ -370,13 +357,13 @@ _SMOKE_GRAIN = replace(_SMOKE, stage="3", trains=("fusion",), decoder=PRESETS["g
 GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain(FACES, 16),
     "stage1-faces-256-lr16-fine": _FINE,
-    "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
-    "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
+    "stage1-faces-256-lr16-slim": replace(_FINE, decoder=shapes.FACES_256_LR16_SLIM),
+    "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE),
     # A new encoder with more blocks than the usual one, and the fine scales of a published bundle.
     "stage1-faces-256-lr64-fine": replace(
         _FINE_ON,
         encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
-        decoder=FACES_256_LR64_FINE,
+        decoder=shapes.FACES_256_LR64_FINE,
         grows=True,
         lr_step=8,
         learning_rate=4e-4,
@@ -400,7 +387,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     # Further rates of published bundles (--init-from faces, medium's bundle).
     "stage1-faces-256-lr16-rates": _RATES,
     "stage1-faces-256-lr32-rates": replace(
-        _RATES, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
+        _RATES, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
     ),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
@@ -437,5 +424,3 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     ),
 }
 """Name -> stage, with recipe and sizes."""
-
-SMOKE_PICTURES = 160

@@ -27,15 +27,9 @@ from edgegrain.training.recipe import Recipe, continued
 from export import papers
 from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
-from server_decoder.grain.rrdb_decoder import (
-    RESIDUAL_SCALE,
-    RRDB,
-    DecoderConfig,
-    DecoderScale,
-    ResidualBlock,
-    RRDBDecoder,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
@@ -115,14 +109,14 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
             raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
     own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
     for name, module in decoder.named_modules():
-        if isinstance(module, DecoderScale):
+        if isinstance(module, rrdb.DecoderScale):
             new_ends = [module.conv] if module.conv is not None and f"{name}.conv.weight" not in given else []
         elif any(key.startswith(f"{name}.") for key in given):
             continue
-        elif isinstance(module, RRDB):
+        elif isinstance(module, rrdb.RRDB):
             new_ends = [block.convs()[-1] for block in module.dense_blocks()]
         else:
-            new_ends = [module.conv2] if isinstance(module, ResidualBlock) else []
+            new_ends = [module.conv2] if isinstance(module, rrdb.ResidualBlock) else []
         for parameter in nn.ModuleList(new_ends).parameters():
             parameter.zero_()
     for name in own.keys() & given.keys():
@@ -140,7 +134,7 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
         target.copy_(source)
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
-            own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+            own[f"scales.{index}.conv.weight"].div_((1 + rrdb.RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
 
 
 @torch.no_grad()

@@ -13,37 +13,17 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, pictures_of
 from edgegrain.metrics.picture_metrics import mean_saturation
 from edgegrain.pictures.packed import batches
+from edgegrain.training import data, losses
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT
-from edgegrain.training.data import (
-    HELD_OUT,
-    UNSEEN_SEED,
-    compared,
-    held_out_pictures,
-    jitter,
-    mean_figures,
-    picture_levels,
-    rounded_levels,
-    synthetic_faces,
-    training_pictures,
-    write_samples,
-)
+from edgegrain.training.data import HELD_OUT, UNSEEN_SEED, picture_levels, rounded_levels, synthetic_faces
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run
-from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, start_run
-from edgegrain.training.losses import (
-    GRID_PERIOD,
-    GridLoss,
-    MetricNetworks,
-    code_loss,
-    lr_loss,
-    picture_loss,
-    random_offset,
-    weighted_sum,
-)
+from edgegrain.training.losses import GRID_PERIOD, MetricNetworks
 from edgegrain.training.optimizers import optimizers
 from server_decoder.generative_prior import Area, GenerativePrior, Window
 
@@ -56,25 +36,20 @@ class GrainTrainer(Trainer):
     run: GrainRun
 
     def __init__(
-        self,
-        run: GrainRun,
-        distributed: Distributed,
-        networks: MetricNetworks,
-        pictures: np.ndarray,
-        unseen: np.ndarray,
+        self, run: GrainRun, distributed: Distributed, networks: MetricNetworks, seen: np.ndarray, unseen: np.ndarray
     ) -> None:
         """Pictures to train and to evaluate on are uint8 ``[N, S, S, 3]``."""
-        super().__init__(run, distributed, len(pictures), networks)
+        super().__init__(run, distributed, len(seen), networks)
         recipe, self._held_out = run.recipe, unseen
         self._rate_target = rate.RateTarget(recipe.target_bytes) if recipe.target_bytes else None
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
         self._real = real = recipe.batch - recipe.synthetic_count
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
         self._choice = np.random.default_rng([recipe.seed, run.pictures])
-        self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
+        self._feed = batches(seen, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(prior, count, self.seed, bf16=True) if prior is not None and count else None
-        self._grid = GridLoss()
+        self._grid = losses.GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
             z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0))
@@ -104,8 +79,8 @@ class GrainTrainer(Trainer):
         trains_encoder = "encoder" in recipe.trains
 
         def compare(seen: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            offset = random_offset(recipe.lpips_shift)
-            return picture_loss(weights, seen, target, self.networks.lpips, identity, offset=offset, grid=self._grid)
+            offset, lpips = losses.random_offset(recipe.lpips_shift), self.networks.lpips
+            return losses.picture_loss(weights, seen, target, lpips, identity, offset=offset, grid=self._grid)
 
         with self.precision():
             restored = run.model(picture, noise=trains_encoder and progress < recipe.noise_until, window=window)
@@ -113,15 +88,15 @@ class GrainTrainer(Trainer):
             made, originals = restored.picture, target[: self._real]
             loss, terms = joint_loss(made, compare, run.adversarial, progress, originals, slice(self._real))
             if trains_encoder:
-                part, more = lr_loss(recipe.loss, restored.lr, restored.box)
+                part, more = losses.lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
             if restored.rate is not None:
-                part, more = weighted_sum(recipe.loss, {"rate": restored.rate})
+                part, more = losses.weighted_sum(recipe.loss, {"rate": restored.rate})
                 if self._rate_target is not None and restored.lr_bytes is not None:
                     part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
-                part, more = code_loss(recipe.loss, restored.codes[-len(codes) :], codes, self._variance)
+                part, more = losses.code_loss(recipe.loss, restored.codes[-len(codes) :], codes, self._variance)
                 loss, terms = loss + part, terms | more
         # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
         return self.finish_step(loss, terms, progress, made[: self._real], originals)
@@ -158,14 +133,14 @@ class GrainTrainer(Trainer):
             x = picture_levels(picture, self.distributed.device)
             restored = [model(x, output=output) for output in outputs]
             columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
-        write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
+        data.write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
         parts, codes = [], None
         if self._feed is not None:
             photographs = next(self._feed).to(self.distributed.device)
-            parts.append(jitter(photographs) if self.run.recipe.jitter else photographs)
+            parts.append(data.jitter(photographs) if self.run.recipe.jitter else photographs)
         if self._synthetic is not None:
             faces, codes = next(self._synthetic)
             parts.append(rounded_levels(faces))
@@ -243,8 +218,8 @@ def _pictures(
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
         faces, _ = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
         return (pictures_of(faces.cpu().numpy()),) * 2
-    pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
-    return pictures, held_out_pictures(options, pictures)
+    pictures = data.training_pictures(recipe, options, folder, recipe.encoder.hr)
+    return pictures, data.held_out_pictures(options, pictures)
 
 
 GRAIN = Family(
@@ -253,7 +228,7 @@ GRAIN = Family(
     GrainRecipe,
     GRAIN_RECIPES,
     open_trainer,
-    lambda recipe: SMOKE_PICTURES if recipe.random_pictures else 27_000,
+    lambda recipe: 160 if recipe.random_pictures else 27_000,
     evaluate_every=4000,
 )
 
@@ -274,7 +249,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     for picture in pictures:
         x = picture_levels(picture, device)
         restored = model(x)
-        row = compared(restored.picture, x, networks.lpips, off_grid=True)
+        row = data.compared(restored.picture, x, networks.lpips, off_grid=True)
         if networks.identity is not None:
             seen = dequantize(rounded_levels(restored.picture))
             row["identity"] = float(networks.identity.distance(seen, dequantize(x)))
@@ -284,13 +259,13 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
                 ("invertible", {"output": "invertible"}),
                 ("style", {"output": "style"}),
             ):
-                other = compared(model(x, **options).picture, x, networks.lpips)
+                other = data.compared(model(x, **options).picture, x, networks.lpips)
                 row[f"lpips_alex_{name}"] = other["lpips_alex"]
         if restored.lr_bytes is not None:
             row["lr_bytes"] = float(restored.lr_bytes)
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
-    result = mean_figures(rows, lr_bytes=1)
+    result = data.mean_figures(rows, lr_bytes=1)
     if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
         result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
     return result

@@ -77,11 +77,8 @@ def test_truncation(prior: MobileStyleGAN) -> None:
     whole, half, none = (draw(prior, 6, 1, psi_range=(psi, psi))[1] - prior.mean_code for psi in (1.0, 0.5, 0.0))
     torch.testing.assert_close(half, 0.5 * whole)
     assert none.abs().max() < 1e-6
-    distances, whole_distances = (
-        (draw(prior, 64, 1, psi_range=psis)[1] - prior.mean_code)[:, 0].norm(dim=1)
-        for psis in ((0.5, 0.95), (1.0, 1.0))
-    )
-    psi = distances / whole_distances
+    some, all_ = (draw(prior, 64, 1, psi_range=psis)[1] - prior.mean_code for psis in ((0.5, 0.95), (1.0, 1.0)))
+    psi = some[:, 0].norm(dim=1) / all_[:, 0].norm(dim=1)
     assert 0.5 <= psi.min() < 0.6 and 0.85 < psi.max() <= 0.95
 
 
@@ -106,21 +103,14 @@ def seed() -> None:
 
 def test_shifts_are_windows_of_the_mirrored_picture() -> None:
     pictures = torch.randint(256, (12, 3, 64, 64)).float()
-    most = int(SHIFT * 64)
-    assert most == 2
-    padded = F.pad(pictures, (most,) * 4, mode="reflect")
-    found = shifted(pictures)
+    assert int(SHIFT * 64) == 2
+    padded, found = F.pad(pictures, (2,) * 4, mode="reflect"), shifted(pictures)
     assert found.shape == pictures.shape
     corners = set()
-    for index in range(12):
-        matches = [
-            (y, x)
-            for y in range(5)
-            for x in range(5)
-            if torch.equal(found[index], padded[index, :, y : y + 64, x : x + 64])
-        ]
-        assert len(matches) == 1
-        corners.update(matches)
+    for one, around in zip(found, padded, strict=True):
+        at = [(y, x) for y in range(5) for x in range(5) if torch.equal(one, around[:, y : y + 64, x : x + 64])]
+        assert len(at) == 1
+        corners.update(at)
     assert len(corners) > 6
 
 

@@ -80,10 +80,8 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     assert same(three.model.parts()["codes"], two.average.parts()["codes"])
     save_checkpoint(tmp_path / "three", three)
-    pictures = replace(
-        GRAIN_RECIPES["smoke-stage3"],
-        decoder=replace(CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")),
-    )
+    of_pictures = replace(CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures"))
+    pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=of_pictures)
     torch.manual_seed(8)
     other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
@@ -112,11 +110,8 @@ def test_a_start_of_other_sizes_is_refused_unless_the_recipe_grows(name: str) ->
         "stage2-faces-256-lr16",
     ):
         assert adopt(GRAIN_RECIPES[fitting], source).encoder == GRAIN_RECIPES[fitting].encoder
-    with pytest.raises(
-        BundleError,
-        match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
-        "what it starts from is for pictures of 256x256 with LRs of 16x16",
-    ):
+    message = f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, what it starts from is for "
+    with pytest.raises(BundleError, match=message + "pictures of 256x256 with LRs of 16x16"):
         adopt(recipe, source)
 
 

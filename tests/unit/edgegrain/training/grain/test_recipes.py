@@ -44,13 +44,9 @@ def test_the_papers_recipes_have_its_weights() -> None:
 
 def test_published_encoders_are_kept_and_others_held_to_the_small_picture() -> None:
     """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
-    for name in (
-        "stage1-faces-256-lr16-fine",
-        "stage2-faces-256-lr16",
-        "stage3-faces-256-lr16",
-        "final-faces-256-lr16",
-    ):
-        assert "encoder" not in GRAIN_RECIPES[name].trains
+    for stage in ("stage2", "stage3", "final"):
+        assert "encoder" not in GRAIN_RECIPES[f"{stage}-faces-256-lr16"].trains
+    assert "encoder" not in GRAIN_RECIPES["stage1-faces-256-lr16-fine"].trains
     for name, recipe in GRAIN_RECIPES.items():
         assert recipe.stage not in ("1", "final") or recipe.loss.lr > 0 or recipe.loss.lr_l2 > 0, name
 
@@ -164,9 +160,8 @@ def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
 
 
 ENCODER = RRDBEncoderConfig(64, 16, width=8, growth=4, rrdb=1)
-DECODER = DecoderConfig(
-    (Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, growth=4), Scale(64, 8, dense=1, growth=4)), head=(8,)
-)
+SCALES = (Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, growth=4), Scale(64, 8, dense=1, growth=4))
+DECODER = DecoderConfig(SCALES, head=(8,))
 
 
 def shrunk(stage: str) -> GrainRecipe:
@@ -188,10 +183,9 @@ def shrunk(stage: str) -> GrainRecipe:
 def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:
     start = None
     for stage in ("stage1", "stage2", "stage3", "final"):
-        folder = tmp_path / stage
-        figures = train(shrunk(stage), folder, RunOptions(init_from=start), pictures=4)
+        figures = train(shrunk(stage), tmp_path / stage, RunOptions(init_from=start), pictures=4)
         assert figures["pictures"] == 4 and figures["skipped"] == 0 and np.isfinite(figures["psnr"])
-        start = folder
+        start = tmp_path / stage
     assert isinstance(load_run(tmp_path / "stage1").model.encoder, TrainedRRDBEncoder)
 
 
@@ -207,9 +201,8 @@ def test_the_encoder_learns_through_the_quantization() -> None:
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     noisy = (run.model(picture, noise=True).lr.detach() + 1) * 127.5
     assert 0.1 < float((noisy - levels.detach()).abs().mean()) < 0.6
-    torch.testing.assert_close(
-        run.model.encoder(picture)[1], torch.floor(torch.nn.functional.avg_pool2d(picture, 4) + 0.5)
-    )
+    means = torch.floor(torch.nn.functional.avg_pool2d(picture, 4) + 0.5)
+    torch.testing.assert_close(run.model.encoder(picture)[1], means)
 
 
 def test_a_run_becomes_a_bundle_that_can_be_trained_on(
@@ -218,33 +211,26 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(
     monkeypatch.setattr(publish, "fit_tables", lambda *_, **__: CoderTables.default())
     monkeypatch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
     train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
-    reports: list[tuple[float, str]] = []
-    publish_run(
-        tmp_path / "run",
-        faces,
-        tmp_path / "paper-64",
-        bundle_id="paper-64",
-        version="1.0.0",
-        coder_pictures=4,
-        report=lambda part, line: reports.append((part, line)),
-    )
+    run, folder, reports = tmp_path / "run", tmp_path / "paper-64", []
+    options = {"bundle_id": "paper-64", "version": "1.0.0", "coder_pictures": 4}
+    publish_run(run, faces, folder, **options, report=lambda part, line: reports.append((part, line)))
     assert reports[-2:] == [(1.0, "encoding 4 pictures"), (1.0, "exporting encoder and decoder")]
-    manifest = load_manifest(tmp_path / "paper-64")
+    manifest = load_manifest(folder)
     assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files
     assert "exact encoder" not in manifest.open_file("README.md").decode()
-    model = load_run(tmp_path / "run").average
+    model = load_run(run).average
     picture = random_pictures(1, 64, 5)[0]
     with torch.no_grad():
         expected = model.encoder(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float())[0]
-    lr = sdk.Codec(tmp_path / "paper-64", threads=1).compress(picture, align=False).lr.astype(int)
+    lr = sdk.Codec(folder, threads=1).compress(picture, align=False).lr.astype(int)
     assert np.abs(lr - expected[0].permute(1, 2, 0).numpy()).max() <= 1
     wider = replace(shrunk("stage1"), encoder=replace(ENCODER, width=16), adversarial=None)
-    again = start_run(wider, tmp_path / "paper-64")
+    again = start_run(wider, folder)
     assert again.recipe.encoder == ENCODER  # shapes are those of the start
     for name, tensor in model.encoder.state_dict().items():
         torch.testing.assert_close(again.model.encoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="no integers"):
-        store_trained(tmp_path / "run", tmp_path / "zoo")
+        store_trained(run, tmp_path / "zoo")
 
 
 def test_sizes_that_are_not_halved_are_refused() -> None:

@@ -125,23 +125,26 @@ class GrainRecipe(RestorationRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        stage, trains, loss, mixed, side = self.stage, self.trains, self.loss, self.synthetic, self.window
+        stage, trains, loss, mix, side = self.stage, self.trains, self.loss, self.synthetic, self.window
         check((stage in OUTPUTS, f"unknown stage {stage!r}; expected one of {', '.join(OUTPUTS)}"))
         reached, grain = REACHED[stage], isinstance(self.decoder, GrainConfig)
         fits = set(trains) <= set(reached)
         depends = f"the picture of stage {stage} depends on {', '.join(reached)}"
         cuts = 0 < side <= self.encoder.hr and side % GRID_PERIOD == 0
-        mixes = mixed in (0, 1) or self.batch > 1
+        mixes = mix in (0, 1) or self.batch > 1
         learns = "encoder" in trains and self.correction
         check(
             (bool(trains) and fits, f"{depends}; trains names some of these, got {list(trains)}"),
             (grain == (stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
-            (0 <= mixed <= 1, f"synthetic is a part of the batch, 0...1, got {mixed}"),
-            (mixes, f"synthetic={mixed} mixes a batch, of 2 pictures at least; set it to 0 or 1, or a larger batch"),
+            (0 <= mix <= 1, f"synthetic is a part of the batch, 0...1, got {mix}"),
+            (mixes, f"synthetic={mix} mixes a batch, of 2 pictures at least; set it to 0 or 1, or a larger batch"),
             (not side or stage == "2", f"only stage 2 trains on windows; stage {stage} needs window=0"),
             (not side or cuts, f"window is a multiple of {GRID_PERIOD}, at most {self.encoder.hr}, got {side}"),
-            (not loss.codes or mixed > 0, "loss.codes needs codes of synthetic pictures, and there are none; set it to 0"),
+            (
+                not loss.codes or mix > 0,
+                "loss.codes needs codes of synthetic pictures, and there are none; set it to 0",
+            ),
             (not self.lr_steps or trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
             (not loss.rate or learns, "loss.rate is for runs that train an encoder, named in trains, with correction"),
             (not self.target_bytes or bool(loss.rate), "loss.rate is steered to target_bytes; set it above 0"),

@@ -59,7 +59,7 @@ def test_values_have_the_type_of_their_field() -> None:
         ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
         ("smoke-stage2", "trains=codes,fusion", "stage 2 depends on encoder, decoder, codes;"),
         ("smoke-stage2", "synthetic=1.5", "part of the batch"),
-        ("smoke-stage2", "synthetic=0", "loss.codes is for synthetic pictures; set it to 0, or synthetic above 0"),
+        ("smoke-stage2", "synthetic=0", "codes of synthetic pictures, and there are none"),
         ("smoke-stage2", "synthetic=0.5 batch=1", "mixes a batch, of 2 pictures at least"),
         ("stage2-faces-256-lr16-fine", "stage=3", "only stage 2"),
         ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),

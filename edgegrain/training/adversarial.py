@@ -8,6 +8,7 @@ weights to a small box (Arjovsky et al. 2017) would destroy a pretrained critic.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from edgegrain.metrics.lpips import PERIOD, cropped
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import descend, optimizers
-from edgegrain.training.recipe import check, continued
+from edgegrain.training.recipe import check
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import EPSILON, EqualizedConv, EqualizedLinear, activate
 from server_decoder.stylegan2.networks import StyleGAN2Config, load_state
@@ -94,8 +95,7 @@ class SmallDiscriminator(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         if (times := picture.shape[-1] // self.config.size) > 1:
             picture = F.avg_pool2d(picture, times)
-        x = F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE)
-        x = self.blocks(x)  # [B, C, 4, 4]
+        x = self.blocks(F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE))  # [B, C, 4, 4]
         x = F.leaky_relu(self.conv(minibatch_stddev(x)), NEGATIVE_SLOPE).flatten(1)
         return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]
 
@@ -127,16 +127,12 @@ class ProjectedDiscriminator(nn.Module):
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
         self.config, self.features = config, None
-        width = config.head_width
+        width, slope = config.head_width, nn.LeakyReLU(NEGATIVE_SLOPE)
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels, width, 1),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.Conv2d(width, width, 3, padding=1),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.Conv2d(width, 1, 1),
+                nn.Conv2d(n, width, 1), slope, nn.Conv2d(width, width, 3, padding=1), slope, nn.Conv2d(width, 1, 1)
             )
-            for channels in LAYERS
+            for n in LAYERS
         )
 
     def forward(self, picture: Tensor) -> list[Tensor]:
@@ -144,14 +140,8 @@ class ProjectedDiscriminator(nn.Module):
             raise ModelError("a projected discriminator needs the AlexNet of LPIPS; pass --weights with its weights")
         layers = self.features(cropped(picture, torch.randint(PERIOD, (2,)).tolist()))
         # Vectors of length 1 have components of about 1 / sqrt(channels); convolutions learn faster from larger ones.
-        return [
-            head(0.5 * math.sqrt(layer.shape[1]) * layer).float()
-            for head, layer in zip(self.heads, layers[: len(LAYERS)], strict=True)
-        ]
-
-
-# Karras et al. 2018 (ProGAN), A.1: a drift term keeps a Wasserstein critic's outputs near zero.
-WGAN_DRIFT = 1e-3
+        scaled = [0.5 * math.sqrt(channels) * layer for channels, layer in zip(LAYERS, layers, strict=False)]
+        return [head(layer).float() for head, layer in zip(self.heads, scaled, strict=True)]
 
 
 R1_EVERY = 16
@@ -170,8 +160,8 @@ class AdversarialConfig:
         begins: part of the run after which the networks get the loss. The discriminator is trained from ``warms_up``
             on, so that its first gradients are not noise.
         warms_up: part of the run after which the discriminator is trained.
-        discriminator: the small one of this file, StyleGAN2's, or heads on the frozen
-            AlexNet of LPIPS (`ProjectedDiscriminator`), which has no R1 penalty.
+        discriminator: the small one of this file, StyleGAN2's, or heads on the frozen AlexNet of LPIPS
+            (`ProjectedDiscriminator`), which has no R1 penalty.
         learning_rate: of the discriminator.
         every: steps between two updates of the discriminator.
         r1: weight gamma of the R1 penalty (Mescheder et al. 2018), gamma / 2 * |gradient|^2 on originals.
@@ -201,12 +191,11 @@ class AdversarialConfig:
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
-        kinds: dict[type, type[nn.Module]] = {
-            DiscriminatorConfig: SmallDiscriminator,
-            StyleGAN2Config: Discriminator,
-            ProjectedConfig: ProjectedDiscriminator,
-        }
-        return kinds[type(self.discriminator)](self.discriminator)
+        if isinstance(self.discriminator, DiscriminatorConfig):
+            return SmallDiscriminator(self.discriminator)
+        if isinstance(self.discriminator, ProjectedConfig):
+            return ProjectedDiscriminator(self.discriminator)
+        return Discriminator(self.discriminator)
 
 
 def non_saturating(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,15 +208,14 @@ def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Relativistic average GAN (Jolicoeur-Martineau 2019, used by ESRGAN): each against the mean of the other;
     shapes as of `non_saturating`."""
     a, b = real - fake.mean(), fake - real.mean()
-    discriminator = 0.5 * (F.softplus(-a).mean() + F.softplus(b).mean())
-    generator = 0.5 * (F.softplus(a).mean() + F.softplus(-b).mean())
-    return discriminator, generator
+    of_discriminator, of_generator = non_saturating(a, b)
+    return 0.5 * of_discriminator, 0.5 * (F.softplus(a).mean() + of_generator)
 
 
 def wgan(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Wasserstein GAN (Arjovsky et al. 2017) with a drift term instead of clipping (see the module); shapes as of
-    `non_saturating`."""
-    return fake.mean() - real.mean() + WGAN_DRIFT * real.pow(2).mean(), -fake.mean()
+    """Wasserstein GAN (Arjovsky et al. 2017); a drift term keeps outputs near zero (Karras et al. 2018, ProGAN, A.1)
+    instead of clipping (see the module); shapes as of `non_saturating`."""
+    return fake.mean() - real.mean() + 1e-3 * real.pow(2).mean(), -fake.mean()
 
 
 def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,14 +223,7 @@ def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "non-saturating": non_saturating,
-    "relativistic": relativistic,
-    "wgan": wgan,
-    "hinge": hinge,
-}
-
-
+LOSSES = {"non-saturating": non_saturating, "relativistic": relativistic, "wgan": wgan, "hinge": hinge}
 PROJECTED = AdversarialConfig(
     "hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4, r1=0.0
 )
@@ -273,8 +254,7 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 class AdversarialLoss:
-    """A discriminator, trained or the configured one with random weights, and its optimizer: gives the networks their
-    adversarial loss and learns from their pictures."""
+    """A discriminator and its optimizer: gives the networks their loss and learns from their pictures."""
 
     def __init__(self, config: AdversarialConfig, discriminator: nn.Module | None = None) -> None:
         self.config = config
@@ -297,16 +277,15 @@ class AdversarialLoss:
         return self._losses(real, fake)[1]
 
     def update_discriminator(self, picture: Tensor, target: Tensor, distributed: Distributed) -> dict[str, Tensor]:
-        """One step of the discriminator on restored pictures and originals, ``[B, 3, S, S]`` in [-1, 1]; returns values
-        to log."""
+        """A step of the discriminator on restored pictures and originals ``[B, 3, S, S]``; returns values to log."""
         self.discriminator.requires_grad_(True)
         parameters = list(self.discriminator.parameters())
         if not self.optimizers:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
             self.optimizers = optimizers(parameters, self.config.learning_rate, 0, 0, betas=(0.0, 0.99))
         real, fake = self._heads(target.detach()), self._heads(picture.detach())
         loss = self._losses(real, fake)[0]
-        means = [torch.stack([head.mean() for head in heads]).mean().detach() for heads in (real, fake)]
-        terms = {"discriminator": loss.detach(), "logit_gap": means[0] - means[1]}
+        gap = torch.stack([one.mean() for one in real]).mean() - torch.stack([one.mean() for one in fake]).mean()
+        terms = {"discriminator": loss.detach(), "logit_gap": gap.detach()}
         if self.config.r1 and self.updates % R1_EVERY == 0:
             penalty = r1_penalty(self.discriminator, target)
             loss = loss + 0.5 * self.config.r1 * R1_EVERY * penalty
@@ -325,19 +304,6 @@ class AdversarialLoss:
         losses = [LOSSES[self.config.loss](*pair) for pair in zip(real, fake, strict=True)]
         of_discriminator, of_generator = (torch.stack(each).mean() for each in zip(*losses, strict=True))
         return of_discriminator, of_generator
-
-
-def resumed(
-    stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
-) -> AdversarialLoss | None:
-    """The adversarial loss of a run that is resumed: its own discriminator, if it had one, else the trained one given;
-    everything else as the recipe has it, of which None ends the loss."""
-    if wanted is None:
-        return None
-    if stored is None:
-        return AdversarialLoss(wanted, discriminator)
-    stored.config = continued(wanted, discriminator=stored.config.discriminator)
-    return stored
 
 
 def joint_loss(
@@ -363,18 +329,16 @@ def joint_loss(
     if config.ratio:
         if not loss.requires_grad:
             raise EdgegrainError(
-                "adversarial.ratio relates the adversarial loss to the other losses, and none of them "
-                "is active in this step; set adversarial.ratio=0, or give one a weight above 0"
+                "adversarial.ratio relates the adversarial loss to the other losses, and none of them is active in "
+                "this step; set adversarial.ratio=0, or give one a weight above 0"
             )
         return balanced(picture, seen, loss, part, config.ratio), terms
     return loss + config.weight * part, terms
 
 
-# StyleGAN2's discriminator ([StyleGAN2] Section 4.1), whose weights `server_decoder.stylegan2.networks` writes.
-
-
 class Discriminator(nn.Module):
-    """Pictures -> one score each, high for real ones; residual, [StyleGAN2] Section 4.1, as wide as the generator."""
+    """StyleGAN2's discriminator ([StyleGAN2] Section 4.1), residual and as wide as the generator: pictures -> one score
+    each, high for real ones. `server_decoder.stylegan2.networks` writes its weights."""
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
@@ -428,11 +392,8 @@ def minibatch_stddev(x: Tensor) -> Tensor:
 def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Discriminator:
     """A discriminator from a weight file; ``config`` has the expected size and channels."""
     stored, state = load_state(path, "discriminator")
-    if config is not None and (config.size, config.channel_base, config.channel_max) != (
-        stored.size,
-        stored.channel_base,
-        stored.channel_max,
-    ):
+    sizes = operator.attrgetter("size", "channel_base", "channel_max")
+    if config is not None and sizes(config) != sizes(stored):
         raise ModelError(f"{path} holds a discriminator of {stored}, expected {config}")
     discriminator = described_network(path, lambda: Discriminator(stored))
     fill(discriminator, state, path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.files import write_atomically
-from edgegrain.training.adversarial import AdversarialLoss, resumed
+from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.recipe import continued
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -39,11 +39,8 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The state dict of a network; empty if the checkpoint does not have it."""
-        return {
-            name.removeprefix(f"{prefix}."): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(f"{prefix}.")
-        }
+        start = f"{prefix}."
+        return {name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)}
 
 
 @dataclass
@@ -99,7 +96,11 @@ class Run:
 
     def resume(self, recipe: Any, discriminator: nn.Module | None = None, **kept: Any) -> None:
         """Go on with a recipe, except for the shapes ``kept``; ``discriminator``: a trained one for a run without."""
-        self.adversarial = resumed(self.adversarial, recipe.adversarial, discriminator)
+        wanted = recipe.adversarial
+        if wanted is None or self.adversarial is None:
+            self.adversarial = wanted and AdversarialLoss(wanted, discriminator)
+        else:  # the run's own discriminator
+            self.adversarial.config = continued(wanted, discriminator=self.adversarial.config.discriminator)
         self.recipe = continued(recipe, adversarial=self.adversarial and self.adversarial.config, **kept)
 
     def save_weights(self, folder: Path) -> None:
@@ -107,7 +108,7 @@ class Run:
 
 
 def take_weights(network: Any, trained: Any, start: str | Path) -> None:
-    """Give a network the weights of another of the same shape, which ``start`` holds."""
+    """Give a network the weights of the one in ``start``, of the same shape."""
     if trained.config != network.config:
         raise ModelError(f"{start} holds {trained.config}, the recipe has {network.config}")
     network.load_state_dict(trained.state_dict())
@@ -124,8 +125,7 @@ def checkpoint_path(run: Path) -> Path:
 
 
 def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
-    """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule. An interrupted write leaves
-    the previous one whole."""
+    """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule."""
     header = {
         "family": run.family,
         "config": json.dumps(run.recipe.as_dict()),
@@ -140,32 +140,23 @@ def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
 @contextlib.contextmanager
 def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
     """Read a checkpoint of a family; errors while its contents are used are reported as a damaged file."""
-    path = checkpoint_path(run)
-    with _errors(path), safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        if (found := metadata.get("family")) != family:
+    with open_header(run) as header:
+        path = checkpoint_path(run)
+        if (found := header.get("family")) != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        for name in json.loads(metadata.get("files", "[]")):  # of a release that wrote files of 16 MB
+        tensors = load_file(path)
+        for name in json.loads(header.get("files", "[]")):  # of a release that wrote files of 16 MB
             tensors |= load_file(path.with_name(name))
-        yield Checkpoint(
-            json.loads(metadata["config"]), int(metadata["pictures"]), json.loads(metadata["state"]), tensors
-        )
+        yield Checkpoint(json.loads(header["config"]), int(header["pictures"]), json.loads(header["state"]), tensors)
 
 
 @contextlib.contextmanager
 def open_header(run: Path) -> Iterator[dict[str, str]]:
     """Read the header of a checkpoint, without its weights; errors as of `open_checkpoint`."""
     path = checkpoint_path(run)
-    with _errors(path), safe_open(path, "pt") as file:
-        yield file.metadata() or {}
-
-
-@contextlib.contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Errors in the block as a ModelError about this file."""
     try:
-        yield
+        with safe_open(path, "pt") as file:
+            yield file.metadata() or {}
     except EdgegrainError:
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def training_pictures(recipe: Any, options: RunOptions, run: Path, size: int) ->
 def packed_pictures(
     run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
 ) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of a folder's pictures, but those that match ``exclude``, stored next to the run."""
+    """uint8 ``[N, size, size, 3]`` of a folder's pictures without those to exclude, stored next to the run."""
     return pack(list_pictures(data, exclude), size, packed_folder(run), report)
 
 
@@ -50,9 +50,8 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     """The first pictures of ``--validation``, else of the training pictures, which are read already."""
     if options.validation is None:
         return pictures[:HELD_OUT]
-    return np.stack(
-        [read_square(picture, pictures.shape[1]) for picture in list_pictures(options.validation)[:HELD_OUT]]
-    )
+    paths = list_pictures(options.validation)[:HELD_OUT]
+    return np.stack([read_square(path, pictures.shape[1]) for path in paths])
 
 
 def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:
@@ -71,8 +70,7 @@ def levels_psnr(levels: Tensor, target: Tensor) -> float:
 
 
 def compared(restored: Tensor, levels: Tensor, lpips: LPIPS | None, *, off_grid: bool = False) -> dict[str, float]:
-    """Figures of one restored picture, [-1, 1], rounded, against its original of integers 0...255, ``[1, 3, H, W]``:
-    PSNR (dB) and, if given, LPIPS."""
+    """Figures of a restored picture in [-1, 1], rounded, against its levels ``[1, 3, H, W]``: PSNR (dB) and LPIPS."""
     rounded = rounded_levels(restored)
     row = {"psnr": levels_psnr(rounded, levels)}
     if lpips is not None:
@@ -92,11 +90,8 @@ def mean_figures(rows: Sequence[Mapping[str, float]], **digits: int) -> dict[str
 
 def write_samples(rows: Sequence[Tensor], path: Path) -> None:
     """Write a sheet with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]. Small rows are enlarged."""
-    tiles = [
-        [Tile(picture) for picture in rounded_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)]
-        for row in rows
-    ]
-    write_sheet(draw_sheet(tiles), path, force=True)
+    pictures = [rounded_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8) for row in rows]
+    write_sheet(draw_sheet([[Tile(picture) for picture in row] for row in pictures]), path, force=True)
 
 
 def write_prior_samples(prior: GenerativePrior, path: Path) -> None:
@@ -105,10 +100,7 @@ def write_prior_samples(prior: GenerativePrior, path: Path) -> None:
 
 
 SHIFT = 0.04  # of the side, at most
-# Deviations, the last two as powers of two.
-BRIGHTNESS = 12.0  # levels
-CONTRAST = 0.15
-SATURATION = 0.25
+BRIGHTNESS, CONTRAST, SATURATION = 12.0, 0.15, 0.25  # deviations: of levels, and of powers of two
 
 
 def jitter(pictures: Tensor) -> Tensor:
@@ -132,8 +124,7 @@ def shifted(pictures: Tensor) -> Tensor:
 
 
 def recoloured(pictures: Tensor) -> Tensor:
-    """Integers 0...255 as float ``[B, 3, S, S]`` with brightness, contrast and saturation changed, each in half of the
-    pictures; rounded and clipped."""
+    """Pictures of `jitter` with brightness, contrast and saturation changed, each in half of the pictures."""
 
     def draw(deviation: float) -> Tensor:
         chosen = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < 0.5
@@ -145,26 +136,14 @@ def recoloured(pictures: Tensor) -> Tensor:
     return (middle + (coloured - middle) * torch.exp2(draw(CONTRAST)) + draw(BRIGHTNESS)).round().clamp(0, 255)
 
 
-class SyntheticBatch(NamedTuple):
-    """Generated pictures ``[B, 3, S, S]`` in [-1, 1], clipped, and their codes ``[B, L, W]``, truncated and mixed."""
-
-    pictures: Tensor
-    codes: Tensor
-
-
 def synthetic_faces(
-    prior: GenerativePrior,
-    batch: int,
-    seed: int,
-    *,
-    psi_range: tuple[float, float] = (0.5, 0.95),
-    dtype: torch.dtype = torch.float32,
-) -> Iterator[SyntheticBatch]:
-    """Endless batches of ``batch`` pictures, on the prior's device.
+    prior: GenerativePrior, batch: int, seed: int, psi_range: tuple[float, float] = (0.5, 0.95), bf16: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of pictures ``[B, 3, S, S]`` in [-1, 1], clipped, and codes ``[B, L, W]``, on the prior's device.
 
     The codes depend on ``seed`` and ``batch`` only, on every device. The truncation of every picture is uniform in
     ``psi_range``; half of the pictures take the codes of another one from a random layer on ([StyleGAN] 3.1). With
-    bfloat16 the generator runs under autocast; pictures and codes are float32 either way.
+    ``bf16`` the generator runs under autocast; pictures and codes are float32 either way.
     """
     device = prior.mean_code.device
     generator = torch.Generator().manual_seed(seed)
@@ -175,10 +154,10 @@ def synthetic_faces(
         mixed = torch.rand(batch, generator=generator) < 0.5
         crossover = torch.randint(1, prior.code_count, (batch,), generator=generator)
         crossover = torch.where(mixed, crossover, prior.code_count)
-        with torch.no_grad(), mixed_precision(device, dtype == torch.bfloat16):
+        with torch.no_grad(), mixed_precision(device, bf16):
             with torch.autocast(device.type, enabled=False):  # codes are targets: full precision
                 first, second = prior.map(z.flatten(0, 1).to(device)).chunk(2)
                 codes = mix_styles(prior.broadcast(first), prior.broadcast(second), crossover)
                 codes = prior.mean_code + psi.to(device) * (codes - prior.mean_code)
             pictures = prior(codes).picture.float().clamp(-1, 1)
-        yield SyntheticBatch(pictures, codes)
+        yield pictures, codes

@@ -50,9 +50,7 @@ def keep_freed_memory() -> bool:
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl
-        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda name, value: 0)  # musl has none
     # Of malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD (never), M_TOP_PAD (bytes to grow by), M_ARENA_MAX.
     return all(mallopt(name, value) == 1 for name, value in ((-4, 0), (-1, -1), (-2, 1 << 26), (-8, 1)))
 
@@ -100,8 +98,7 @@ class Distributed:
         return torch.channels_last if has_bfloat16(self.device) else torch.contiguous_format
 
     def move(self, networks: Iterable[nn.Module], *, convolutional: bool = False) -> None:
-        """Move networks to the device, convolutional ones in its `layout`, and copy weights and buffers of the first
-        process to all others."""
+        """Move networks to the device, convolutional ones in its `layout`, with the first process's weights."""
         for network in networks:
             network.to(self.device)
             if convolutional:

@@ -48,17 +48,14 @@ class Trainer:
         steps: taken in this session.
         skipped: steps whose gradient was not finite and that changed nothing.
         seed: of what is drawn in steps.
+        convolutional: True to store the networks in the layout that suits convolutions.
     """
 
     run: Any
     convolutional = True
-    """True to store the networks in the layout that suits convolutions."""
 
-    def __init__(
-        self, run: Run, distributed: Distributed, pictures_in_set: int, networks: MetricNetworks = NONE
-    ) -> None:
-        """Moves the run's networks to the device; ``networks`` of the losses are on it."""
-        self.run, self.distributed, self.pictures_in_set, self.networks = run, distributed, pictures_in_set, networks
+    def __init__(self, run: Run, distributed: Distributed, count: int, networks: MetricNetworks = NONE) -> None:
+        self.run, self.distributed, self.pictures_in_set, self.networks = run, distributed, count, networks
         if run.adversarial is not None:
             run.adversarial.use(networks)
         self.steps = self.skipped = 0
@@ -80,8 +77,7 @@ class Trainer:
         raise NotImplementedError
 
     def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged network on the pictures of ``--validation``, by default the first of the training
-        pictures."""
+        """Figures of the averaged network on pictures held out."""
         raise NotImplementedError
 
     def draw_samples(self, path: Path) -> None:
@@ -98,14 +94,8 @@ class Trainer:
 
     def descend(self, loss: Tensor, progress: float) -> bool:
         """Step on a loss; False, and counted, if its gradients are not finite."""
-        done = descend(
-            loss,
-            self.parameters,
-            self.optimizers,
-            self.learning_rate(progress),
-            self.distributed,
-            clip=self.run.recipe.clip_gradient,
-        )
+        rate, clip = self.learning_rate(progress), self.run.recipe.clip_gradient
+        done = descend(loss, self.parameters, self.optimizers, rate, self.distributed, clip)
         self.skipped += not done
         return done
 
@@ -194,7 +184,7 @@ class Family:
     evaluate_every: int = 20_000
 
     def last_picture(self, recipe: Any, pictures: int | None, budget_seconds: float) -> int | None:
-        """The number of pictures that ends a run: the given one, else the recipe's; None if only time ends it."""
+        """The number of pictures that ends a run, by default the recipe's; None if only time ends it."""
         return self.pictures(recipe) if pictures is None and not budget_seconds else pictures
 
 
@@ -240,8 +230,6 @@ def describe(
 
 def list_recipes() -> str:
     """A line per recipe: those of the bundles first, then the papers' and variants by family."""
-    groups = {
-        "Of the bundles, and trial runs": _SHIPPED,
-        **{family.title: [name for name in family.recipes if name not in _SHIPPED] for family in families()},
-    }
-    return "\n\n".join("\n  ".join([title, *names]) for title, names in groups.items())
+    groups = [["Of the bundles, and trial runs", *_SHIPPED]]
+    groups += [[each.title, *(name for name in each.recipes if name not in _SHIPPED)] for each in families()]
+    return "\n\n".join("\n  ".join(group) for group in groups)

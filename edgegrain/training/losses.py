@@ -27,8 +27,7 @@ class MetricNetworks(NamedTuple):
     def load(
         cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False, vgg: bool = False
     ) -> MetricNetworks:
-        """Load them from a folder, or from the fetched weights if losses need them; else none. The identity network is
-        for faces only, LPIPS with VGG16 for losses on its features."""
+        """Those of a folder, or of the fetched weights if losses need them; else none."""
         if needed:
             weights = find_metric_weights(weights, faces=faces)
         if weights is None:
@@ -41,8 +40,7 @@ class MetricNetworks(NamedTuple):
 
 
 def feature_loss(vgg: LPIPS, layer: int, picture: Tensor, target: Tensor, *, squared: bool = False) -> Tensor:
-    """Mean absolute or squared difference of a layer of VGG16, of those that LPIPS compares, after its ReLU; a scalar.
-    Pictures are ``[B, 3, H, W]`` in [-1, 1]."""
+    """Mean absolute or squared difference of pictures ``[B, 3, H, W]`` in a layer of VGG16 that LPIPS compares."""
     with torch.no_grad():
         wanted = vgg.activations(target)[layer].float()
     difference = vgg.activations(picture)[layer].float() - wanted
@@ -50,8 +48,7 @@ def feature_loss(vgg: LPIPS, layer: int, picture: Tensor, target: Tensor, *, squ
 
 
 def running_mean(mean: Tensor | None, value: Tensor, decay: float) -> Tensor:
-    """The running mean after one more value, which counts by ``1 - decay``; elements that are not finite do not, as
-    `descend` skips their step."""
+    """The running mean after one more value; elements that are not finite do not count, as `descend` skips them."""
     latest = value if mean is None else torch.lerp(value, mean, decay)
     return torch.where(value.isfinite(), latest, torch.zeros_like(value) if mean is None else mean)
 
@@ -59,8 +56,6 @@ def running_mean(mean: Tensor | None, value: Tensor, decay: float) -> Tensor:
 GRID_PERIOD = 16
 """Pixels after which a grid in a restored picture repeats; grids of 2, 4 and 8 do so too. Corners of windows are
 multiples of it, so that a grid has one place in them."""
-DECAY = 0.97
-"""Decay of the running mean."""
 
 
 class GridLoss:
@@ -76,18 +71,15 @@ class GridLoss:
         """The loss of pictures or windows ``[N, 3, s, s]`` in [-1, 1], a scalar, and the mean absolute height of the
         running mean, detached. The gradient is that of the batch's own, but with the signs of the running mean."""
         found = repeated(restored, period) - repeated(target, period)
-        self._means[period] = mean = running_mean(self._means.get(period), found.detach(), DECAY)
+        self._means[period] = mean = running_mean(self._means.get(period), found.detach(), 0.97)
         return (found * mean.sign()).mean(), mean.abs().mean()
 
 
 def repeated(windows: Tensor, period: int) -> Tensor:
-    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels, ``[3, period, period]``, of mean 0;
-    sides that are no multiple of the period lose their last rows and columns."""
+    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels, ``[3, period, period]``, of mean 0."""
     count = windows.shape[-1] // period
-    cells = (
-        windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(-3, (count, period))
-    )
-    mean = cells.mean((0, 2, 4))
+    whole = windows[..., : count * period, : count * period]
+    mean = whole.unflatten(-1, (count, period)).unflatten(-3, (count, period)).mean((0, 2, 4))
     return mean - mean.mean((1, 2), keepdim=True)
 
 
@@ -137,16 +129,10 @@ def picture_loss(
     offset: tuple[int, int] | None = None,
     grid: GridLoss | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_base ([GRAIN] equation 4) of restored pictures: the weighted sum and every unweighted term, detached.
+    """L_base ([GRAIN] equation 4) of pictures ``[B, 3, S, S]``: the weighted sum and every unweighted term, detached.
 
-    Args:
-        picture, target: ``[B, 3, S, S]`` in [-1, 1].
-        lpips: may be None if its weight is 0.
-        identity: descriptor network; None for other domains than faces, and while pictures are too blurred for it.
-        offset: rows and columns, below `edgegrain.metrics.lpips.PERIOD`, at which the crop for LPIPS begins; the crop
-            is one period smaller than the picture. None for the whole picture. With one phase only, a decoder learns a
-            texture of that period, which LPIPS at that phase mistakes for detail.
-        grid: of the run; None leaves its term out.
+    LPIPS compares crops that begin at ``offset`` and are one period smaller: with one phase only, a decoder learns a
+    texture of that period, which LPIPS at that phase mistakes for detail. None leaves a term, or the crop, out.
     """
     terms = {}
     if weights.l1:
@@ -175,7 +161,7 @@ def picture_loss(
 
 
 def random_offset(part: float) -> tuple[int, int] | None:
-    """A random offset for `picture_loss` in ``part`` (0...1) of the steps, None in the others."""
+    """A random offset for `picture_loss` in this part of the steps, None in the others."""
     if not part or torch.rand(()) >= part:
         return None
     rows, columns = torch.randint(PERIOD, (2,)).tolist()
@@ -191,10 +177,7 @@ def weighted_sum(weights: Any, terms: dict[str, Tensor]) -> tuple[Tensor, dict[s
 PAPER = LossWeights(l1=0.0, l2=1.0, lpips=0.8, identity=0.1, lr=0.0, lr_l2=0.1)
 """[GRAIN] supplementary 1: lambda_1 = 1 (L2), lambda_2 = 0.8 (LPIPS), lambda_3 = 0.1 (identity; 0 without faces),
 lambda_LR = 0.1 in stage 1 and the final stage. lambda_adv = 0.01 is the default of `AdversarialConfig`."""
-
-
-GREY = 0.05
-"""Added to the saturation that an error is relative to: grey pictures have none."""
+GREY = 0.05  # added to the saturation that an error is relative to: grey pictures have none
 
 
 def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -211,8 +194,5 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
 
 
 def code_loss(weights: LossWeights, codes: Tensor, truth: Tensor, variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Error of predicted codes ``[B, L, W]`` relative to predicting the mean code, which has 1.
-
-    ``variance`` is the mean variance of W's components, a scalar.
-    """
+    """Error of predicted codes ``[B, L, W]`` in units of W's mean variance: predicting the mean code has 1."""
     return weighted_sum(weights, {"codes": (codes.float() - truth).pow(2).mean() / variance})

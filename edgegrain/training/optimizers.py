@@ -70,7 +70,6 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     return (x if wide else x.mT).to(matrices.dtype)
 
 
-SMALLEST_MATRIX = 5  # rows and columns
 ADAM_BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
 
@@ -84,24 +83,16 @@ def optimizers(
     betas: tuple[float, float] = ADAM_BETAS,
     adam: type[torch.optim.Adam] = torch.optim.AdamW,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW alone, or Muon for the matrices and AdamW for the rest, with the factors by which `descend` multiplies the
-    learning rate.
-
-    Args:
-        muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW.
-        weight_decay: AdamW's; 0 makes it Adam.
-        adam: the class used in place of AdamW.
-    """
+    """AdamW, or Muon for matrices at ``muon`` times the learning rate and AdamW for the rest; `descend` takes both."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in parameters:  # dense kernels and linear weights with no RGB on either side are matrices
-        dense = parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= SMALLEST_MATRIX
+        dense = parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= 5
         (matrices if muon and dense else others).append(parameter)
     result: list[torch.optim.Optimizer] = []
     if others:
-        result.append(
-            adam([{"params": others, "factor": 1.0}], lr=learning_rate, betas=betas, weight_decay=weight_decay)
-        )
+        group = {"params": others, "factor": 1.0}
+        result.append(adam([group], lr=learning_rate, betas=betas, weight_decay=weight_decay))
     if matrices:
         result.append(ConvolutionMuon([{"params": matrices, "factor": muon}], lr=learning_rate * muon))
     return result
@@ -113,22 +104,14 @@ def descend(
     optimizers: Iterable[torch.optim.Optimizer],
     learning_rate: float,
     distributed: Distributed,
-    *,
     clip: float = 0.0,
 ) -> bool:
-    """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step:
-    it would destroy the weights.
-
-    Args:
-        loss: a scalar.
-        parameters: all that the optimizers train.
-        optimizers: each steps with ``learning_rate`` times the factor of its parameter groups.
-        clip: largest norm of the gradients; 0: any.
-    """
+    """Step on a loss's gradients, averaged over all processes and clipped to a norm above 0; False, without a step that
+    would destroy the weights, if they are not finite. Each group of ``parameters`` has a factor on the rate."""
     if not loss.requires_grad:
         raise EdgegrainError(
-            "no loss is active in this step: give one a weight above 0, or let the adversarial loss "
-            "alone begin at once (adversarial.begins=0, adversarial.ratio=0)"
+            "no loss is active in this step: give one a weight above 0, or let the adversarial loss alone begin at "
+            "once (adversarial.begins=0, adversarial.ratio=0)"
         )
     for parameter in parameters:
         parameter.grad = None

@@ -98,8 +98,7 @@ def continued(recipe: Config, **stored: Any) -> Config:
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote.
 
-    Absent fields have their defaults, and those of other versions are left out; of a union, the class that has most of
-    the fields is taken.
+    Absent fields have their defaults, those of other versions are left out; of a union, the class that has most counts.
     """
     kinds, known = get_type_hints(kind), {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in known})
@@ -120,9 +119,7 @@ def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: i
         recipe: from `edgegrain.training.family.recipes`.
         changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
             the elements of tuples are separated by commas, ``none`` means None.
-        batch: pictures per step and process; 0 for the recipe's. The learning rate grows with the square root of the
-            batch, as Adam's steps do (Malladi et al., NeurIPS 2022), the averaged weights look back over as many
-            pictures as before, and the run sees as many.
+        batch: pictures per step and process; 0 for the recipe's.
         seed: of the random numbers; None for the recipe's.
     """
     texts = {}  # path of each changed field -> its text
@@ -137,6 +134,8 @@ def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: i
 
 
 def _with_batch(recipe: Any, batch: int) -> Any:
+    """The learning rate grows with the square root of the batch, as Adam's steps do (Malladi et al., NeurIPS 2022); the
+    averaged weights look back over as many pictures as before, and the run sees as many."""
     times = batch / recipe.batch
     changes: dict[str, Any] = {"batch": batch, "learning_rate": recipe.learning_rate * times**0.5}
     if recipe.ema < 1:  # a decay per step; StyleGAN2's recipes have a half-life in pictures

@@ -25,10 +25,7 @@ from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer, family_of
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
-LOG = "log.jsonl"
-SAMPLES = "samples.png"
-LOG_EVERY = 20  # steps
-REPORT_EVERY = 5  # steps
+LOG_EVERY, REPORT_EVERY = 20, 5  # steps
 
 
 def train(
@@ -64,9 +61,8 @@ def train(
     if isinstance(getattr(getattr(recipe, "adversarial", None), "discriminator", None), StyleGAN2Config):
         known.add("discriminator")
     if unused := sorted(name for name, value in vars(options).items() if value and name not in known):
-        raise EdgegrainError(
-            "this recipe has no use for " + ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        )
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise EdgegrainError(f"this recipe has no use for {names}")
     if "data" in known and options.data is None and not recipe.random_pictures:
         raise EdgegrainError("no training pictures; pass --data with their folder")
     with start_distributed(device) as distributed, contextlib.ExitStack() as lock:
@@ -78,37 +74,24 @@ def train(
         # Shapes and random weights have the recipe's seed; what is drawn in steps differs between processes and
         # sessions.
         torch.manual_seed(distributed.seed(run.recipe.seed, run.pictures))
-        log = folder / LOG if distributed.first else None
-        write_row(
-            log, {"config": run.recipe.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures}
-        )
-        budget = TimeBudget(
-            distributed,
-            run.pictures,
-            family.last_picture(recipe, pictures, budget_seconds),
-            budget_seconds,
-            begins_at=begins_at,
-        )
+        log = folder / "log.jsonl" if distributed.first else None
+        seen, config = run.pictures, run.recipe.as_dict()
+        write_row(log, {"config": config, "pictures_in_set": trainer.pictures_in_set, "seen": seen})
+        last = family.last_picture(recipe, pictures, budget_seconds)
+        budget = TimeBudget(distributed, seen, last, budget_seconds, begins_at)
 
-        def evaluate_and_save(end: bool) -> dict[str, float]:
+        def save(end: bool) -> dict[str, float]:
             figures: dict[str, float] = {}
             if distributed.first:
                 run.save_weights(folder)  # before evaluating, which takes time, in which the process may be killed
                 save_checkpoint(folder, run, 1.0 if end else budget.reached)
                 figures = trainer.evaluate()
                 write_row(log, {"pictures": run.pictures, "validation": figures})
-                trainer.draw_samples(folder / SAMPLES)
+                trainer.draw_samples(folder / "samples.png")
             distributed.wait()
             return figures
 
-        figures = run_loop(
-            trainer,
-            budget,
-            log,
-            evaluate_and_save=evaluate_and_save,
-            evaluate_every=evaluate_every or family.evaluate_every,
-            report=report,
-        )
+        figures = run_loop(trainer, budget, log, save, evaluate_every or family.evaluate_every, report)
         return figures | {"pictures": run.pictures, "skipped": trainer.skipped} if distributed.first else {}
 
 
@@ -116,34 +99,26 @@ def run_loop(
     trainer: Trainer,
     budget: TimeBudget,
     log: Path | None,
-    *,
-    evaluate_and_save: Callable[[bool], dict[str, float]],
-    evaluate_every: int,
+    save: Callable[[bool], dict[str, float]],
+    save_every: int,
     report: Progress | None,
 ) -> dict[str, float]:
-    """Step until the budget is spent; returns the result of the last ``evaluate_and_save``, which gets True only where
-    the run ended by itself."""
+    """Step until the budget is spent; the last ``save`` gets True if the run ended by itself, and has the result."""
     run = trainer.run
-    next_evaluation = run.pictures + evaluate_every
+    next_save = run.pictures + save_every
     with budget.ends_on_signal():
         while (progress := budget.progress(run.pictures)) is not None:
             terms = trainer.step(progress)
             if trainer.steps % LOG_EVERY == 0:
-                write_row(
-                    log,
-                    {
-                        "pictures": run.pictures,
-                        "per_second": budget.rate(run.pictures),
-                        **{name: float(value) for name, value in terms.items()},
-                    },
-                )
+                values = {name: float(value) for name, value in terms.items()}
+                write_row(log, {"pictures": run.pictures, "per_second": budget.rate(run.pictures), **values})
             if report and trainer.distributed.first and trainer.steps % REPORT_EVERY == 0:
                 name, value = next(iter(terms.items()))
                 report(progress, f"{run.pictures:,} pictures, {name} {float(value):.3f}")
-            if run.pictures >= next_evaluation:
-                next_evaluation += evaluate_every
-                evaluate_and_save(False)
-        return evaluate_and_save(not budget.interrupted)
+            if run.pictures >= next_save:
+                next_save += save_every
+                save(False)
+        return save(not budget.interrupted)
 
 
 class TimeBudget:
@@ -155,7 +130,7 @@ class TimeBudget:
     """
 
     def __init__(
-        self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *, begins_at: float = 0.0
+        self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, begins_at: float = 0.0
     ) -> None:
         """Start the clock of a session that ends after ``seconds`` (0: no limit), of a run that has ``seen`` pictures
         and ends with ``pictures`` (None: no limit); ``begins_at``: progress that an interrupted session reached."""
@@ -188,12 +163,10 @@ class TimeBudget:
             self.interrupted = True
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with contextlib.ExitStack() as before:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before.callback(signal.signal, number, signal.signal(number, request))
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def write_row(log: Path | None, row: Mapping[str, Any]) -> None:

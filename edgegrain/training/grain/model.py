@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.checkpoint import Run, open_checkpoint, open_header
+from edgegrain.training.checkpoint import Run, frozen_copy, open_checkpoint, open_header
 from edgegrain.training.grain.rate import RateModel
-from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
+from edgegrain.training.grain.recipes import PARTS, GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior, Window, prior_digest
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -48,7 +47,8 @@ class Restoration(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.
+    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN. Weights are random, except for
+    the prior; only the parts of ``recipe.trains`` take gradients, so that frozen parts build no graph in front of them.
 
     Attributes:
         rate: the rate model, if an encoder is trained with the rate loss; else None.
@@ -62,17 +62,21 @@ class Autoencoder(nn.Module):
         self.output = recipe.output
         self.lr_step = recipe.lr_step
         self.told = recipe.invertible.step > 0
+        encoder, decoder = recipe.encoder, recipe.decoder
         if not recipe.correction:
-            self.encoder: nn.Module = BoxMean(recipe.encoder.hr, recipe.encoder.lr)
+            self.encoder: nn.Module = BoxMean(encoder.hr, encoder.lr)
         else:
-            self.encoder = (
-                recipe.encoder.build() if isinstance(recipe.encoder, RRDBEncoderConfig) else EncoderTwin(recipe.encoder)
-            )
-        self.decoder = (
-            Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig) else RRDBDecoder(recipe.decoder)
-        )
-        learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
-        self.rate = RateModel(recipe.encoder.lr, recipe.encoder.lr) if learns else None
+            self.encoder = encoder.build() if isinstance(encoder, RRDBEncoderConfig) else EncoderTwin(encoder)
+        self.decoder = Grain(decoder, prior) if isinstance(decoder, GrainConfig) else RRDBDecoder(decoder)
+        self.rate = RateModel(encoder.lr, encoder.lr) if recipe.loss.rate else None
+        self.requires_grad_(False)
+        for name, part in self.parts().items():
+            part.requires_grad_(name in recipe.trains)
+        if recipe.lr_steps:  # the decoder stays what it is at its own step
+            for name, weights in self.named_parameters():
+                weights.requires_grad_("step_branches" in name)
+        if self.rate is not None:
+            self.rate.requires_grad_(True)
 
     def forward(
         self,
@@ -83,10 +87,9 @@ class Autoencoder(nn.Module):
         prior_gain: float = 1.0,
         window: Window | None = None,
     ) -> Restoration:
-        """Restore pictures.
+        """Restore pictures ``[B, 3, S, S]`` of integers 0...255.
 
         Args:
-            picture: integers 0...255, ``[B, 3, S, S]``.
             noise: uniform noise instead of rounding ([GRAIN] 3.2 (2)).
             output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
             prior_gain: factor on f_gen, to measure the contribution of the prior.
@@ -94,10 +97,25 @@ class Autoencoder(nn.Module):
         """
         levels, box = self.encode(picture, noise=noise)
         lr = dequantize(levels)
-        step = lr.new_full((1,), self.lr_step) if self.told else None
-        restored, codes = decode(self.decoder, lr, output or self.output, prior_gain, window, step)
+        restored, codes = self._decode(lr, output or self.output, prior_gain, window)
         rate = self.rate(levels / self.lr_step) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
+
+    def _decode(
+        self, lr: Tensor, output: str, prior_gain: float, window: Window | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
+        decoder, step = self.decoder, lr.new_full((1,), self.lr_step) if self.told else None
+        if isinstance(decoder, RRDBDecoder):
+            return decoder(lr, step), None
+        if output == "invertible":
+            return decoder.decoder(lr, step), None
+        if output == "style" and decoder.prior is not None:
+            _, f_inv = decoder.decoder.forward_features(lr, step)
+            codes, synthesis = decoder.generate(f_inv, window=window)
+            return synthesis.picture, codes
+        restored = decoder.forward_all(lr, prior_gain, step)
+        return restored.final, restored.codes
 
     def encode(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
         """LR levels as payloads store them and box mean, ``[B, 3, h, w]`` float32 in 0...255; see `forward`.
@@ -123,55 +141,15 @@ class Autoencoder(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """The modules that a stage may train, by the names of `GrainRecipe.trains`."""
-        if not isinstance(self.decoder, Grain):
-            return {"encoder": self.encoder, "decoder": self.decoder}
-        parts = {
-            "encoder": self.encoder,
-            "decoder": self.decoder.decoder,
-            "codes": self.decoder.codes,
-            "fusion": self.decoder.fusion,
-        }
-        return {name: part for name, part in parts.items() if part is not None}
-
-
-def decode(
-    decoder: RRDBDecoder | Grain,
-    lr: Tensor,
-    output: str,
-    prior_gain: float = 1.0,
-    window: Window | None = None,
-    step: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
-    if isinstance(decoder, RRDBDecoder):
-        return decoder(lr, step), None
-    if output == "invertible":
-        return decoder.decoder(lr, step), None
-    if output == "style" and decoder.prior is not None:
-        _, f_inv = decoder.decoder.forward_features(lr, step)
-        codes, synthesis = decoder.generate(f_inv, window=window)
-        return synthesis.picture, codes
-    restored = decoder.forward_all(lr, prior_gain, step)
-    return restored.final, restored.codes
-
-
-def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
-    """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients, so that
-    frozen parts build no graph in front of them."""
-    model = Autoencoder(recipe, prior).requires_grad_(False)
-    for name, part in model.parts().items():
-        part.requires_grad_(name in recipe.trains)
-    if recipe.lr_steps:  # the decoder stays what it is at its own step
-        for name, weights in model.named_parameters():
-            weights.requires_grad_("step_branches" in name)
-    if model.rate is not None:
-        model.rate.requires_grad_(True)
-    return model
+        whole = self.decoder
+        if not isinstance(whole, Grain):
+            return {"encoder": self.encoder, "decoder": whole}
+        parts = zip(PARTS, (self.encoder, whole.decoder, whole.codes, whole.fusion), strict=True)
+        return {name: part for name, part in parts if part is not None}
 
 
 FAMILY = "grain"
-PRIOR = "decoder.prior."
-"""Prefix of the generator's weights, which are in no checkpoint."""
+PRIOR = "decoder.prior."  # prefix of the generator's weights, which are in no checkpoint
 
 
 @dataclass
@@ -187,19 +165,15 @@ class GrainRun(Run):
 
     @property
     def stages(self) -> tuple[Mapping[str, Any], ...]:
-        """All stages in order, this one included: ``{"stage": ..., "pictures": ...}``, and the weight of a loss against
-        grids, ``"grid"``."""
+        """All stages in order, this one included: ``{"stage": ..., "pictures": ...}``, and ``"grid"``, that weight."""
         grid = {"grid": self.recipe.loss.grid} if self.recipe.loss.grid else {}
         return (*self.history, {"stage": self.recipe.stage, "pictures": self.pictures, **grid})
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything to store; of the averages only the trained weights."""
         trained = {f"average.{name}" for name, weights in self.model.named_parameters() if weights.requires_grad}
-        return {
-            name: tensor
-            for name, tensor in super().tensors().items()
-            if name in trained or not name.startswith("average.")
-        }
+        tensors = super().tensors().items()
+        return {name: tensor for name, tensor in tensors if name in trained or not name.startswith("average.")}
 
     def state(self) -> dict[str, Any]:
         """The stages before this one and the hash of the generator."""
@@ -214,13 +188,9 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
         if (digest := stored.state.get("prior")) and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
         if digest and prior is not None and digest != prior_digest(prior):
-            raise ModelError(
-                f"{path} was trained with another generator than the one given; pass --prior with that one"
-            )
-        model = build_autoencoder(recipe, prior)
-        run = GrainRun(
-            recipe, model, copy.deepcopy(model).requires_grad_(False), history=tuple(stored.state.get("history", []))
-        )
+            raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with it")
+        model = Autoencoder(recipe, prior)
+        run = GrainRun(recipe, model, frozen_copy(model), history=tuple(stored.state.get("history", [])))
         if recipe.adversarial is not None and stored.part("discriminator"):
             run.adversarial = AdversarialLoss(recipe.adversarial)
         frozen = {f"average.{name}": tensor for name, tensor in stored.part("model").items()}

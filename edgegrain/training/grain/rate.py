@@ -21,13 +21,9 @@ from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_SHIFT, MAX_
 from codec_contract.lr_coder.context import CONTEXT_SIZES, MEAN_BITS, MIDDLE, SCALE_MAX, neighbour_indices, positions
 from edgegrain.training.losses import running_mean
 
-CONTEXT_UNIT = 32.0
-"""Contexts are divided by this, in levels, so that the float network sees values of order one."""
-MEAN_UNIT = 16.0
-"""Levels per unit of the float network's mean output."""
-STEPS_PER_OCTAVE = 8
-FIRST_OCTAVE = -2
-FLOOR = 2.0**-20
+CONTEXT_UNIT = 32.0  # contexts are divided by this, in levels, so that the float network sees values of order one
+MEAN_UNIT = 16.0  # levels per unit of the float network's mean output
+STEPS_PER_OCTAVE, FIRST_OCTAVE, FLOOR = 8, -2, 2.0**-20
 
 
 class FloatNetwork(nn.Module):
@@ -38,8 +34,8 @@ class FloatNetwork(nn.Module):
     """
 
     def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True, step: int = 1) -> None:
-        """``widths``: units of each hidden layer; ``skip``: let the output layer use the context too; ``step``: that
-        of the levels, whose indices become smaller: without it networks for 28 and more learn nothing.
+        """``skip``: let the output layer use the context too; ``step``: that of the levels, whose indices become
+        smaller: without it networks for 28 and more learn nothing.
 
         An output's weights share one 8-bit scale, and those of the context are far larger than those of hidden units,
         which then round to zero. So networks that become integers have no skip: their context weights count as 0.
@@ -54,8 +50,7 @@ class FloatNetwork(nn.Module):
         self.layers = nn.ModuleList([*layers, output])
         self._unused = 0 if skip else inputs
         self._step = step
-        self.units: list[tuple[Tensor, Tensor]] = []
-        """Value of an integer 1 at each layer's inputs and outputs, once calibrated."""
+        self.units: list[tuple[Tensor, Tensor]] = []  # once calibrated: integer 1s of each layer's inputs and outputs
 
     def weight(self, index: int) -> Tensor:
         """A layer's weights ``[outputs, inputs]``, rounded once there are units."""
@@ -113,18 +108,8 @@ class FloatNetwork(nn.Module):
             weight = self.weight(index).double() * unit_in / unit_out[:, None]
             shift = eight_bit_shift(weight)
             factor = torch.exp2(shift)
-            layers.append(
-                Layer(
-                    *(
-                        values.numpy().astype(np.int32)
-                        for values in (
-                            torch.round(weight * factor[:, None]),
-                            torch.round(bias / unit_out * factor),
-                            shift,
-                        )
-                    )
-                )
-            )
+            values = torch.round(weight * factor[:, None]), torch.round(bias / unit_out * factor), shift
+            layers.append(Layer(*(each.numpy().astype(np.int32) for each in values)))
         return ChannelNetwork(tuple(layers[:-1]), layers[-1])
 
 
@@ -153,8 +138,7 @@ class _ReturningClamp(torch.autograd.Function):
 
 
 def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
-    """Bits per sample, ``[B]``: the coder's arithmetic in floating point. ``prediction``: the ``[B, 2]`` of a
-    `FloatNetwork`; references and levels ``[B]`` are 0...255."""
+    """Bits per sample ``[B]``, the coder's arithmetic in floating point, of a `FloatNetwork`'s ``[B, 2]``."""
     mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
     last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
     scale = torch.exp2(_ReturningClamp.apply(prediction[:, 1], FIRST_OCTAVE, last_octave))
@@ -166,16 +150,10 @@ def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
     return -torch.log2(mass / (below(255.5) - below(-0.5) + 256 * FLOOR))
 
 
-WIDTHS = (64, 64)
-"""Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
-LEARNING_RATE = 3e-3
-"""Learning rate of the networks, independent of the encoder's."""
+WIDTHS = (64, 64)  # hidden units: fewer than `fit_tables` has, because they take part in every step
+LEARNING_RATE = 3e-3  # of the networks, independent of the encoder's
 FIT_PICTURES, FIT_STEPS, FIT_BATCH = 128, 300, 32
-"""Pictures, steps and batch of `fit`."""
-BELOW_TARGET = 1 / 16
-"""Factor on the rate loss while LRs are smaller than their target."""
-DECAY = 0.98
-"""Decay of the running mean that is compared with the target: batches are small, and pictures differ."""
+BELOW_TARGET = 1 / 16  # factor on the rate loss while LRs are smaller than their target
 
 
 class CoderContext(nn.Module):
@@ -199,13 +177,8 @@ class CoderContext(nn.Module):
         outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)
         around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
         reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
-        place = self._positions.expand(len(pixels), -1, -1)
-        parts = (
-            around.flatten(2) - reference[..., None],
-            pixels[..., :channel] - reference[..., None],
-            reference[..., None] - MIDDLE,
-            place,
-        )
+        place, middle = self._positions.expand(len(pixels), -1, -1), reference[..., None]
+        parts = around.flatten(2) - middle, pixels[..., :channel] - middle, middle - MIDDLE, place
         return torch.cat(parts, 2), reference
 
 
@@ -218,8 +191,7 @@ class RateModel(nn.Module):
         self._context = CoderContext(height, width)
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Bits per sample of LRs ``[B, 3, h, w]``, a scalar; levels 0...255, or levels in steps as the coder's indices
-        (`codec_contract.lr_coder.coder_tables`). Computed in float32 also under autocast."""
+        """Bits per sample, a scalar, of LRs ``[B, 3, h, w]`` as the coder's indices, 0...255 (`to_indices`)."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []
@@ -231,8 +203,8 @@ class RateModel(nn.Module):
 
 
 def fit(model: RateModel, levels: Tensor) -> None:
-    """Fit the networks to a trained encoder's LRs, as `RateModel.forward` takes them, before its training goes on: the
-    rate that random networks expect has a gradient that says nothing about these LRs."""
+    """Fit the networks to a trained encoder's LRs before its training goes on: with random networks the rate has a
+    gradient that says nothing about these LRs."""
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     chosen = torch.Generator().manual_seed(0)
     for _ in range(FIT_STEPS):
@@ -246,11 +218,10 @@ class RateTarget:
     `BELOW_TARGET` of it while it is smaller (Mentzer et al. 2020, HiFiC, section 3.2)."""
 
     def __init__(self, target: float) -> None:
-        """``target``: bytes of an LR, without the frame of a payload."""
-        self.target = target
+        self.target = target  # bytes of an LR, without the frame of a payload
         self._mean: Tensor | None = None
 
     def factor(self, size: Tensor) -> Tensor:
         """Factor on the rate loss, a scalar, after a batch whose LRs have ``size`` expected bytes on average."""
-        self._mean = running_mean(self._mean, size.detach(), DECAY)
+        self._mean = running_mean(self._mean, size.detach(), 0.98)  # batches are small, and pictures differ
         return torch.where(self._mean > self.target, 1.0, BELOW_TARGET)

@@ -21,26 +21,16 @@ from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
 from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
 from export import papers
+from server_decoder.grain import rrdb_decoder as shapes
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig
-from server_decoder.grain.rrdb_decoder import (
-    FACES_256_LR16,
-    FACES_256_LR16_DEEP,
-    FACES_256_LR16_FINE,
-    FACES_256_LR16_SLIM,
-    FACES_256_LR32_FINE,
-    FACES_256_LR64_FINE,
-    PAPER_1024_LR16,
-    DecoderConfig,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig
 from server_decoder.stylegan2.networks import CONFIG_F_1024
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
-REACHED = {"1": 2, "2": 3, "3": 4, "final": 4}
-"""Stage -> how many of the `PARTS`, from the first on, its output depends on."""
-FACES = "faces"
-"""The domain of the published generator, and the only one whose pictures have an identity."""
+REACHED = {"1": PARTS[:2], "2": PARTS[:3], "3": PARTS, "final": PARTS}  # what a stage's output depends on
+FACES = "faces"  # the domain of the published generator, and the only one whose pictures have an identity
 
 
 @dataclass(frozen=True)
@@ -62,12 +52,8 @@ class RRDBEncoderConfig:
     rrdb: int = 10
 
     def __post_init__(self) -> None:
-        check(
-            (
-                self.halvings > 0 and self.lr << self.halvings == self.hr,
-                f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible",
-            )
-        )
+        halves = self.halvings > 0 and self.lr << self.halvings == self.hr
+        check((halves, f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible"))
 
     @property
     def halvings(self) -> int:
@@ -115,7 +101,7 @@ class GrainRecipe(RestorationRecipe):
     stage: str = "1"
     trains: tuple[str, ...] = ("encoder", "decoder")
     encoder: EncoderConfig | RRDBEncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
-    decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    decoder: DecoderConfig | GrainConfig = shapes.FACES_256_LR16
     grows: bool = False
     correction: bool = True
     lr_step: int = 1
@@ -139,46 +125,32 @@ class GrainRecipe(RestorationRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        grain = isinstance(self.decoder, GrainConfig)
-        check((self.stage in OUTPUTS, f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}"))
-        reached = PARTS[: REACHED[self.stage]]
+        stage, trains, loss, mix, side = self.stage, self.trains, self.loss, self.synthetic, self.window
+        check((stage in OUTPUTS, f"unknown stage {stage!r}; expected one of {', '.join(OUTPUTS)}"))
+        reached, grain = REACHED[stage], isinstance(self.decoder, GrainConfig)
+        fits = set(trains) <= set(reached)
+        depends = f"the picture of stage {stage} depends on {', '.join(reached)}"
+        cuts = 0 < side <= self.encoder.hr and side % GRID_PERIOD == 0
+        mixes = mix in (0, 1) or self.batch > 1
+        learns = "encoder" in trains and self.correction
         check(
-            (
-                bool(self.trains) and set(self.trains) <= set(reached),
-                f"the picture of stage {self.stage} depends on {', '.join(reached)}; trains names some of these, got "
-                f"{list(self.trains)}",
-            ),
-            (grain == (self.stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
+            (bool(trains) and fits, f"{depends}; trains names some of these, got {list(trains)}"),
+            (grain == (stage != "1"), "stage 1 trains a decoder alone, the others a GrainConfig"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
-            (0 <= self.synthetic <= 1, f"synthetic is a part of the batch, 0...1, got {self.synthetic}"),
+            (0 <= mix <= 1, f"synthetic is a part of the batch, 0...1, got {mix}"),
+            (mixes, f"synthetic={mix} mixes a batch, of 2 pictures at least; set it to 0 or 1, or a larger batch"),
+            (not side or stage == "2", f"only stage 2 trains on windows; stage {stage} needs window=0"),
+            (not side or cuts, f"window is a multiple of {GRID_PERIOD}, at most {self.encoder.hr}, got {side}"),
             (
-                self.synthetic in (0, 1) or self.batch > 1,
-                f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
-                "larger batch",
+                not loss.codes or mix > 0,
+                "loss.codes needs codes of synthetic pictures, and there are none; set it to 0",
             ),
-            (
-                not self.window or self.stage == "2",
-                f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0",
-            ),
-            (
-                not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
-                f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}",
-            ),
-            (
-                not self.loss.codes or self.synthetic > 0,
-                "loss.codes compares codes of synthetic pictures, and there are none; set it to 0 or synthetic above 0",
-            ),
-            *(
-                (1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}")
-                for step in (self.lr_step, *self.lr_steps)
-            ),
-            (not self.lr_steps or self.trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
-            (
-                not self.loss.rate or ("encoder" in self.trains and self.correction),
-                "loss.rate is for runs that train an encoder: trains must name it, and correction be true",
-            ),
-            (not self.target_bytes or bool(self.loss.rate), "loss.rate is steered to target_bytes; set it above 0"),
+            (not self.lr_steps or trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
+            (not loss.rate or learns, "loss.rate is for runs that train an encoder, named in trains, with correction"),
+            (not self.target_bytes or bool(loss.rate), "loss.rate is steered to target_bytes; set it above 0"),
         )
+        for step in (self.lr_step, *self.lr_steps):
+            check((1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}"))
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -196,8 +168,7 @@ class GrainRecipe(RestorationRecipe):
 
     @property
     def synthetic_count(self) -> int:
-        """Synthetic pictures in a batch; with ``synthetic`` between 0 and 1 at least one, and one place stays for a
-        photograph."""
+        """Synthetic pictures in a batch; with ``synthetic`` between 0 and 1 at least one of both kinds."""
         if self.synthetic in (0, 1):
             return round(self.synthetic) * self.batch
         return min(max(1, round(self.synthetic * self.batch)), self.batch - 1)
@@ -241,7 +212,7 @@ _STAGE2_FINE = replace(
 _FINE = replace(
     _STAGE1,
     trains=("decoder",),
-    decoder=FACES_256_LR16_FINE,
+    decoder=shapes.FACES_256_LR16_FINE,
     grows=True,
     batch=4,
     learning_rate=2e-4,
@@ -253,20 +224,15 @@ _FINE = replace(
     ema=0.999,
     jitter=True,
 )
+_AT_ONCE = replace(PROJECTED, begins=0.0, ratio=0.12)
 # Encoder and larger decoder together. The rate loss makes LRs pale; the loss of their saturation keeps the colours.
 _FINE_ON = replace(
-    _STAGE1,
-    decoder=FACES_256_LR16_FINE,
-    batch=4,
-    learning_rate=2e-4,
-    muon=0.0,
+    _FINE,
+    trains=("encoder", "decoder"),
+    grows=False,
     loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06),
-    identity_from=0.0,
     noise_until=0.0,
-    lpips_shift=1.0,
-    adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
-    ema=0.999,
-    jitter=True,
+    adversarial=_AT_ONCE,
 )
 # Branches for coarser steps: a stronger rate loss alone makes far worse pictures at the same bytes
 # (experiments/2026-11.md).
@@ -280,13 +246,13 @@ _RATES = replace(
     warm_up=30,
     hold=0.4,
     ema=0.996,
-    adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    adversarial=_AT_ONCE,
 )
 # The default bundle's networks: twice the blocks in the encoder, 1.7 GFLOP, a deeper decoder, levels in steps of 2.
 _DEEP_ON = replace(
     _FINE_ON,
     encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
-    decoder=FACES_256_LR16_DEEP,
+    decoder=shapes.FACES_256_LR16_DEEP,
     lr_step=2,
 )
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
@@ -312,7 +278,7 @@ _FINAL = replace(
     _STAGE3,
     stage="final",
     trains=("decoder", "codes", "fusion"),
-    loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
+    loss=replace(_STAGE3.loss, lr_l2=1.0),
     learning_rate=3e-4,
     muon=3.0,
     warm_up=100,
@@ -323,19 +289,16 @@ _FINAL = replace(
 
 def _domain(name: str, lr: int) -> dict[str, GrainRecipe]:
     """The four stages of a domain's bundle by name; other domains than faces have no identity ([GRAIN] suppl. 1)."""
-    grain = PRESETS[f"grain-256-lr{lr}"]
-    stages = {
-        "stage1": replace(_STAGE1, decoder=grain.decoder),
-        "stage2": replace(_STAGE2, decoder=grain),
-        "stage3": replace(_STAGE3, decoder=grain),
-        "final": replace(_FINAL, decoder=grain),
-    }
-    if name != FACES:
-        stages = {stage: replace(recipe, loss=replace(recipe.loss, identity=0.0)) for stage, recipe in stages.items()}
-    return {
-        f"{stage}-{name}-256-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(256, lr))
-        for stage, recipe in stages.items()
-    }
+    found = {}
+    for stage, recipe in {"stage1": _STAGE1, "stage2": _STAGE2, "stage3": _STAGE3, "final": _FINAL}.items():
+        loss = recipe.loss if name == FACES else replace(recipe.loss, identity=0.0)
+        recipe = replace(recipe, domain=name, encoder=encoder_config(256, lr), loss=loss)
+        found[f"{stage}-{name}-256-lr{lr}"] = _with_decoder(recipe, PRESETS[f"grain-256-lr{lr}"])
+    return found
+
+
+def _with_decoder(recipe: GrainRecipe, grain: GrainConfig) -> GrainRecipe:
+    return replace(recipe, decoder=grain.decoder if recipe.stage == "1" else grain)
 
 
 def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
@@ -345,15 +308,13 @@ def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
 
 # The paper's, 1024 x 1024, with its RRDB encoder: [GRAIN] 3.2, 3.5 and supplementary 1. Batch 1, learning rate 1e-4
 # (final stage 5e-5), the steps between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are
-# from the authors' public code. Annealing and averaged weights are ours.
+# from the authors' public code, as is the discriminator of stage 1, which sees pictures of 1024 x 1024 at 256 x 256.
+# Annealing and averaged weights are ours.
 _STAGE1_PAPER = GrainRecipe(
     encoder=RRDBEncoderConfig(1024, 16),
-    decoder=PAPER_1024_LR16,
+    decoder=shapes.PAPER_1024_LR16,
     loss=PAPER,
-    # The discriminator sees pictures of 1024 x 1024 at 256 x 256, as in the authors' public code.
-    adversarial=AdversarialConfig(
-        "relativistic", every=6, learning_rate=1e-4, r1=0.0, discriminator=DiscriminatorConfig(256)
-    ),
+    adversarial=AdversarialConfig("relativistic", every=6, learning_rate=1e-4, r1=0.0),
     batch=1,
     learning_rate=1e-4,
     identity_from=0.0,
@@ -368,25 +329,17 @@ _LATER_PAPER = replace(
     loss=replace(PAPER, lr_l2=0.0),
     adversarial=_PAPER_WGAN,
 )
-
 _STAGE2_PAPER = replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5))
 _STAGE3_PAPER = replace(_LATER_PAPER, stage="3", trains=("fusion",))
+_FINAL_PAPER = replace(_LATER_PAPER, stage="final", trains=PARTS, loss=PAPER, learning_rate=5e-5)
 
 
 def _paper(lr: int) -> dict[str, GrainRecipe]:
     """The paper's four stages for an LR of 16, 32, 64 or 128 pixels, by name."""
-    grain = PRESETS[f"grain-1024-lr{lr}-paper"]
-    final = replace(
-        _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5
-    )
-    stages = {
-        "stage1": replace(_STAGE1_PAPER, decoder=grain.decoder),
-        "stage2": replace(_STAGE2_PAPER, decoder=grain),
-        "stage3": replace(_STAGE3_PAPER, decoder=grain),
-        "final": replace(final, decoder=grain),
-    }
+    stages = {"stage1": _STAGE1_PAPER, "stage2": _STAGE2_PAPER, "stage3": _STAGE3_PAPER, "final": _FINAL_PAPER}
+    grain, encoder = PRESETS[f"grain-1024-lr{lr}-paper"], RRDBEncoderConfig(1024, lr)
     return {
-        f"{stage}-1024-lr{lr}-paper": replace(recipe, encoder=RRDBEncoderConfig(1024, lr))
+        f"{stage}-1024-lr{lr}-paper": _with_decoder(replace(recipe, encoder=encoder), grain)
         for stage, recipe in stages.items()
     }
 
@@ -407,13 +360,13 @@ _SMOKE_GRAIN = replace(_SMOKE, stage="3", trains=("fusion",), decoder=PRESETS["g
 GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain(FACES, 16),
     "stage1-faces-256-lr16-fine": _FINE,
-    "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
-    "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
+    "stage1-faces-256-lr16-slim": replace(_FINE, decoder=shapes.FACES_256_LR16_SLIM),
+    "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE),
     # A new encoder with more blocks than the usual one, and the fine scales of a published bundle.
     "stage1-faces-256-lr64-fine": replace(
         _FINE_ON,
         encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
-        decoder=FACES_256_LR64_FINE,
+        decoder=shapes.FACES_256_LR64_FINE,
         grows=True,
         lr_step=8,
         learning_rate=4e-4,
@@ -437,7 +390,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     # Further rates of published bundles (--init-from faces, medium's bundle).
     "stage1-faces-256-lr16-rates": _RATES,
     "stage1-faces-256-lr32-rates": replace(
-        _RATES, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
+        _RATES, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
     ),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
@@ -469,10 +422,8 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "smoke-final": replace(
         _SMOKE_GRAIN,
         stage="final",
-        trains=("encoder", "decoder", "codes", "fusion"),
+        trains=PARTS,
         adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5),
     ),
 }
 """Name -> stage, with recipe and sizes."""
-
-SMOKE_PICTURES = 160

@@ -1,13 +1,9 @@
 """The start of a GRAIN run: random weights, an earlier run, a published bundle or a folder of the zoo; growing trained
-networks; generators and discriminators from files.
-
-A larger invertible decoder begins with the picture of the trained one, a decoder with fewer blocks near it, and an
-encoder with more blocks with the LR of the trained one.
-"""
+networks; generators and discriminators from files."""
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,32 +20,23 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, config_from_name, raise_twin
 from edgegrain.training.adversarial import AdversarialConfig, load_discriminator
-from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.model import PRIOR, GrainRun, build_autoencoder, load_run, read_recipe
+from edgegrain.training.checkpoint import checkpoint_path, frozen_copy
+from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
 from export import papers
 from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
-from server_decoder.grain.rrdb_decoder import (
-    RESIDUAL_SCALE,
-    RRDB,
-    DecoderConfig,
-    DecoderScale,
-    ResidualBlock,
-    RRDBDecoder,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
 
 def recipe_prior(recipe: Recipe, prior: str | Path | None) -> GenerativePrior | None:
-    """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one.
-
-    ``prior``: a file, or the name of a fetched prior; None for the published one if that is of the recipe's kind, in
-    trial runs for one with random weights.
-    """
+    """The generator of a recipe, cut and rounded as the recipe says, from a file, by the name of a fetched prior, or
+    for None the published one, in trial runs one with random weights; None for recipes without one."""
     described = recipe.prior
     if described is None:
         if prior is not None:
@@ -61,11 +48,10 @@ def recipe_prior(recipe: Recipe, prior: str | Path | None) -> GenerativePrior | 
         raise EdgegrainError(
             "this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from stylegan2-rosinality)"
         )
-    domain = getattr(recipe, "domain", FACES)
-    if prior is None and domain != FACES:
+    if prior is None and (domain := getattr(recipe, "domain", FACES)) != FACES:
         raise EdgegrainError(
-            f"the published generator makes {FACES}; pass --prior with the file of one that makes "
-            f"{domain} (docs/training.md)"
+            f"the published generator makes {FACES}; pass --prior with the file of one that makes {domain} "
+            "(docs/training.md)"
         )
     return described_prior(described, prior or DEFAULT_PRIOR)
 
@@ -83,17 +69,15 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
 def recipe_discriminator(
     adversarial: AdversarialConfig | None, given: Path | None, *, resumes: bool
 ) -> nn.Module | None:
-    """The trained StyleGAN2 discriminator in a file; None without one.
-
-    WGAN has to begin with one; a run that ``resumes`` has its own.
-    """
-    config = adversarial and adversarial.discriminator
-    if given is not None and isinstance(config, StyleGAN2Config):
-        return load_discriminator(given, config)
-    if adversarial is not None and adversarial.loss == "wgan" and isinstance(config, StyleGAN2Config) and not resumes:
+    """The StyleGAN2 discriminator of a file, if there is one: WGAN begins with one, a run that resumes has its own."""
+    if adversarial is None or not isinstance(adversarial.discriminator, StyleGAN2Config):
+        return None
+    if given is not None:
+        return load_discriminator(given, adversarial.discriminator)
+    if adversarial.loss == "wgan" and not resumes:
         raise EdgegrainError(
-            "this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator "
-            "with its file (edgegrain convert --from stylegan2-rosinality)"
+            "this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator with its file "
+            "(edgegrain convert --from stylegan2-rosinality)"
         )
     return None
 
@@ -125,15 +109,15 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
             raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
     own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
     for name, module in decoder.named_modules():
-        if isinstance(module, DecoderScale):
+        if isinstance(module, rrdb.DecoderScale):
             new_ends = [module.conv] if module.conv is not None and f"{name}.conv.weight" not in given else []
         elif any(key.startswith(f"{name}.") for key in given):
             continue
-        elif isinstance(module, RRDB):
+        elif isinstance(module, rrdb.RRDB):
             new_ends = [block.convs()[-1] for block in module.dense_blocks()]
         else:
-            new_ends = [module.conv2] if isinstance(module, ResidualBlock) else []
-        for parameter in (parameter for convolution in new_ends for parameter in convolution.parameters()):
+            new_ends = [module.conv2] if isinstance(module, rrdb.ResidualBlock) else []
+        for parameter in nn.ModuleList(new_ends).parameters():
             parameter.zero_()
     for name in own.keys() & given.keys():
         target, source = own[name], given[name]
@@ -150,25 +134,22 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
         target.copy_(source)
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
-            own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+            own[f"scales.{index}.conv.weight"].div_((1 + rrdb.RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
 
 
 @torch.no_grad()
 def deepened(encoder: nn.Module, trained: object) -> bool:
-    """Let a new exact encoder that only has more residual blocks than one of this configuration begin with its LRs: the
-    further blocks add zero, and the caller gives it the weights of the others. False for any other encoder.
-    """
+    """Let the blocks that a new exact encoder has beyond one of this configuration add zero, so that it begins with the
+    LRs of the other's weights; False for an encoder that differs in more."""
     if not isinstance(encoder, EncoderTwin) or not isinstance(trained, EncoderConfig):
         return False
-    config = encoder.config
-    if (
-        config.channels != trained.channels
-        or config != replace(trained, blocks=config.blocks)
-        or any(a < b for a, b in zip(config.blocks, trained.blocks, strict=True))
-    ):
+    counts = encoder.config.blocks
+    if len(counts) != len(trained.blocks) or any(a < b for a, b in zip(counts, trained.blocks, strict=True)):
+        return False
+    if encoder.config != replace(trained, blocks=counts):
         return False
     for stage, count in enumerate(trained.blocks):
-        for index in range(count, config.blocks[stage]):
+        for index in range(count, counts[stage]):
             for parameter in encoder.get_submodule(f"stages.{stage}.{index}.project").parameters():
                 parameter.zero_()
     return True
@@ -189,12 +170,9 @@ def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:
     return found
 
 
+_Stages = tuple[Mapping[str, Any], ...]
 _Encoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
-"""Shape and weights."""
-_Networks = tuple[str, _Encoder, RRDBDecoder | Grain, int, tuple[Mapping[str, Any], ...]]
-"""Stage, encoder, decoder, step of the levels, all stages."""
-ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."
-"""Prefixes of the parts that stage 1 trains, in a whole GRAIN."""
+ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."  # prefixes of the parts that stage 1 trains, in a whole GRAIN
 
 
 class StartingPoint(NamedTuple):
@@ -203,7 +181,7 @@ class StartingPoint(NamedTuple):
 
     recipe: GrainRecipe
     weights: dict[str, Tensor]
-    stages: tuple[Mapping[str, Any], ...]
+    stages: _Stages
 
 
 def resolve_start(name: str | Path) -> Path:
@@ -219,20 +197,19 @@ def resolve_start(name: str | Path) -> Path:
 def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint, with this generator."""
     if (start / MANIFEST).is_file():
-        stage, encoder, decoder, step, stages = _of_bundle(start)
-    elif (start / TRAINED).is_file():
-        stage, encoder, decoder, step, stages = _of_zoo(start, prior)
-    else:
-        run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
-        inner = "" if isinstance(run.recipe.decoder, GrainConfig) else "decoder."
-        return StartingPoint(
-            run.recipe,
-            {
-                inner + name if name.startswith("decoder.") else name: tensor
-                for name, tensor in run.average.state_dict().items()
-            },
-            run.stages,
-        )
+        return _of_bundle(start)
+    if (start / TRAINED).is_file():
+        return _of_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+    weights = run.average.state_dict()
+    if isinstance(run.average.decoder, RRDBDecoder):
+        weights = {re.sub(r"^decoder\.", INVERTIBLE, name): tensor for name, tensor in weights.items()}
+    return StartingPoint(run.recipe, weights, run.stages)
+
+
+def _starting_point(
+    stage: str, encoder: _Encoder, decoder: RRDBDecoder | Grain, step: int, stages: _Stages
+) -> StartingPoint:
     config, of_encoder = encoder  # of which only the box mean has no weights
     recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(of_encoder), lr_step=step)
     weights = {ENCODER + name: tensor for name, tensor in of_encoder.items()}
@@ -241,7 +218,7 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     return StartingPoint(recipe, weights, stages)
 
 
-def _of_bundle(folder: Path) -> _Networks:
+def _of_bundle(folder: Path) -> StartingPoint:
     """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
@@ -249,25 +226,22 @@ def _of_bundle(folder: Path) -> _Networks:
     if RRDB_ENCODER_WEIGHTS in manifest.files:
         manifest.verify_file(RRDB_ENCODER_WEIGHTS)
         paper = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
-        shape = paper.config
-        encoder: _Encoder = (
-            RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
-            {f"network.{name}": tensor for name, tensor in paper.state_dict().items()},
-        )
+        shape, weights = paper.config, {f"network.{name}": tensor for name, tensor in paper.state_dict().items()}
+        config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+        encoder: _Encoder = config, weights
     else:
         encoder = _exact_encoder(manifest.id, load_integer_network(manifest.open_file(ENCODER_WEIGHTS)), decoder)
-    training = manifest.training
-    history = training.get("stages") or [
-        {"stage": str(training.get("stage", stage)), "pictures": training.get("pictures_seen", 0)}
-    ]
-    return stage, encoder, decoder, CoderTables.from_json(manifest.open_file(CODER_TABLES)).step, tuple(history)
+    training, step = manifest.training, CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
+    own = {"stage": str(training.get("stage", stage)), "pictures": training.get("pictures_seen", 0)}
+    return _starting_point(stage, encoder, decoder, step, tuple(training.get("stages") or [own]))
 
 
-def _of_zoo(folder: Path, prior: GenerativePrior | None) -> _Networks:
+def _of_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     grain, history = load_zoo(folder, prior), read_history(folder / TRAINED)
     decoder = grain if grain.prior is not None else grain.decoder
     encoder = _exact_encoder(folder.name, zoo_encoder(folder), decoder)
-    return str(history[-1]["stage"]) if history else "final", encoder, decoder, zoo_step(folder), history
+    stage = str(history[-1]["stage"]) if history else "final"
+    return _starting_point(stage, encoder, decoder, zoo_step(folder), history)
 
 
 def trained_decoder(start: str | Path) -> RRDBDecoder:
@@ -278,9 +252,7 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     """The invertible decoder, alone or as a part of GRAIN, with its weights."""
     decoder = RRDBDecoder(start.recipe.invertible)
-    decoder.load_state_dict(
-        {name.removeprefix(INVERTIBLE): tensor for name, tensor in start.weights.items() if name.startswith(INVERTIBLE)}
-    )
+    decoder.load_state_dict({name: start.weights[INVERTIBLE + name] for name in decoder.state_dict()})
     return decoder
 
 
@@ -299,29 +271,28 @@ def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecod
 def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None) -> GrainRun:
     """A run at its first step, with random weights or what a run, a bundle or the zoo has.
 
-    Parts that ``start`` has take its shapes and weights (the averaged ones of a run); ``recipe`` gives everything else.
-    Parts that only ``recipe`` has start from random weights. With ``recipe.grows``, the invertible decoder keeps the
-    shapes of ``recipe`` and begins with the picture of the trained one (`grow`). An encoder that is trained and has
-    other shapes begins from random weights, unless it only has more blocks (`deepened`). ``prior``: the generator; its
-    configuration must be the stage's.
+    Parts that ``start`` has take its shapes and weights (the averaged ones of a run), others start from random weights.
+    With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of the
+    trained one (`grow`). An encoder that is trained and has other shapes begins from random weights, unless it only has
+    more blocks (`deepened`). ``prior``: the generator; its configuration must be the stage's.
     """
     if start is None:
         if recipe.stage != "1" and not recipe.random_pictures:
             raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
         if recipe.correction and "encoder" not in recipe.trains and not recipe.random_pictures:
             raise EdgegrainError(
-                "this recipe does not train the encoder, which would keep random weights; --init-from "
-                "a run or a bundle, whose encoder stays, or begin with a recipe that trains it"
+                "this recipe does not train the encoder, which would keep random weights; --init-from a run or a "
+                "bundle, whose encoder stays, or begin with a recipe that trains it"
             )
-        model = build_autoencoder(recipe, prior)
-        return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
+        model = Autoencoder(recipe, prior)
+        return GrainRun(recipe, model, frozen_copy(model))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     source, weights, history = found = read_start(start, prior)
     recipe = adopt(recipe, source, history)
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
-    model = build_autoencoder(recipe, prior)
+    model = Autoencoder(recipe, prior)
     if recipe.encoder != source.encoder and not deepened(model.encoder, source.encoder):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith((ENCODER, "rate."))}
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
@@ -334,20 +305,18 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         if target in own and not name.startswith(kept):
             own[target] = tensor
     model.load_state_dict(own)
-    return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
+    return GrainRun(recipe, model, frozen_copy(model), history=history)
 
 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
     """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
     none; ``history``: the stages of the source, if they are known."""
-    wanted, there = (
-        f"pictures of {shape.hr}x{shape.hr} with LRs of {shape.lr}x{shape.lr}"
-        for shape in (recipe.encoder, source.encoder)
-    )
+    sizes = (recipe.encoder.hr, recipe.encoder.lr), (source.encoder.hr, source.encoder.lr)
+    wanted, there = (f"pictures of {hr}x{hr} with LRs of {lr}x{lr}" for hr, lr in sizes)
     if wanted != there and not recipe.grows:
         raise BundleError(
-            f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
-            "start of the same sizes"
+            f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a start of the same "
+            "sizes"
         )
     decoder = source.decoder
     if recipe.grows:
@@ -363,8 +332,8 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
             decoder = replace(recipe.decoder, decoder=source.invertible)
     elif isinstance(decoder, GrainConfig):
         raise BundleError(
-            "this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
-            "begin with a run or bundle of stage 1, or choose a recipe of a later stage"
+            "this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; begin with a "
+            "run or bundle of stage 1, or choose a recipe of a later stage"
         )
     # A frozen encoder stays: a new one would keep random weights.
     replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
@@ -383,12 +352,6 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
 
 def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:
     """True if the fusion starts from random weights: no stage up to ``source`` trained one, or one of another kind."""
-    stages = {source.stage, *(str(stage["stage"]) for stage in history)}
-    if (
-        stages <= {"1", "2"}
-        or not isinstance(recipe.decoder, GrainConfig)
-        or not isinstance(source.decoder, GrainConfig)
-    ):
-        return True
-    wanted, there = recipe.decoder.fusion, source.decoder.fusion
-    return wanted is not None and (there is None or there.kind != wanted.kind)
+    wanted, there = (getattr(each.decoder, "fusion", None) for each in (recipe, source))
+    untrained = {source.stage, *(str(stage["stage"]) for stage in history)} <= {"1", "2"}
+    return untrained or there is None or (wanted is not None and there.kind != wanted.kind)

@@ -13,44 +13,21 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, pictures_of
 from edgegrain.metrics.picture_metrics import mean_saturation
 from edgegrain.pictures.packed import batches
+from edgegrain.training import data, losses
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT
-from edgegrain.training.data import (
-    HELD_OUT,
-    UNSEEN_SEED,
-    compared,
-    held_out_pictures,
-    jitter,
-    mean_figures,
-    picture_levels,
-    rounded_levels,
-    synthetic_faces,
-    training_pictures,
-    write_samples,
-)
+from edgegrain.training.data import HELD_OUT, UNSEEN_SEED, picture_levels, rounded_levels, synthetic_faces
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run
-from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, start_run
-from edgegrain.training.losses import (
-    GRID_PERIOD,
-    GridLoss,
-    MetricNetworks,
-    code_loss,
-    lr_loss,
-    picture_loss,
-    random_offset,
-    weighted_sum,
-)
+from edgegrain.training.losses import GRID_PERIOD, MetricNetworks
 from edgegrain.training.optimizers import optimizers
 from server_decoder.generative_prior import Area, GenerativePrior, Window
-from server_decoder.grain.grain import Grain
 
-PICTURES = 27_000
-WINDOW_PART = 0.75
-"""Part of the steps of a recipe with windows that have one."""
+WINDOW_PART = 0.75  # of the steps of a recipe with windows
 
 
 class GrainTrainer(Trainer):
@@ -59,28 +36,20 @@ class GrainTrainer(Trainer):
     run: GrainRun
 
     def __init__(
-        self,
-        run: GrainRun,
-        distributed: Distributed,
-        pictures: np.ndarray,
-        networks: MetricNetworks,
-        held_out: np.ndarray | None = None,
+        self, run: GrainRun, distributed: Distributed, networks: MetricNetworks, seen: np.ndarray, unseen: np.ndarray
     ) -> None:
-        """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``."""
-        super().__init__(run, distributed, len(pictures), networks)
-        recipe = run.recipe
-        self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
+        """Pictures to train and to evaluate on are uint8 ``[N, S, S, 3]``."""
+        super().__init__(run, distributed, len(seen), networks)
+        recipe, self._held_out = run.recipe, unseen
         self._rate_target = rate.RateTarget(recipe.target_bytes) if recipe.target_bytes else None
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
         self._real = real = recipe.batch - recipe.synthetic_count
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
         self._choice = np.random.default_rng([recipe.seed, run.pictures])
-        self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
+        self._feed = batches(seen, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
-        self._synthetic = (
-            synthetic_faces(prior, count, self.seed, dtype=torch.bfloat16) if prior is not None and count else None
-        )
-        self._grid = GridLoss()
+        self._synthetic = synthetic_faces(prior, count, self.seed, bf16=True) if prior is not None and count else None
+        self._grid = losses.GridLoss()
         self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
             z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0))
@@ -106,41 +75,31 @@ class GrainTrainer(Trainer):
             run.model.lr_step = int(self._choice.choice(recipe.lr_steps))
         window = draw_window(recipe, self._choice)
         weights = recipe.loss if window is None else replace(recipe.loss, region_gain=0.0, regions=0.0, identity=0.0)
+        identity = self.networks.identity if progress >= recipe.identity_from else None
+        trains_encoder = "encoder" in recipe.trains
+
+        def compare(seen: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            offset, lpips = losses.random_offset(recipe.lpips_shift), self.networks.lpips
+            return losses.picture_loss(weights, seen, target, lpips, identity, offset=offset, grid=self._grid)
+
         with self.precision():
-            restored = run.model(
-                picture, noise=progress < recipe.noise_until and "encoder" in recipe.trains, window=window
-            )
-            target = dequantize(picture)
-            target = target if window is None else Area.of(window).of_maps(target)
-            loss, terms = joint_loss(
-                restored.picture,
-                lambda seen: picture_loss(
-                    weights,
-                    seen,
-                    target,
-                    self.networks.lpips,
-                    self.networks.identity if progress >= recipe.identity_from else None,
-                    offset=random_offset(recipe.lpips_shift),
-                    grid=self._grid,
-                ),
-                run.adversarial,
-                progress,
-                target[: self._real],
-                slice(self._real),
-            )
-            if "encoder" in recipe.trains:
-                part, more = lr_loss(recipe.loss, restored.lr, restored.box)
+            restored = run.model(picture, noise=trains_encoder and progress < recipe.noise_until, window=window)
+            target = dequantize(picture) if window is None else Area.of(window).of_maps(dequantize(picture))
+            made, originals = restored.picture, target[: self._real]
+            loss, terms = joint_loss(made, compare, run.adversarial, progress, originals, slice(self._real))
+            if trains_encoder:
+                part, more = losses.lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
             if restored.rate is not None:
-                part, more = weighted_sum(recipe.loss, {"rate": restored.rate})
+                part, more = losses.weighted_sum(recipe.loss, {"rate": restored.rate})
                 if self._rate_target is not None and restored.lr_bytes is not None:
                     part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
-                part, more = code_loss(recipe.loss, restored.codes[-len(codes) :], codes, self._variance)
+                part, more = losses.code_loss(recipe.loss, restored.codes[-len(codes) :], codes, self._variance)
                 loss, terms = loss + part, terms | more
         # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
-        return self.finish_step(loss, terms, progress, restored.picture[: self._real], target[: self._real])
+        return self.finish_step(loss, terms, progress, made[: self._real], originals)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -156,8 +115,10 @@ class GrainTrainer(Trainer):
             found = evaluate(model, self._held_out, self.networks)
             result |= {f"{name}_step_{step}": value for name, value in found.items()} if result else found
         model.lr_step = self.run.recipe.lr_step
-        if self._variance is not None and (codes := model(rounded_levels(self._unseen.pictures)).codes) is not None:
-            result["codes"] = round(float((codes - self._unseen.codes).pow(2).mean() / self._variance), 4)
+        if self._variance is not None:
+            pictures, codes = self._unseen
+            error = (model(rounded_levels(pictures)).codes - codes).pow(2).mean()
+            result["codes"] = round(float(error / self._variance), 4)
         return result
 
     @torch.no_grad()
@@ -165,26 +126,24 @@ class GrainTrainer(Trainer):
         """Write a sheet with one column per picture: original, enlarged LR and restorations, with a prior the
         invertible picture, that of the predicted codes and, except in stage 2, the fused one."""
         model = self.run.average
-        outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
-        if model.output == "style":
-            outputs.remove("final")
+        outputs = ["invertible", "style", "final"]
+        outputs = outputs[: outputs.index(model.output) + 1]
         columns = []
         for picture in self._held_out[:8]:  # one by one: all at 1024x1024 took three times the memory of a step
             x = picture_levels(picture, self.distributed.device)
             restored = [model(x, output=output) for output in outputs]
             columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
-        write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
+        data.write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
         parts, codes = [], None
         if self._feed is not None:
             photographs = next(self._feed).to(self.distributed.device)
-            parts.append(jitter(photographs) if self.run.recipe.jitter else photographs)
+            parts.append(data.jitter(photographs) if self.run.recipe.jitter else photographs)
         if self._synthetic is not None:
-            faces = next(self._synthetic)
-            codes = faces.codes
-            parts.append(rounded_levels(faces.pictures))
+            faces, codes = next(self._synthetic)
+            parts.append(rounded_levels(faces))
         picture = parts[0] if len(parts) == 1 else torch.cat(parts)
         return picture.contiguous(memory_format=self.distributed.layout), codes
 
@@ -205,48 +164,35 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     prior = recipe_prior(recipe, options.prior)
     discriminator = recipe_discriminator(recipe.adversarial, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
-    networks = MetricNetworks.load(
-        options.weights,
-        distributed.device,
-        needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
-        faces=bool(recipe.loss.identity),
-    )
+    needed, faces = recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected, recipe.loss.identity
+    networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(needed), faces=bool(faces))
     torch.manual_seed(recipe.seed)
     if resumes:
         run = load_run(folder, prior)
-        shapes = run.recipe
-        _refuse_other_values(recipe, shapes, folder)
-        run.resume(
-            recipe,
-            discriminator,
-            encoder=shapes.encoder,
-            decoder=shapes.decoder,
-            correction=shapes.correction,
-            lr_step=shapes.lr_step,
-        )
+        _refuse_other_values(recipe, run.recipe, folder)
+        kept = {name: getattr(run.recipe, name) for name in ("encoder", "decoder", "correction", "lr_step")}
+        run.resume(recipe, discriminator, **kept)
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
-    pictures, held_out = _pictures(recipe, options, folder, run.model.prior)
+    pictures, unseen = _pictures(recipe, options, folder, run.model.prior)
     if start is not None and not run.pictures:
         _fit_rate(run, pictures)
     if recipe.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(recipe.adversarial, discriminator)
-    return GrainTrainer(run, distributed, pictures, networks, held_out)
+    return GrainTrainer(run, distributed, networks, pictures, unseen)
 
 
 def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Refuse values that only the beginning of a run can change."""
-    other_parts = set(recipe.trains) != set(stored.trains)
-    begins_or_ends = bool(recipe.loss.rate) != bool(stored.loss.rate)
-    for name, wanted, there in (
-        ("stage", recipe.stage, stored.stage),
-        ("trains", ",".join(recipe.trains if other_parts else stored.trains), ",".join(stored.trains)),
-        ("loss.rate", recipe.loss.rate if begins_or_ends else stored.loss.rate, stored.loss.rate),
-        ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
-        ("correction", recipe.correction and stored.correction, stored.correction),
+    for name, wanted, there, other in (
+        ("stage", recipe.stage, stored.stage, recipe.stage != stored.stage),
+        ("trains", *(",".join(each.trains) for each in (recipe, stored)), set(recipe.trains) != set(stored.trains)),
+        ("loss.rate", recipe.loss.rate, stored.loss.rate, bool(recipe.loss.rate) != bool(stored.loss.rate)),
+        ("lr_step", recipe.lr_step, stored.lr_step, recipe.lr_step not in (1, stored.lr_step)),
+        ("correction", recipe.correction, stored.correction, stored.correction and not recipe.correction),
     ):
-        if wanted != there:
+        if other:
             raise EdgegrainError(
                 f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with the run's own recipe or --set "
                 f"{name}={there}, or begin another run with --init-from {folder}"
@@ -270,11 +216,10 @@ def _pictures(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
-        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
-        synthetic = pictures_of(faces.pictures.cpu().numpy())
-        return synthetic, synthetic
-    pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
-    return pictures, held_out_pictures(options, pictures)
+        faces, _ = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
+        return (pictures_of(faces.cpu().numpy()),) * 2
+    pictures = data.training_pictures(recipe, options, folder, recipe.encoder.hr)
+    return pictures, data.held_out_pictures(options, pictures)
 
 
 GRAIN = Family(
@@ -283,7 +228,7 @@ GRAIN = Family(
     GrainRecipe,
     GRAIN_RECIPES,
     open_trainer,
-    lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES,
+    lambda recipe: 160 if recipe.random_pictures else 27_000,
     evaluate_every=4000,
 )
 
@@ -304,26 +249,23 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     for picture in pictures:
         x = picture_levels(picture, device)
         restored = model(x)
-        row = compared(restored.picture, x, networks.lpips, off_grid=True)
+        row = data.compared(restored.picture, x, networks.lpips, off_grid=True)
         if networks.identity is not None:
-            row["identity"] = float(
-                networks.identity.distance(dequantize(rounded_levels(restored.picture)), dequantize(x))
-            )
+            seen = dequantize(rounded_levels(restored.picture))
+            row["identity"] = float(networks.identity.distance(seen, dequantize(x)))
         if networks.lpips is not None and model.output == "final":
-            others = {
-                "without_prior": model(x, prior_gain=0.0),
-                "invertible": model(x, output="invertible"),
-                "style": model(x, output="style"),
-            }
-            row |= {
-                f"lpips_alex_{name}": compared(other.picture, x, networks.lpips)["lpips_alex"]
-                for name, other in others.items()
-            }
+            for name, options in (
+                ("without_prior", {"prior_gain": 0.0}),
+                ("invertible", {"output": "invertible"}),
+                ("style", {"output": "style"}),
+            ):
+                other = data.compared(model(x, **options).picture, x, networks.lpips)
+                row[f"lpips_alex_{name}"] = other["lpips_alex"]
         if restored.lr_bytes is not None:
             row["lr_bytes"] = float(restored.lr_bytes)
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
-    result = mean_figures(rows, lr_bytes=1)
+    result = data.mean_figures(rows, lr_bytes=1)
     if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
         result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
     return result

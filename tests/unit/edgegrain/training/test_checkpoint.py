@@ -62,10 +62,8 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, Linear())
     with pytest.raises(ModelError, match="is a checkpoint of irn, expected grain"), open_checkpoint(tmp_path, "grain"):
         pass
-    with (
-        pytest.raises(ModelError, match=r"not a training checkpoint \('missing'\)"),
-        open_checkpoint(tmp_path, "irn") as stored,
-    ):
+    damaged = pytest.raises(ModelError, match=r"not a training checkpoint \('missing'\)")
+    with damaged, open_checkpoint(tmp_path, "irn") as stored:
         stored.config["missing"]
     (tmp_path / "last.safetensors").write_bytes(b"noise")
     for reader in (open_header(tmp_path), open_checkpoint(tmp_path, "irn")):

@@ -27,17 +27,8 @@ def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
 
 
 def test_values_have_the_type_of_their_field() -> None:
-    recipe = changed(
-        recipes()["smoke-final"],
-        [
-            "trains=encoder,decoder",
-            "loss.rate=0.05",
-            "adversarial.every=8",
-            "jitter=True",
-            "domain=cats",
-            "adversarial.loss=wgan",
-        ],
-    )
+    changes = "trains=encoder,decoder loss.rate=0.05 adversarial.every=8 jitter=True domain=cats adversarial.loss=wgan"
+    recipe = changed(recipes()["smoke-final"], changes.split())
     assert recipe.trains == ("encoder", "decoder") and recipe.loss.rate == 0.05
     assert recipe.adversarial.every == 8 and recipe.adversarial.loss == "wgan"
     assert recipe.jitter is True and recipe.domain == "cats"
@@ -69,7 +60,7 @@ def test_values_have_the_type_of_their_field() -> None:
         ("smoke-stage2", "trains=codes,fusion", "stage 2 depends on encoder, decoder, codes;"),
         ("smoke-stage2", "synthetic=1.5", "part of the batch"),
         ("smoke-stage2", "synthetic=0", "codes of synthetic pictures, and there are none"),
-        ("smoke-stage2", "synthetic=0.5 batch=1", "mixes a batch, which takes two pictures"),
+        ("smoke-stage2", "synthetic=0.5 batch=1", "mixes a batch, of 2 pictures at least"),
         ("stage2-faces-256-lr16-fine", "stage=3", "only stage 2"),
         ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),
         ("stage2-faces-256-lr16-fine", "window=272", "at most 256"),
@@ -81,6 +72,7 @@ def test_values_have_the_type_of_their_field() -> None:
         ("smoke-irn", "crop=0", "crop is at least 1"),
         ("prior-cats-256", "pictures=-1", "pictures is at least 0"),
         ("smoke-final", "adversarial.every=0", "every is at least 1, got 0"),
+        ("smoke-final", "adversarial.loss=least-squares", "unknown adversarial loss"),
         ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4, got 2"),
         ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
         ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),

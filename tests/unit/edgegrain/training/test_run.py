@@ -85,14 +85,8 @@ def test_a_run_is_saved_on_its_way_and_at_its_end(monkeypatch: pytest.MonkeyPatc
         return {"psnr": len(calls)}
 
     monkeypatch.setattr(training_run, "LOG_EVERY", 3)
-    found = run_loop(
-        trainer,
-        TimeBudget(HERE, 0, 40, 0),
-        tmp_path / "log.jsonl",
-        evaluate_and_save=keep,
-        evaluate_every=16,
-        report=lambda progress, line: lines.append((progress, line)),
-    )
+    budget, log = TimeBudget(HERE, 0, 40, 0), tmp_path / "log.jsonl"
+    found = run_loop(trainer, budget, log, keep, 16, lambda progress, line: lines.append((progress, line)))
     assert calls == [(16, False), (32, False), (40, True)] and found == {"psnr": 3}
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["pictures"] for row in logged] == [12, 24, 36] and logged[0]["loss"] == 0.2
@@ -110,7 +104,7 @@ def test_a_run_is_saved_whenever_a_signal_comes(at: int, kept: list[tuple[int, b
         return {}
 
     budget = TimeBudget(HERE, 0, 16, 0)
-    run_loop(trainer, budget, None, evaluate_and_save=keep, evaluate_every=8, report=None)
+    run_loop(trainer, budget, None, keep, 8, None)
     assert calls == kept
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from codec_contract.errors import BundleError, ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
-from edgegrain.training.grain.model import GrainRun, build_autoencoder, load_run
+from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import adopt, recipe_prior, start_run
 from server_decoder.grain.fusion import PictureFusion
@@ -22,7 +22,7 @@ from tests.unit.edgegrain.conftest import same
 @pytest.mark.parametrize("step", [1, 3])
 @torch.no_grad()
 def test_a_frozen_encoder_is_exact_under_bfloat16(step: int) -> None:
-    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",), lr_step=step))
+    model = Autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",), lr_step=step))
     picture = torch.randint(0, 256, (4, 3, 64, 64)).float()
     exact, _ = model.encode(picture)
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,10 +80,8 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     assert same(three.model.parts()["codes"], two.average.parts()["codes"])
     save_checkpoint(tmp_path / "three", three)
-    pictures = replace(
-        GRAIN_RECIPES["smoke-stage3"],
-        decoder=replace(CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")),
-    )
+    of_pictures = replace(CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures"))
+    pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=of_pictures)
     torch.manual_seed(8)
     other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
@@ -112,11 +110,8 @@ def test_a_start_of_other_sizes_is_refused_unless_the_recipe_grows(name: str) ->
         "stage2-faces-256-lr16",
     ):
         assert adopt(GRAIN_RECIPES[fitting], source).encoder == GRAIN_RECIPES[fitting].encoder
-    with pytest.raises(
-        BundleError,
-        match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
-        "what it starts from is for pictures of 256x256 with LRs of 16x16",
-    ):
+    message = f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, what it starts from is for "
+    with pytest.raises(BundleError, match=message + "pictures of 256x256 with LRs of 16x16"):
         adopt(recipe, source)
 
 

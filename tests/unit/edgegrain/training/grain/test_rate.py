@@ -14,15 +14,7 @@ from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.rate import (
-    BELOW_TARGET,
-    FIRST_OCTAVE,
-    CoderContext,
-    FloatNetwork,
-    RateModel,
-    RateTarget,
-    code_length,
-)
+from edgegrain.training.grain.rate import BELOW_TARGET, FIRST_OCTAVE, CoderContext, FloatNetwork, RateModel, RateTarget
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
 
@@ -38,7 +30,7 @@ from edgegrain.training.run import train
 )
 def test_a_scale_beyond_its_limits_comes_back(exponent: float, error: float, returns: bool) -> None:
     prediction = torch.tensor([[0.0, exponent]], requires_grad=True)
-    code_length(prediction, torch.tensor([2.0]), torch.tensor([2.0 + error])).sum().backward()
+    rate.code_length(prediction, torch.tensor([2.0]), torch.tensor([2.0 + error])).sum().backward()
     slope = prediction.grad[0, 1].item()
     outward = 1 if exponent > 0 else -1
     assert slope * outward > 0 if returns else slope == 0

@@ -30,9 +30,8 @@ from tests.tiny_bundle import repeating_decoder
 from tests.unit.edgegrain.conftest import shaken
 
 SMALL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
-LARGE = DecoderConfig(
-    (Scale(8, 12, rrdb=3, growth=4), Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ()
-)
+FINER = (Scale(16, 10, residual=2), Scale(32, 6, residual=1))
+LARGE = DecoderConfig((Scale(8, 12, rrdb=3, growth=4), *FINER), "subpixel", ())
 
 
 @torch.no_grad()
@@ -43,13 +42,8 @@ def test_the_picture_stays_and_everything_new_can_learn() -> None:
     torch.testing.assert_close(large(lr), small(lr), atol=1e-4, rtol=1e-4)
     with torch.enable_grad():
         (large(lr) - torch.rand(2, 3, 32, 32)).pow(2).mean().backward()
-    for name in (
-        "scales.0.blocks.2.RDB3.conv5.weight",
-        "scales.1.blocks.1.conv2.weight",
-        "scales.2.conv.weight",
-        "head.0.weight",
-    ):
-        gradient = large.get_parameter(name).grad
+    for name in ("scales.0.blocks.2.RDB3.conv5", "scales.1.blocks.1.conv2", "scales.2.conv", "head.0"):
+        gradient = large.get_parameter(f"{name}.weight").grad
         assert gradient is not None and gradient.abs().sum() > 0, name
 
 
@@ -79,13 +73,8 @@ def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> Non
 @torch.no_grad()
 def test_the_last_blocks_can_be_left_out() -> None:
     """Those of a decoder that has grown and was not trained since; an untrained RRDB multiplies by 1.2."""
-    small, large, again = (
-        shaken(RRDBDecoder, SMALL),
-        RRDBDecoder(LARGE),
-        RRDBDecoder(
-            replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2]))
-        ),
-    )
+    fewer = replace(LARGE, scales=(SMALL.scales[0], Scale(16, 10, residual=1), LARGE.scales[2]))
+    small, large, again = shaken(RRDBDecoder, SMALL), RRDBDecoder(LARGE), RRDBDecoder(fewer)
     grow(large, small)
     grow(again, large)
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
@@ -93,9 +82,7 @@ def test_the_last_blocks_can_be_left_out() -> None:
 
 
 def test_a_decoder_of_larger_lrs_takes_over_the_finer_scales() -> None:
-    small = shaken(RRDBDecoder, SMALL)
-    larger = DecoderConfig((Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
-    large = RRDBDecoder(larger)
+    small, large = shaken(RRDBDecoder, SMALL), RRDBDecoder(DecoderConfig(FINER, "subpixel", ()))
     first = large.conv_first.weight.clone()
     grow(large, small)
     given, taken = small.state_dict(), large.state_dict()
@@ -127,24 +114,12 @@ def graph_of(decoder: nn.Module, absent: str = "") -> onnx.ModelProto:
 def write_grain_bundle(folder: Path, decoder: RRDBDecoder | Grain, graph: onnx.ModelProto, step: int = 1) -> Path:
     """A bundle of box means and a decoder's weights."""
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
+    licence = {"weights": "none", "data": "none"}
     fields = manifest_fields(
-        folder.name,
-        "grain",
-        architecture=architecture,
-        training={},
-        licence={"weights": "none", "data": "none"},
-        domain="test",
-        version="1.0.0",
+        folder.name, "grain", architecture=architecture, training={}, licence=licence, domain="test", version="1.0.0"
     )
-    write_bundle(
-        folder,
-        exact_encoder(box_network(64, 16)),
-        graph.SerializeToString(),
-        replace(CoderTables.default(), step=step),
-        fields,
-        "card",
-        ("onnx",),
-    )
+    encoder, tables = exact_encoder(box_network(64, 16)), replace(CoderTables.default(), step=step)
+    write_bundle(folder, encoder, graph.SerializeToString(), tables, fields, "card", ("onnx",))
     return folder
 
 
@@ -225,10 +200,8 @@ def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:
 def test_a_generator_of_another_kind_or_domain_is_refused(name: str, given: str | None, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):
         recipe_prior(GRAIN_RECIPES[name], given)
-    assert all(
-        GRAIN_RECIPES[f"{stage}-faces-256-lr16"].decoder.prior.compact  # the one that ships
-        for stage in ("stage2", "stage3", "final")
-    )
+    for stage in ("stage2", "stage3", "final"):
+        assert GRAIN_RECIPES[f"{stage}-faces-256-lr16"].decoder.prior.compact  # the one that ships
 
 
 @pytest.mark.parametrize("stage", ["stage2", "stage3", "final"])

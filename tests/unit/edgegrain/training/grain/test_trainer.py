@@ -17,6 +17,7 @@ from codec_contract.pixels import dequantize, quantize
 from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
+from edgegrain.training import losses
 from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
@@ -38,6 +39,8 @@ from tests.unit.edgegrain.conftest import rows, same
 
 SMOKE = GRAIN_RECIPES["smoke-stage1"]
 WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
+WITH_REGIONS = LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0)
+PROJECTED = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
 
 
 def begun(recipe: GrainRecipe, networks: MetricNetworks = NONE, pictures: np.ndarray | None = None) -> GrainTrainer:
@@ -45,7 +48,7 @@ def begun(recipe: GrainRecipe, networks: MetricNetworks = NONE, pictures: np.nda
     run = start_run(recipe, None, recipe_prior(recipe, None))
     run.adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
     pictures = random_pictures(8, 64, 0) if pictures is None else pictures
-    return GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
+    return GrainTrainer(run, Distributed(torch.device("cpu")), networks, pictures, pictures)
 
 
 def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
@@ -66,40 +69,43 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
 ) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
-    small = SMOKE.decoder
-    larger = replace(
-        small,
-        upsampling="bilinear",
-        scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales),
-    )
+    scales = tuple(replace(scale, residual=scale.residual + 1) for scale in SMOKE.decoder.scales)
+    larger = replace(SMOKE.decoder, upsampling="bilinear", scales=scales)
     recipe = replace(
-        SMOKE,
-        trains=("decoder",),
-        decoder=larger,
-        grows=True,
-        jitter=True,
-        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
-        adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0),
+        SMOKE, trains=("decoder",), decoder=larger, grows=True, jitter=True, loss=WITH_REGIONS, adversarial=PROJECTED
     )
     options = RunOptions(data=faces, weights=shared_weights, init_from=tmp_path / "small")
     train(recipe, tmp_path / "run", options, pictures=8)
     train(recipe, tmp_path / "run", options, pictures=16, resume=True)
     stored, begun = load_run(tmp_path / "run"), load_run(tmp_path / "small")
     assert stored.recipe.decoder == larger
-    torch.testing.assert_close(  # eight steps from where it began
-        stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0
-    )
+    weight, before = (run.average.decoder.conv_first.weight for run in (stored, begun))
+    torch.testing.assert_close(weight, before, atol=0.03, rtol=0)  # eight steps from where it began
     assert same(stored.average.encoder, begun.average.encoder)
     assert stored.adversarial is not None and isinstance(stored.adversarial.discriminator, ProjectedDiscriminator)
     terms = rows(tmp_path / "run", "loss")[-1]
     assert {"l1", "lpips", "regions", "adversarial", "discriminator"} <= set(terms)
-    assert terms["loss"] == pytest.approx(
-        terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02
-    )  # without the adversarial term
+    without_adversarial = terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"]
+    assert terms["loss"] == pytest.approx(without_adversarial, rel=0.02)
+
+
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """The step of the levels, and the next random number, after each step of a trainer."""
+    found: list[tuple[int, float]] = []
+    step = GrainTrainer.step
+
+    def stepping(trainer: GrainTrainer, progress: float) -> dict[str, torch.Tensor]:
+        terms = step(trainer, progress)
+        found.append((trainer.run.model.lr_step, float(torch.rand(()))))
+        return terms
+
+    monkeypatch.setattr(GrainTrainer, "step", stepping)
+    return found
 
 
 def test_a_decoder_learns_several_steps_of_the_levels(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: Path, tmp_path: Path, stepped: list[tuple[int, float]]
 ) -> None:
     first = start_run(replace(SMOKE, lr_step=2), None)
     save_checkpoint(tmp_path / "first", first)
@@ -110,15 +116,8 @@ def test_a_decoder_learns_several_steps_of_the_levels(
         assert torch.allclose(run.model(x).picture, first.average(x).picture, atol=1e-6)
     assert run.recipe.invertible.step == 2
 
-    drawn = []
-    step = GrainTrainer.step
-    monkeypatch.setattr(
-        GrainTrainer,
-        "step",
-        lambda trainer, progress: (step(trainer, progress), drawn.append(trainer.run.model.lr_step))[0],
-    )
     result = train(several, tmp_path / "run", RunOptions(data=faces, init_from=tmp_path / "first"), pictures=48)
-    assert set(drawn) == {2, 8, 40} and {"psnr", "psnr_step_8", "psnr_step_40"} <= result.keys()
+    assert {step for step, _ in stepped} == {2, 8, 40} and {"psnr", "psnr_step_8", "psnr_step_40"} <= result.keys()
     trained = load_run(tmp_path / "run").average
     with torch.no_grad():
         assert torch.allclose(trained(x).picture, first.average(x).picture, atol=1e-6)  # it learns the others alone
@@ -192,20 +191,10 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unevaluated")
-def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[float] = []
-    monkeypatch.setattr(
-        GrainTrainer,
-        "step",
-        lambda trainer, progress: (
-            drawn.append(float(torch.rand(())))
-            or setattr(trainer.run, "pictures", trainer.run.pictures + 4)
-            or {"loss": torch.zeros(())}
-        ),
-    )
+def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, stepped: list[tuple[int, float]]) -> None:
     for last in (8, 16):
         train(SMOKE, tmp_path / "run", pictures=last, resume=last > 8)
-    assert len(set(drawn)) == 4
+    assert len({number for _, number in stepped}) == 4
 
 
 def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
@@ -258,15 +247,9 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     before = load_run(tmp_path / "first", prior).model
     train(recipe, tmp_path / "first", pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model
-    moved = {
-        part: any(
-            not torch.equal(a, b)
-            for a, b in zip(before.parts()[part].parameters(), after.parts()[part].parameters(), strict=True)
-        )
-        for part in before.parts()
-    }
-    assert moved == {part: part in recipe.trains for part in ("encoder", "decoder", "codes", "fusion")}
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in prior.state_dict().items())
+    moved = [part for part in before.parts() if not same(before.parts()[part], after.parts()[part])]
+    assert list(before.parts()) == ["encoder", "decoder", "codes", "fusion"] and moved == list(recipe.trains)
+    assert same(prior, weights)
     assert all(parameter.grad is None for parameter in prior.parameters())
 
 
@@ -274,24 +257,23 @@ def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.Monk
     trainer = begun(replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4))
     found: list[torch.Tensor] = []
     trainer.run.model.register_forward_hook(lambda module, args, out: found.append(out.codes))
-    code_loss = Mock(wraps=grain_trainer.code_loss)
-    monkeypatch.setattr(grain_trainer, "code_loss", code_loss)
+    code_loss = Mock(wraps=losses.code_loss)
+    monkeypatch.setattr(losses, "code_loss", code_loss)
     trainer.step(0.5)
     assert torch.equal(code_loss.call_args.args[1], found[0][2:])
 
 
 def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
-    adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
     recipe = replace(
         GRAIN_RECIPES["smoke-stage2"],
         decoder=PRESETS["grain-smoke-mobile"],
         synthetic=0.0,
         batch=2,
         window=48,
-        adversarial=adversarial,
+        adversarial=PROJECTED,
         lpips_shift=1.0,
-        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
+        loss=WITH_REGIONS,
     )
     rng = np.random.default_rng(0)
     windows = [draw_window(recipe, rng) for _ in range(200)]
@@ -303,30 +285,24 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     judged: list[torch.Tensor] = []
     batch = torch.from_numpy(random_pictures(2, 64, seed=0)).permute(0, 3, 1, 2).float()
     monkeypatch.setattr(trainer, "_draw", lambda: (batch, None))
-    monkeypatch.setattr(
-        trainer.run.adversarial,
-        "update_discriminator",
-        lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])},
+    trainer.run.adversarial.update_discriminator = lambda made, real, _: (
+        judged.append(real) or {"made": torch.tensor(made.shape[-1])}
     )
-    for window in (Window(0, 16, 48), None):
+    for window, part in ((Window(0, 16, 48), batch[..., :48, 16:]), (None, batch)):
         monkeypatch.setattr(grain_trainer, "draw_window", lambda *_, window=window: window)
         terms = trainer.step(0.5)
-        rows_, columns = (slice(0, 48), slice(16, 64)) if window else (slice(None), slice(None))
-        torch.testing.assert_close(judged[-1], dequantize(batch)[..., rows_, columns])
+        torch.testing.assert_close(judged[-1], dequantize(part))
         assert int(terms["made"]) == (48 if window else 64)
         assert ("regions" in terms) == (window is None) and {"l1", "lpips", "adversarial"} <= set(terms)
 
 
-def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_discriminator_takes_no_synthetic_picture_for_real() -> None:
     recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
     trainer = begun(recipe, pictures=np.full((4, 64, 64, 3), 255, np.uint8))  # white
     compared: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr(
-        trainer.run.adversarial, "generator_loss", lambda made, real: compared.append((made, real)) or made.mean()
-    )
-    monkeypatch.setattr(
-        trainer.run.adversarial, "update_discriminator", lambda made, real, _: compared.append((made, real)) or {}
-    )
+    adversarial = trainer.run.adversarial
+    adversarial.generator_loss = lambda made, real: compared.append((made, real)) or made.mean()
+    adversarial.update_discriminator = lambda made, real, _: compared.append((made, real)) or {}
     trainer.step(0.9)
     assert len(compared) == 2
     for made, real in compared:
@@ -362,9 +338,9 @@ def test_jitter_changes_what_the_encoder_sees() -> None:
 
 
 def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture_loss, random_offset = Mock(wraps=grain_trainer.picture_loss), Mock(return_value=(1, 2))
-    monkeypatch.setattr(grain_trainer, "picture_loss", picture_loss)
-    monkeypatch.setattr(grain_trainer, "random_offset", random_offset)
+    picture_loss, random_offset = Mock(wraps=losses.picture_loss), Mock(return_value=(1, 2))
+    monkeypatch.setattr(losses, "picture_loss", picture_loss)
+    monkeypatch.setattr(losses, "random_offset", random_offset)
     begun(replace(SMOKE, lpips_shift=0.3)).step(0.5)
     random_offset.assert_called_once_with(0.3)
     assert picture_loss.call_args.kwargs["offset"] == (1, 2)
@@ -376,7 +352,7 @@ def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
     hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert float(trainer.step(0.1)["skipped"]) == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+    assert same(run.model, before)
     hook.remove()
     trainer.step(0.1)
     assert trainer.skipped == 1

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ import numpy as np
 from granian.server.embed import Server
 from PIL import Image
 
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.service import workers
@@ -110,6 +110,11 @@ def live_service(
         loop.close()
 
 
+def stubbed(*folders: Path, fixed: float = 0.0, **settings: Any) -> AbstractContextManager[LiveService]:
+    """A `live_service` whose worker takes ``fixed`` seconds for a batch and returns its input."""
+    return live_service(*folders, worker_command=stub_worker(fixed=fixed), **settings)
+
+
 def reachable(port: int) -> bool:
     """True once a server listens on a local port."""
     with socket.socket() as connection:
@@ -130,20 +135,17 @@ def stub_worker(*, fixed: float = 0.0, item: float = 0.0, compress: float = 0.0,
     return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), *times]
 
 
+def raw_payload(manifest: Manifest, lr: np.ndarray, size: tuple[int, int], **options: Any) -> bytes:
+    """The payload of an LR, with a raw body, which takes no time to decode."""
+    usual = {"contract_id": manifest.lr_contract_id, "tables": CoderTables.default(), "coding": CODING_RAW}
+    return encode_payload(lr, **{**usual, "original_size": size, **options})
+
+
 def raw_payloads(folder: Path, count: int, seed: int = 0, size: tuple[int, int] | None = None) -> list[bytes]:
-    """Distinct valid payloads of a bundle, with raw bodies, which take no time to decode."""
+    """Distinct valid payloads of a bundle."""
     manifest = load_manifest(folder)
     lrs = np.random.default_rng(seed).integers(0, 256, (count, manifest.lr, manifest.lr, 3), dtype=np.uint8)
-    return [
-        encode_payload(
-            lr,
-            contract_id=manifest.lr_contract_id,
-            tables=CoderTables.default(),
-            original_size=size or (manifest.hr, manifest.hr),
-            coding=CODING_RAW,
-        )
-        for lr in lrs
-    ]
+    return [raw_payload(manifest, lr, size or (manifest.hr, manifest.hr)) for lr in lrs]
 
 
 def pixels(data: object) -> np.ndarray:

@@ -35,13 +35,14 @@ from tests.service_harness import (
     live_service,
     post,
     raw_payloads,
-    stub_worker,
+    stubbed,
     until,
 )
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 TOKENS = ["a-token-of-the-tests", "another-token-of-them"]
+PNG = {"Content-Type": "image/png"}
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +79,16 @@ class TestRestore:
             assert stream.readline().startswith(b"HTTP/1.1 413 ")
 
     def test_headers(self, client: httpx.Client, payload: bytes) -> None:
-        url = "/v1/restore"
-        assert_problem(
-            client.post(url, content=payload, headers={**PAYLOAD, "Accept": "text/html"}), 406, "not-acceptable"
-        )
-        answer = client.post(url, content=payload, headers={"Content-Type": "application/x-www-form-urlencoded"})
+        def ask(content: bytes = payload, **headers: str) -> httpx.Response:
+            return client.post("/v1/restore", content=content, headers={**PAYLOAD, **headers})
+
+        assert_problem(ask(Accept="text/html"), 406, "not-acceptable")
+        answer = ask(**{"Content-Type": "application/x-www-form-urlencoded"})
         assert_problem(answer, 415, "unsupported-media-type")
-        assert answer.headers["accept-post"] == (
-            "application/vnd.edgegrain, application/octet-stream, text/plain, application/json"
-        )
-        assert_problem(client.post(url, headers=PAYLOAD), 400, "bad-request")
-        assert_problem(
-            client.post(url, content=payload, headers={**PAYLOAD, "Content-Encoding": "gzip"}),
-            415,
-            "unsupported-media-type",
-        )
+        accepted = "application/vnd.edgegrain, application/octet-stream, text/plain, application/json"
+        assert answer.headers["accept-post"] == accepted
+        assert_problem(ask(b""), 400, "bad-request")
+        assert_problem(ask(**{"Content-Encoding": "gzip"}), 415, "unsupported-media-type")
 
 
 def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
@@ -144,15 +140,14 @@ def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
 
 
 def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: bytes) -> None:
-    limits = {"queue_size": 2, "max_bytes_in_flight": 1 << 20}
     with (
-        live_service(tiny_bundle, worker_command=stub_worker(), **limits) as service,
+        stubbed(tiny_bundle, queue_size=2, max_bytes_in_flight=1 << 20) as service,
         httpx.Client(base_url=service.url, timeout=SOON) as client,
     ):
         files = [("payload", (str(index), payload)) for index in range(3)]
         assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
         assert client.post("/v1/restore/batch", files=files[:2]).status_code == 200
-        answer = client.post("/v1/compress", content=bytes((1 << 20) + 1), headers={"Content-Type": "image/png"})
+        answer = client.post("/v1/compress", content=bytes((1 << 20) + 1), headers=PNG)
         assert_problem(answer, 413, "too-large")
 
 
@@ -184,9 +179,7 @@ def test_what_there_is_not(
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-        answer = client.post(
-            "/v1/compress?fit=crop&background=010203", content=file_of(rgba), headers={"Content-Type": "image/png"}
-        )
+        answer = client.post("/v1/compress?fit=crop&background=010203", content=file_of(rgba), headers=PNG)
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
 
@@ -200,31 +193,26 @@ class TestCompress:
         assert ("readable here: JPEG, PNG, WEBP" in answer.text) == (status == 422)
 
     def test_refusals(self, client: httpx.Client) -> None:
-        image = {"Content-Type": "image/png"}
         large = file_of(np.zeros((1100, 1100), np.uint8))
         for data in (b"no picture", file_of(np.zeros((9, 9), np.uint8))[:40], large):
-            problem = assert_problem(client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
+            problem = assert_problem(client.post("/v1/compress", content=data, headers=PNG), 422, "invalid-picture")
         assert "claims 1100 x 1100 pixels, more than 1048576; reduce it first" in problem["detail"]
-        assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=image), 413, "too-large")
-        assert_problem(
-            client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}),
-            415,
-            "unsupported-media-type",
-        )
-        answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=image)
+        assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=PNG), 413, "too-large")
+        answer = client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"})
+        assert_problem(answer, 415, "unsupported-media-type")
+        answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=PNG)
         assert_problem(answer, 422, "invalid-parameter")
 
     def test_a_picture_that_takes_too_long(self, tiny_bundle: Path) -> None:
         png = file_of(np.zeros((64, 64), np.uint8))
         slow = png[:33] + 1_000_000 * chunk(b"tEXt") + png[33:]  # Pillow takes about 8 s
-        image = {"Content-Type": "image/png"}
         with live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
             start = time.perf_counter()
-            answer = post(f"{service.url}/v1/compress", slow, headers=image)
+            answer = post(f"{service.url}/v1/compress", slow, headers=PNG)
             assert time.perf_counter() - start < 4
             assert_problem(answer, 503, "worker-lost")
             until(lambda: get(f"{service.url}/health/ready").status_code == 200)
-            assert post(f"{service.url}/v1/compress", png, headers=image).status_code == 200
+            assert post(f"{service.url}/v1/compress", png, headers=PNG).status_code == 200
 
 
 class TestBundles:
@@ -285,9 +273,7 @@ class TestLimits:
     def test_full_queue_answers_at_once(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 5)
         with (
-            live_service(
-                tiny_bundle, worker_command=stub_worker(fixed=3), queue_size=2, batch_sizes="1,4", deadline=SOON
-            ) as service,
+            stubbed(tiny_bundle, fixed=3, queue_size=2, batch_sizes="1,4", deadline=SOON) as service,
             ThreadPoolExecutor(4) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
@@ -313,7 +299,7 @@ class TestLimits:
             assert [job.result().status_code for job in (first, *others)] == [200] * 3
 
     def test_deadline(self, tiny_bundle: Path) -> None:
-        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.0), deadline=0.3) as service:
+        with stubbed(tiny_bundle, fixed=1.0, deadline=0.3) as service:
             start = time.perf_counter()
             answer = service.restore(raw_payloads(tiny_bundle, 1)[0])
             assert time.perf_counter() - start < 0.9
@@ -323,9 +309,7 @@ class TestLimits:
     def test_who_leaves_is_forgotten(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 2)
         with (
-            live_service(
-                tiny_bundle, worker_command=stub_worker(fixed=1.5), batch_sizes="1,4", deadline=SOON
-            ) as service,
+            stubbed(tiny_bundle, fixed=1.5, batch_sizes="1,4", deadline=SOON) as service,
             ThreadPoolExecutor(1) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
@@ -344,18 +328,15 @@ class TestLimits:
         assert errors.get() == before + 1
 
     def test_slow_body(self, tiny_bundle: Path) -> None:
-        with live_service(tiny_bundle, worker_command=stub_worker(), body_timeout=0.1) as service:
+        with stubbed(tiny_bundle, body_timeout=0.1) as service:
             with connected(service.url, POST + b"Content-Length: 1000\r\n\r\nabc") as (_, stream):
                 assert stream.readline().startswith(b"HTTP/1.1 408 ")
 
     def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with live_service(tiny_bundle, worker_command=stub_worker(), cors_origins=("https://a.example",)) as service:
+        with stubbed(tiny_bundle, cors_origins=("https://a.example",)) as service:
             monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: 1 / 0)
-            answer = post(
-                f"{service.url}/v1/restore",
-                raw_payloads(tiny_bundle, 1)[0],
-                headers={**PAYLOAD, "Origin": "https://a.example"},
-            )
+            (payload,), headers = raw_payloads(tiny_bundle, 1), {**PAYLOAD, "Origin": "https://a.example"}
+            answer = post(f"{service.url}/v1/restore", payload, headers=headers)
             assert_problem(answer, 500, "internal")
             assert answer.headers["access-control-allow-origin"] == "https://a.example"
             assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
@@ -374,7 +355,7 @@ class TestLimits:
 def test_tokens(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     bearer = {"Authorization": f"Bearer {TOKENS[0]}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=",".join(TOKENS), docs=True) as service:
+    with stubbed(tiny_bundle, tokens=",".join(TOKENS), docs=True) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
             answer = get(service.url + path)
             assert_problem(answer, 401, "unauthorized")
@@ -397,13 +378,8 @@ def test_tokens(tiny_bundle: Path) -> None:
 def test_cors(tiny_bundle: Path) -> None:
     origin = {"Origin": "https://example.org"}
     bearer = {**origin, "Authorization": f"Bearer {TOKENS[0]}"}
-    with live_service(
-        tiny_bundle,
-        worker_command=stub_worker(),
-        tokens=TOKENS[0],
-        cors_origins="https://example.org",
-        max_picture_bytes=100,
-    ) as service:
+    limits = {"tokens": TOKENS[0], "cors_origins": "https://example.org", "max_picture_bytes": 100}
+    with stubbed(tiny_bundle, **limits) as service:
 
         def ask(method: str, path: str, **options: Any) -> httpx.Response:
             return httpx.request(method, service.url + path, verify=False, timeout=SOON, **options)
@@ -451,13 +427,12 @@ def test_exif_data_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_contradictions_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    tiny, tiled = str(tiny_bundle), write_tiny_bundle(tmp_path, "tiled-64-lr16")
+    tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
     refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
-    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"bundles": (str(tiled),)}, BundleError, "tiled-64-lr16 takes photographs of any size, in tiles"),
-        ({"bundles": ("cats",)}, BundleError, "no bundle 'cats'"),
-        ({"bundles": (tiny,), "device": "cuda"}, DeviceError, "CUDAExecutionProvider"),
-    ]
-    for settings, error, message in wrong:
-        with pytest.raises(error, match=message):
-            create_app(Settings(**settings))
+    for bundle, device, message in (
+        (tiled, "cpu", "tiled-64-lr16 takes photographs of any size, in tiles"),
+        ("cats", "cpu", "no bundle 'cats'"),
+        (tiny_bundle, "cuda", "CUDAExecutionProvider"),
+    ):
+        with pytest.raises(DeviceError if device == "cuda" else BundleError, match=message):
+            create_app(Settings(bundles=(str(bundle),), device=device))

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from codec_contract.bundle.manifest import load_manifest
 from edgegrain.service.downloads import FOLDER, ServedFile, client_files, respond
-from tests.service_harness import LiveService, get, live_service, stub_worker
+from tests.service_harness import LiveService, get, stubbed
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 DATA = bytes(range(100))
@@ -102,5 +102,5 @@ def test_no_other_file_is_served(tiny_service: LiveService, path: str) -> None:
 
 
 def test_the_page_can_be_switched_off(tiny_bundle: Path) -> None:
-    with live_service(tiny_bundle, worker_command=stub_worker(), page=False) as service:
+    with stubbed(tiny_bundle, page=False) as service:
         assert get(f"{service.url}/").status_code == 404

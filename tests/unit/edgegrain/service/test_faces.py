@@ -14,12 +14,10 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import CODING_RAW, encode_payload
 from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import BatchKey
-from tests.service_harness import LiveService, assert_problem, file_of, live_service, pixels, post, stub_worker
+from tests.service_harness import LiveService, assert_problem, file_of, live_service, pixels, post, raw_payload, stubbed
 from tests.tiny_bundle import refresh_manifest, write_qualities
 
 PLACES = ((60, 120), (560, 90))
@@ -76,8 +74,8 @@ def compress(service: LiveService, picture: bytes, query: str = "") -> httpx.Res
     return post(f"{service.url}/v1/compress{query}", picture, headers=headers)
 
 
-def refusal(answer: httpx.Response, status: int, kind: str) -> str:
-    return str(assert_problem(answer, status, kind)["detail"])
+def refusal(answer: httpx.Response, kind: str = "invalid-picture") -> str:
+    return str(assert_problem(answer, 422, kind)["detail"])
 
 
 def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
@@ -88,17 +86,7 @@ def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
         square = OrientedSquare(4 * (50 + 100 * (index % 8)), 4 * (50 + 100 * (index // 8)), 320, 0)
         if side is not None:
             square = OrientedSquare(1600, 1600, 4 * side, 0)
-        payloads.append(
-            encode_payload(
-                lr,
-                contract_id=manifest.lr_contract_id,
-                tables=CoderTables.default(),
-                original_size=(800, 800),
-                fit="align",
-                square=square,
-                coding=CODING_RAW,
-            )
-        )
+        payloads.append(raw_payload(manifest, lr, (800, 800), fit="align", square=square))
     return encode_scene(payloads, (800, 800))
 
 
@@ -120,7 +108,7 @@ class TestCompress:
 
     def test_no_face(self, service: LiveService, codec: sdk.Codec, nobody: bytes) -> None:
         for query in ("", "?faces=all", "?faces=scene"):
-            detail = refusal(compress(service, nobody, query), 422, "invalid-picture")
+            detail = refusal(compress(service, nobody, query))
             assert detail.startswith("no face was found in the picture of 120 x 90 pixels; use another picture, or")
             assert detail.endswith("restores only faces that fill it well: align=False (--no-align)")
         assert compress(service, nobody, "?align=false").content == codec.compress(nobody, align=False)
@@ -130,7 +118,7 @@ class TestCompress:
         picture.paste(Image.fromarray(portrait).resize((44, 44)), (100, 150))
         small = file_of(picture, "PNG")
         assert compress(service, small).status_code == 200
-        assert "pixels" in refusal(compress(service, small, "?require_face=true"), 422, "invalid-picture")
+        assert "pixels" in refusal(compress(service, small, "?require_face=true"))
 
     def test_all_faces(self, service: LiveService, codec: sdk.Codec, scene: sdk.Scene, group: bytes) -> None:
         answer = compress(service, group, "?faces=all&quality=small")
@@ -155,9 +143,7 @@ class TestCompress:
             limited = compress(service, group, f"?faces=scene&max_bytes={limit}")
             assert limited.content == sdk.Codec(folders[quality]).compress_scene(group, max_bytes=limit)
             assert limited.headers["X-Edgegrain-Bundle"] == folders[quality].name
-        assert "no quality fits into 50" in refusal(
-            compress(service, group, "?faces=scene&max_bytes=50"), 422, "invalid-picture"
-        )
+        assert "no quality fits into 50" in refusal(compress(service, group, "?faces=scene&max_bytes=50"))
 
     @pytest.mark.parametrize(
         ("query", "parameter"),
@@ -173,9 +159,8 @@ class TestCompress:
     def test_parameters_that_do_not_go_together(
         self, service: LiveService, group: bytes, query: str, parameter: str
     ) -> None:
-        answer = compress(service, group, f"?{query}")
-        refusal(answer, 422, "invalid-parameter")
-        assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
+        problem = assert_problem(compress(service, group, f"?{query}"), 422, "invalid-parameter")
+        assert [error["parameter"] for error in problem["errors"]] == [parameter]
 
 
 class TestScenes:
@@ -190,54 +175,40 @@ class TestScenes:
         assert sdk.read_mark(answer.content) == sdk.read_mark(restored)
 
     def test_formats(self, service: LiveService, scene: sdk.Scene) -> None:
-        answer = post(
-            f"{service.url}/v1/restore?quality=80",
-            scene,
-            headers={"Content-Type": "application/octet-stream", "Accept": "image/webp"},
-        )
+        headers = {"Content-Type": "application/octet-stream", "Accept": "image/webp"}
+        answer = post(f"{service.url}/v1/restore?quality=80", scene, headers=headers)
         assert answer.headers["content-type"] == "image/webp" and pixels(answer.content).shape == (500, 900, 3)
 
     def test_limits(self, folders: dict[str, Path], portrait: np.ndarray, group: bytes) -> None:
         scene = crowd(folders["small"], 5)
         with live_service(folders["small"], max_scene_faces=4, max_pixels=639_999, max_photo_pixels=449_999) as service:
-            assert "claims 900 x 500 pixels, more than 449999; reduce it first" in refusal(
-                compress(service, group), 422, "invalid-picture"
-            )
-            assert refusal(service.restore(scene, params={"size": 799}), 422, "invalid-picture").startswith(
-                "the scene has 5 faces, more than the 4 that are restored here in one request"
-            )
-            four = crowd(folders["small"], 4)
-            assert refusal(service.restore(four), 422, "invalid-picture").startswith(
-                "the scene would have 800 x 800 pixels, more than 639999; ask for a smaller size"
-            )
+            assert "claims 900 x 500 pixels, more than 449999; reduce it first" in refusal(compress(service, group))
+            four, row = crowd(folders["small"], 4), file_of(np.tile(portrait, (1, 5, 1)))
+            for answer, detail in (
+                (service.restore(scene, params={"size": 799}), "the scene has 5 faces, more than the 4 that are"),
+                (service.restore(four), "the scene would have 800 x 800 pixels, more than 639999; ask for a"),
+                (compress(service, row, "?faces=scene"), "the photograph has 5 faces or more, a scene here at most 4"),
+            ):
+                assert refusal(answer).startswith(detail)
             assert service.restore(four, params={"size": 799}).status_code == 200
-            row = file_of(np.tile(portrait, (1, 5, 1)))
-            assert refusal(compress(service, row, "?faces=scene"), 422, "invalid-picture").startswith(
-                "the photograph has 5 faces or more, a scene here at most 4"
-            )
             assert len(compress(service, row, "?faces=all").json()["faces"]) == 5
             other = crowd(folders["tiny"], 1)
-            assert "LR contract" in refusal(service.restore(other), 422, "invalid-payload")
-            refusal(service.restore(other, params={"bundle": folders["small"].name}), 422, "invalid-payload")
+            assert "LR contract" in refusal(service.restore(other), "invalid-payload")
+            refusal(service.restore(other, params={"bundle": folders["small"].name}), "invalid-payload")
 
     def test_faces_that_cover_each_other(self, folders: dict[str, Path]) -> None:
         scene = crowd(folders["small"], 5, side=1600)
-        with live_service(folders["small"], max_pixels=800_000, worker_command=stub_worker()) as service:
+        with stubbed(folders["small"], max_pixels=800_000) as service:
             assert service.restore(scene).status_code == 200
-        with live_service(folders["small"], max_pixels=799_999, worker_command=stub_worker()) as service:
-            assert "would have 3200000 pixels together, more than the limit of" in refusal(
-                service.restore(scene), 422, "invalid-picture"
-            )
+        with stubbed(folders["small"], max_pixels=799_999) as service:
+            detail = refusal(service.restore(scene))
+            assert "would have 3200000 pixels together, more than the limit of" in detail
 
     def test_not_in_a_form(self, service: LiveService, folders: dict[str, Path]) -> None:
         scene = crowd(folders["small"], 1)
         payload = sdk.Scene(scene).faces[0]
-        answer = httpx.post(
-            f"{service.url}/v1/restore/batch",
-            verify=False,
-            timeout=60,
-            files=[("payload", ("a.grain", scene)), ("payload", ("b.grain", bytes(payload)))],
-        )
+        files = [("payload", ("a.grain", scene)), ("payload", ("b.grain", bytes(payload)))]
+        answer = httpx.post(f"{service.url}/v1/restore/batch", verify=False, timeout=60, files=files)
         assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
         assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
 
@@ -251,11 +222,8 @@ class TestScenes:
         service.restore(crowd(folders["small"], 3), params={"size": 300})
         for query in ("", "?faces=all"):
             compress(service, nobody, query)
-        assert keys == [
-            BatchKey("restore", name, faces=3),
-            BatchKey("compress", name),
-            BatchKey("compress", name, faces=1),
-        ]
+        expected = BatchKey("restore", name, faces=3), BatchKey("compress", name), BatchKey("compress", name, faces=1)
+        assert keys == list(expected)
 
 
 class TestClients:

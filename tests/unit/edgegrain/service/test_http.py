@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.service_harness import POST, SOON, LiveService, connected, live_service, raw_payloads, stub_worker
+from tests.service_harness import POST, SOON, LiveService, connected, raw_payloads, stubbed
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 
@@ -44,7 +44,7 @@ def flood(connection: socket.socket, data: bytes, most: int, pause: float = 0) -
 @pytest.fixture(scope="module")
 def service(tiny_bundle: Path) -> Iterator[LiveService]:
     """A service with a short time for heads."""
-    with live_service(tiny_bundle, worker_command=stub_worker(), head_timeout=0.5, deadline=SOON) as service:
+    with stubbed(tiny_bundle, head_timeout=0.5, deadline=SOON) as service:
         yield service
 
 

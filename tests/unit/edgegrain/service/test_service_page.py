@@ -32,20 +32,17 @@ def test_settings(page: str) -> None:
         documented.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default))
     assert documented.keys() == Settings.model_fields.keys()
     settings = Settings()
-    for name in (
-        "queue_size",
+    sizes = "queue_size", "max_batch_items", "max_pixels", "max_photo_pixels", "workers", "deadline"
+    times = (
         "deadline",
         "head_timeout",
         "body_timeout",
         "worker_timeout",
         "start_timeout",
-        "max_batch_items",
-        "workers",
         "drain_delay",
         "drain_timeout",
-        "max_pixels",
-        "max_photo_pixels",
-    ):
+    )
+    for name in (*sizes, *times):
         assert float(documented[name].removesuffix(" s").replace(",", "")) == getattr(settings, name)
     assert documented["batch_sizes"] == ",".join(map(str, settings.batch_sizes))
     assert (settings.max_picture_bytes, settings.max_bytes_in_flight) == (32 << 20, 256 << 20)

@@ -13,14 +13,12 @@ import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import Size
-from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.service.batcher import Job
 from edgegrain.service.engine import Engine, RestoreOptions
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
-from tests.service_harness import LiveService, assert_problem, get, live_service, pixels, raw_payloads
+from tests.service_harness import LiveService, assert_problem, get, live_service, pixels, raw_payload, raw_payloads
 from tests.tiny_bundle import write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -33,20 +31,7 @@ def service(enlarging: Path) -> Iterator[LiveService]:
 
 
 def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16, **options: Any) -> sdk.Payload:
-    manifest = load_manifest(folder)
-    lr = np.zeros((side, side, 3), np.uint8)
-    return sdk.Payload(
-        encode_payload(
-            lr,
-            **{
-                "contract_id": manifest.lr_contract_id,
-                "tables": CoderTables.default(),
-                "original_size": size,
-                "coding": CODING_RAW,
-                **options,
-            },
-        )
-    )
+    return sdk.Payload(raw_payload(load_manifest(folder), np.zeros((side, side, 3), np.uint8), size, **options))
 
 
 async def job(
@@ -100,15 +85,11 @@ async def test_jobs_of_one_factor_share_batches(service: LiveService, enlarging:
 def test_options_are_each_item_s_own(enlarging: Path) -> None:
     engine = Engine([enlarging], threads=1, batch_sizes=(1, 4))
     payloads = raw_payloads(enlarging, 4, size=(100, 100))
-    options = [
-        RestoreOptions("native"),
-        RestoreOptions(256),
-        RestoreOptions(format="jpeg", quality=5),
-        RestoreOptions(257),
-    ]
+    sizes = [RestoreOptions("native"), RestoreOptions(256)]
+    options = [*sizes, RestoreOptions(format="jpeg", quality=5), RestoreOptions(257)]
     *outcomes, refused = engine.restore(BUNDLE, payloads, options)
     codec = sdk.Codec(enlarging, threads=1)
-    for outcome, data, wanted in zip(outcomes[:2], payloads, options, strict=False):
+    for outcome, data, wanted in zip(outcomes, payloads, sizes, strict=False):
         assert isinstance(outcome, bytes)
         np.testing.assert_array_equal(pixels(outcome), codec.restore(data, size=wanted.size))
     assert isinstance(outcomes[2], bytes) and outcomes[2].startswith(b"\xff\xd8") and len(outcomes[2]) < 4000
@@ -117,12 +98,8 @@ def test_options_are_each_item_s_own(enlarging: Path) -> None:
 
 def test_both_factors_are_warmed_up(enlarging: Path) -> None:
     taken = Engine([enlarging], threads=1).warm_up()
-    assert [(verb, enlargement) for verb, _, enlargement, _ in taken] == [
-        ("compress", 1),
-        ("restore", 1),
-        ("restore", 2),
-        ("restore", 4),
-    ]
+    kinds = [(verb, enlargement) for verb, _, enlargement, _ in taken]
+    assert kinds == [("compress", 1), ("restore", 1), ("restore", 2), ("restore", 4)]
     assert 0 < taken[1][3] < min(taken[2][3], taken[3][3]) < 60
 
 
@@ -133,34 +110,20 @@ def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:
         Engine([folder])
 
 
-@pytest.mark.parametrize(
-    ("size", "fit", "pixels"),
-    [
-        ("original", "pad", 60_000),
-        ("original", "stretch", 60_000),
-        ("original", "crop", 40_000),
-        ("native", "pad", 4096),
-        ("native", "crop", 4096),
-    ],
-)
-async def test_pixels_of_the_result(tiny_bundle: Path, size: str, fit: str, pixels: int) -> None:
-    assert (await job(tiny_bundle, payload(tiny_bundle, fit=fit), size)).pixels == pixels
-
-
-@pytest.mark.parametrize(
-    ("original", "size", "pixels"),
-    [
-        ((300, 200), "native", 64 * 64),
-        ((300, 200), 64, 64 * 64),
-        ((300, 200), 65, 128 * 128),
-        ((300, 200), "original", 256 * 256),
-        ((300, 200), 256, 256 * 256),
-        ((100, 50), "original", 128 * 128),
-        ((1, 1), "original", 64 * 64),
-    ],
-)
-async def test_the_enlarged_square_counts(enlarging: Path, original: tuple[int, int], size: Any, pixels: int) -> None:
-    assert (await job(enlarging, payload(enlarging, original), size)).pixels == pixels
+async def test_pixels_of_the_result(tiny_bundle: Path, enlarging: Path) -> None:
+    for fit, count in (("pad", 60_000), ("stretch", 60_000), ("crop", 40_000)):
+        data = payload(tiny_bundle, fit=fit)
+        assert [(await job(tiny_bundle, data, size)).pixels for size in ("original", "native")] == [count, 4096]
+    for original, size, side in (  # the enlarged square counts
+        ((300, 200), "native", 64),
+        ((300, 200), 64, 64),
+        ((300, 200), 65, 128),
+        ((300, 200), "original", 256),
+        ((300, 200), 256, 256),
+        ((100, 50), "original", 128),
+        ((1, 1), "original", 64),
+    ):
+        assert (await job(enlarging, payload(enlarging, original), size)).pixels == side**2
 
 
 async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:

@@ -56,9 +56,8 @@ class Running:
     """Workers with their queue."""
 
     def __init__(self, command: Sequence[str], **settings: Any) -> None:
-        found = Settings(
-            **{"deadline": SOON, "batch_sizes": (1, 2, 4), "worker_timeout": SOON, "log_level": "error", **settings}
-        )
+        usual = {"deadline": SOON, "batch_sizes": (1, 2, 4), "worker_timeout": SOON, "log_level": "error"}
+        found = Settings(**{**usual, **settings})
         metrics = ServiceMetrics()
         self.batcher = Batcher(found, metrics)
         with patch.object(module, "COMMAND", command):
@@ -166,12 +165,5 @@ def test_a_worker_imports_nothing_from_the_current_directory(tmp_path: Path) -> 
     (tmp_path / "sdk").mkdir()
     (tmp_path / "sdk" / "__init__.py").touch()
     python = COMMAND[: COMMAND.index("-m")]
-    found = subprocess.run(
-        [*python, "-c", "import sdk; print(sdk.__file__)"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert found.strip() == sdk.__file__
+    command = [*python, "-c", "import sdk; print(sdk.__file__)"]
+    assert subprocess.check_output(command, cwd=tmp_path, env=environment(), text=True).strip() == sdk.__file__

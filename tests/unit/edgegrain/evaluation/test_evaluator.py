@@ -16,31 +16,17 @@ from PIL import Image
 import sdk
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import exact_resize
-from edgegrain.evaluation.evaluator import (
-    EvaluationConfig,
-    Evaluator,
-    curve_budgets,
-    evaluate_photographs,
-    lr_saturation,
-    recorded,
-    weights_id,
-)
+from edgegrain.evaluation import evaluator as evaluation
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, evaluate_photographs, recorded, weights_id
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
 from edgegrain.metrics.picture_metrics import mean_saturation, unit_batch
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import photographs_in_words
 from edgegrain.metrics.weights import DLIB_FILE
 from sdk import Codec, RunningDecoder
-from tests.gradient_metrics import GradientMetrics
-from tests.tiny_bundle import (
-    HR,
-    LR,
-    refresh_manifest,
-    repeating_decoder,
-    tiny_face_bundles,
-    tiny_face_root,
-    write_tiny_bundle,
-)
+from tests.gradient_metrics import PHOTOGRAPHS, GradientMetrics
+from tests.tiny_bundle import HR, LR, refresh_manifest, repeating_decoder, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import tiny_face_bundles, tiny_face_root
 
 __all__ = ["tiny_face_bundles", "tiny_face_root"]
 
@@ -206,8 +192,8 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
 
 
 def test_budgets_lie_around_the_payloads() -> None:
-    assert curve_budgets([540, 580]) == (300, 450, 600, 900, 1300, 2000)
-    assert curve_budgets([4000]) == (2000, 3000, 4500, 7000, 10000, 15000)
+    assert evaluation.curve_budgets([540, 580]) == (300, 450, 600, 900, 1300, 2000)
+    assert evaluation.curve_budgets([4000]) == (2000, 3000, 4500, 7000, 10000, 15000)
 
 
 def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
@@ -239,7 +225,7 @@ def test_a_faded_lr_has_less_than_the_area_mean() -> None:
     original = np.zeros((8, 8, 3), np.uint8)
     original[:, ::2], original[:, 1::2] = (200, 100, 100), (100, 50, 50)
     lr = np.full((2, 2, 3), (150, 110, 110), np.uint8)
-    assert lr_saturation(lr, original) == pytest.approx((40 / 150, 75 / 150), rel=1e-5)
+    assert evaluation.lr_saturation(lr, original) == pytest.approx((40 / 150, 75 / 150), rel=1e-5)
 
 
 @pytest.fixture
@@ -271,18 +257,8 @@ def test_faces_before_and_after(pictures: Path) -> None:
 
 
 def test_in_words() -> None:
-    scores = {
-        "photographs": 36,
-        "bytes": 334.4,
-        "identity": 0.4313,
-        "identity_mobileface": 0.198,
-        "above": 1 / 36,
-        "missed": 2,
-        "empty": 38,
-        "invented": 1,
-    }
-    text = photographs_in_words(scores)
+    text = photographs_in_words(PHOTOGRAPHS)
     assert "of 36 photographs as people have them, a face was found in 34 (2 missed)" in text
     assert "334 bytes" in text and "0.431 (dlib; 3% above 0.6) and 0.198 (MobileFace)" in text
     assert text.endswith("In 1 of 38 pictures without faces one was found.")
-    assert "without faces" not in photographs_in_words({**scores, "empty": 0})
+    assert "without faces" not in photographs_in_words({**PHOTOGRAPHS, "empty": 0})

@@ -2,29 +2,15 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgegrain.evaluation import results
 from edgegrain.evaluation.classical_codecs import Setting
-from edgegrain.evaluation.results import (
-    CLASSICAL_BY_PSNR,
-    COLUMNS,
-    REFINEMENT,
-    PictureResult,
-    Row,
-    curve_means,
-    described_pictures,
-    equal_means,
-    packed,
-    refinement_suffix,
-    row_from,
-    summary,
-    tsv,
-    unpacked,
-)
+from edgegrain.evaluation.results import CLASSICAL_BY_PSNR, PictureResult, Row, equal_means, packed, row_from, summary
 from edgegrain.metrics.kid import kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
@@ -40,29 +26,16 @@ def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | No
         packed({"kid": vectors[index][None], "kid_eyes": vectors[index].reshape(2, 4)}) for vectors in VECTORS
     )
     scores = Scores(psnr + index, 0.7, 0.1 * (index + 1), vgg, 0.4)
-    rival = Row(
-        name,
-        CLASSICAL_BY_PSNR,
-        500 + index,
-        490,
-        Scores(26.0, 0.75, 0.5, 0.4, 0.5),
-        Setting("webp", 2.5, 31),
-        classical,
-    )
+    nbytes, setting = 500 + index, Setting("webp", 2.5, 31)
+    rival = Row(name, CLASSICAL_BY_PSNR, nbytes, 490, Scores(26.0, 0.75, 0.5, 0.4, 0.5), setting, classical)
     curve = [
         Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
         for budget in (300, 600)
         if fits or budget > 300
     ]
-    return PictureResult(
-        Row(name, "ours", 500 + index, 500 + index, scores, features=ours),
-        b"payload",
-        (rival,),
-        tuple(curve),
-        {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640},
-        original,
-        (0.2 + 0.1 * index, 0.5),
-    )
+    row, sizes = Row(name, "ours", nbytes, nbytes, scores, features=ours), {"png": 700, "webp": 690, "jpeg-xl": 640}
+    saturation = 0.2 + 0.1 * index, 0.5
+    return PictureResult(row, b"payload", (rival,), curve, {"payload": nbytes, **sizes}, original, saturation)
 
 
 def test_rows_and_features_survive_json() -> None:
@@ -70,8 +43,8 @@ def test_rows_and_features_survive_json() -> None:
     assert row_from(json.loads(json.dumps(asdict(row)))) == row
     ours = result(1).ours
     assert row_from(json.loads(json.dumps(asdict(ours)))) == ours and ours.setting is None
-    assert np.array_equal(unpacked(ours.features["kid"]), VECTORS[1, 1][None])
-    assert np.array_equal(unpacked(ours.features["kid_eyes"]), VECTORS[1, 1].reshape(2, 4))
+    assert np.array_equal(results.unpacked(ours.features["kid"]), VECTORS[1, 1][None])
+    assert np.array_equal(results.unpacked(ours.features["kid_eyes"]), VECTORS[1, 1].reshape(2, 4))
 
 
 def test_means_are_over_pictures_and_kid_over_their_features() -> None:
@@ -80,12 +53,8 @@ def test_means_are_over_pictures_and_kid_over_their_features() -> None:
     assert {key: means["ours"][key] for key in ("pictures", "bytes", "psnr", "lpips_vgg")} == pytest.approx(
         {"pictures": 5, "bytes": 502, "psnr": 26, "lpips_vgg": 0.3}
     )
-    expected = kernel_distance(VECTORS[2], VECTORS[0])
-    assert [means[CLASSICAL_BY_PSNR][key] for key in ("kid", "kid_low", "kid_high")] == [
-        expected.value,
-        expected.low,
-        expected.high,
-    ]
+    expected = astuple(kernel_distance(VECTORS[2], VECTORS[0]))
+    assert tuple(means[CLASSICAL_BY_PSNR][key] for key in ("kid", "kid_low", "kid_high")) == expected
     of_eyes = kernel_distance(VECTORS[2].reshape(5, 2, 4), VECTORS[0].reshape(5, 2, 4))
     assert (means[CLASSICAL_BY_PSNR]["kid_eyes"], means["ours"]["kid_mouth"]) == (of_eyes.value, None)
 
@@ -100,14 +69,14 @@ def test_means_have_intervals_over_pictures() -> None:
 
 
 def test_a_curve_has_points_where_every_picture_fits() -> None:
-    (point,) = curve_means([result(0), result(1, fits=False)])["AVIF, best PSNR"]
+    (point,) = results.curve_means([result(0), result(1, fits=False)])["AVIF, best PSNR"]
     assert [point[key] for key in ("budget", "bytes", "psnr", "lpips_vgg")] == [600, 599.5, 22.0, None]
 
 
 def test_tsv_holds_every_picture_and_method() -> None:
-    lines = [line.split("\t") for line in tsv([result(0), result(1)]).splitlines()]
-    assert lines[0] == list(COLUMNS)
-    assert {len(line) for line in lines} == {len(COLUMNS)}
+    lines = [line.split("\t") for line in results.tsv([result(0), result(1)]).splitlines()]
+    assert lines[0] == list(results.COLUMNS)
+    assert {len(line) for line in lines} == {len(results.COLUMNS)}
     assert [line[:4] for line in lines[1:]] == [
         ["0.png", "ours", "500", "500"],
         ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
@@ -123,7 +92,7 @@ def test_a_folder_of_links_is_named_itself(tmp_path: Path) -> None:
     (tmp_path / "unseen").mkdir()
     (tmp_path / "data" / "1.png").write_bytes(b"1")
     (tmp_path / "unseen" / "1.png").symlink_to(tmp_path / "data" / "1.png")
-    assert described_pictures([tmp_path / "unseen" / "1.png"])["folder"] == "unseen"
+    assert results.described_pictures([tmp_path / "unseen" / "1.png"])["folder"] == "unseen"
 
 
 def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
@@ -147,14 +116,7 @@ def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert summary([result(0), result(1)], BUNDLE, paths, "fast")["pictures"]["sha256"] != again["pictures"]["sha256"]
 
 
-@pytest.mark.parametrize(
-    ("values", "suffix"),
-    [
-        ((), ""),
-        ((40,), "-refined-40"),
-        ((40, 512), "-refined-40-at-512"),
-        ((80, 1024, 400), "-refined-80-at-1024-to-400"),
-    ],
-)
-def test_names(values: tuple[int, ...], suffix: str) -> None:
-    assert refinement_suffix({"size": 64, **dict(zip(REFINEMENT, values, strict=False))}) == suffix
+@pytest.mark.parametrize("suffix", ["", "-refined-40", "-refined-40-at-512", "-refined-80-at-1024-to-400"])
+def test_names(suffix: str) -> None:
+    values = map(int, suffix.split("-")[2::2])
+    assert results.refinement_suffix({"size": 64, **dict(zip(results.REFINEMENT, values, strict=False))}) == suffix

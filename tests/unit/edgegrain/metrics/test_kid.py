@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import astuple
 
@@ -21,18 +22,9 @@ def test_equals_the_definition_over_pairs_of_different_pictures(shape: tuple[int
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
         samples = [each.reshape(len(each), -1, 3).astype(np.float64) for each in (a, b)]
-        return float(
-            np.mean(
-                [
-                    (one @ other / 3 + 1) ** 3
-                    for i, picture in enumerate(samples[0])
-                    for j, another in enumerate(samples[1])
-                    if i != j
-                    for one in picture
-                    for other in another
-                ]
-            )
-        )
+        pairs = itertools.product(enumerate(samples[0]), enumerate(samples[1]))
+        kernels = [(picture @ another.T / 3 + 1) ** 3 for (i, picture), (j, another) in pairs if i != j]
+        return float(np.mean(kernels))
 
     found = kernel_distance(x, y)
     assert found.value == pytest.approx(mean(x, x) + mean(y, y) - 2 * mean(x, y))

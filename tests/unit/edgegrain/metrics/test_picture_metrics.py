@@ -53,17 +53,10 @@ def test_scores_are_the_single_metrics(metrics: PictureMetrics, weights: Path, p
     darker, reference = (portrait // 2 + 30).astype(np.uint8), metrics.against(portrait)
     scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
+    distances = FaceIdentity(weights).distance, DISTS(metrics.vgg), MobileFace(weights).distance
     with torch.no_grad():
-        expected = [
-            float(metric)
-            for metric in (
-                LPIPS(weights, "alex")(x, target),
-                LPIPS(weights, "vgg")(x, target),
-                FaceIdentity(weights).distance(x, target),
-                DISTS(metrics.vgg)(x, target),
-                MobileFace(weights).distance(x, target),
-            )
-        ]
+        networks = LPIPS(weights, "alex"), LPIPS(weights, "vgg"), *distances
+        expected = [float(network(x, target)) for network in networks]
     assert [scores.psnr, scores.ssim] == pytest.approx([psnr(darker, portrait), ssim(darker, portrait)], rel=1e-6)
     assert [scores.lpips_alex, scores.lpips_vgg, scores.identity, scores.dists, scores.identity_mobileface] == (
         pytest.approx(expected, rel=1e-5, abs=1e-6)
@@ -113,21 +106,14 @@ def test_eyes_and_mouth_are_scored_by_themselves(
     mouth[:] = mouth.mean((0, 1)).astype(np.uint8)
     scores, features = reference.scores(blurred)
     assert scores.lpips_eyes == pytest.approx(0, abs=1e-6) and scores.chroma_eyes == pytest.approx(0, abs=1e-6)
-    enlarged = [
-        F.interpolate(
-            unit_batch(picture[top : top + size, left : left + size]), (128, 128), mode="bicubic", antialias=True
-        ).clamp(-1, 1)
-        for picture in (blurred, portrait)
-    ]
+    mouths = [unit_batch(picture[top : top + size, left : left + size]) for picture in (blurred, portrait)]
+    enlarged = [F.interpolate(each, (128, 128), mode="bicubic", antialias=True).clamp(-1, 1) for each in mouths]
     with torch.no_grad():
         assert scores.lpips_mouth == pytest.approx(metrics.vgg(*enlarged).item(), rel=1e-4)
         expected = metrics.vgg.activations(enlarged[1])[-1].mean((2, 3))
     assert scores.chroma_mouth is not None and scores.chroma_mouth > 0.5
-    assert {name: found.shape for name, found in features.items()} == {
-        "kid": (1, 512),
-        "kid_eyes": (2, 512),
-        "kid_mouth": (1, 512),
-    }
+    shapes = {name: found.shape for name, found in features.items()}
+    assert shapes == {"kid": (1, 512), "kid_eyes": (2, 512), "kid_mouth": (1, 512)}
     assert features["kid_eyes"] == pytest.approx(reference.features["kid_eyes"])
     assert reference.features["kid_mouth"] == pytest.approx(expected.numpy(), rel=1e-4)
     assert scores.grid_8 is not None and scores.grid_8 >= 0

@@ -9,17 +9,9 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from edgegrain.evaluation.results import SCORES
+from edgegrain.metrics import score_names
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.score_names import (
-    DETAILS,
-    GRIDS,
-    MEANS,
-    SCORE_NAMES,
-    column_titles,
-    formatted,
-    losses_at,
-    training_losses,
-)
+from edgegrain.metrics.score_names import DETAILS, GRIDS, MEANS, SCORE_NAMES, column_titles, losses_at, training_losses
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
@@ -31,11 +23,10 @@ def test_every_score_has_a_name_and_a_table() -> None:
 def test_titles_and_values() -> None:
     assert column_titles(("psnr", "kid_eyes"), {"psnr"}) == ["PSNR (dB)†", "KID, eyes"]
     assert column_titles(("psnr", "identity"), {"identity"}, arrows=True) == ["PSNR (dB) ↑", "identity (dlib)† ↓"]
-    assert [SCORE_NAMES[score].plot_title for score in ("ssim", "identity")] == [
-        "SSIM: higher is better",
-        "Identity (dlib): lower is better",
-    ]
-    assert [formatted(score, 1.23456) for score in ("bytes", "psnr", "ssim", "grid_2")] == ["1", "1.23", "1.235", "1.2"]
+    titles = [SCORE_NAMES[score].plot_title for score in ("ssim", "identity")]
+    assert titles == ["SSIM: higher is better", "Identity (dlib): lower is better"]
+    values = [score_names.formatted(score, 1.23456) for score in ("bytes", "psnr", "ssim", "grid_2")]
+    assert values == ["1", "1.23", "1.235", "1.2"]
 
 
 SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth"}

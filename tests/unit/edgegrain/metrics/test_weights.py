@@ -92,23 +92,10 @@ def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
 
 def test_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values, plain = np.arange(6, dtype=np.uint8), np.array([0.5, -2.0], np.float32)
-    index = [
-        {
-            "weights": [
-                {
-                    "name": "a/filters",
-                    "shape": [1, 2, 3],
-                    "dtype": "float32",
-                    "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1.5},
-                },
-                {"name": "fc", "shape": [2], "dtype": "float32"},
-            ]
-        }
-    ]
-    members = {
-        metric_weights._FACE: values.tobytes() + plain.tobytes(),
-        metric_weights._FACE_INDEX: json.dumps(index).encode(),
-    }
+    stored = {"dtype": "float32", "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1.5}}
+    described = {"name": "a/filters", "shape": [1, 2, 3], **stored}, {"name": "fc", "shape": [2], "dtype": "float32"}
+    index = json.dumps([{"weights": described}]).encode()
+    members = {metric_weights._FACE: values.tobytes() + plain.tobytes(), metric_weights._FACE_INDEX: index}
     monkeypatch.setattr(metric_weights, "_FACE_MEMBERS", known(members))
     path = metric_weights.import_face(archive(tmp_path / "face.tgz", members), tmp_path)
     with np.load(path) as stored:
@@ -190,11 +177,8 @@ def test_equals_tensorflow_js() -> None:
 
 def test_a_mean_over_places_without_the_heads_behind_it() -> None:
     model, data = tiny_graph()
-    model["modelTopology"]["node"] += [
-        node("Relu", "positive", "depthwise"),
-        node("Mean", "pooled", "positive", "axes"),
-        node("Sigmoid", "head", "pooled"),
-    ]
+    pooling = node("Relu", "positive", "depthwise"), node("Mean", "pooled", "positive", "axes")
+    model["modelTopology"]["node"] += [*pooling, node("Sigmoid", "head", "pooled")]
     pictures = {"picture": (127.5 + 100 * wave(2, SIDE, SIDE, 3)).astype(np.float32)}
     pooled, flat = (
         onnxruntime.InferenceSession(to_onnx(model, data, name).SerializeToString()).run(None, pictures)[0]

@@ -46,7 +46,7 @@ def test_fitted_tables_need_fewer_bytes_than_the_default_and_those_of_a_step_eve
 def test_the_integers_do_what_was_trained(step):
     lrs = [to_indices(lr, step) for lr in checkered_lrs(200)]
     context, reference, level = fit_coder._samples(lrs, 2)
-    network = fit_coder.fit_network(context, reference, level, widths=(8, 6), steps=120, seed=0, level_step=step)
+    network = fit_coder.fit_network((context, reference, level), (8, 6), 120, step, seed=0)
     with torch.no_grad():
         prediction = network(context.float())
     means, scales = predicted(network.integers(), context.numpy().astype(np.int32), reference.numpy().astype(np.int32))
@@ -69,7 +69,7 @@ def test_integers_lose_little_at_steps():
     """Indices of a step are small numbers with large weights, next to which other weights must not round to zero."""
     lrs = [to_indices(lr, 7) for lr in checkered_lrs(300)]
     context, reference, level = fit_coder._samples(lrs, 1)
-    network = fit_coder.fit_network(context, reference, level, widths=(32, 32), steps=400, seed=0)
+    network = fit_coder.fit_network((context, reference, level), (32, 32), 400, seed=0)
     with torch.no_grad():
         bits = code_length(network(context.float()), reference.float(), level.float()).mean().item()
     assert bits < 1.7  # 1.4; 2.8 if the output layer takes the context as well
@@ -128,13 +128,13 @@ def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_report_codes_every_tenth_lr():
     lrs = list(checkered_lrs(60))
-    report = fit_coder.fit_and_report(lrs, widths=(4,), steps=20, held_out=5)
+    report = fit_coder.fit_and_report(lrs, (4,), steps=20, held_out=5)
     assert (report.fitted_to, report.held_out) == (54, 5)
     assert report.coded == np.mean([len(encode_lr(lr, report.tables)) for lr in lrs[::10][:5]])
     tables = fit_coder.fit_tables([lr for i, lr in enumerate(lrs) if i % 10], widths=(4,), steps=20)
     assert report.tables.to_json() == tables.to_json()
     assert list(report.lossless) == ["optimised PNG", "lossless WebP"]
-    coarse = fit_coder.fit_and_report(lrs, widths=(4,), steps=20, held_out=5, level_step=4)
+    coarse = fit_coder.fit_and_report(lrs, (4,), steps=20, held_out=5, level_step=4)
     assert coarse.tables.step == 4
     assert coarse.coded < report.coded and coarse.lossless["lossless WebP"] < report.lossless["lossless WebP"]
 
@@ -149,4 +149,4 @@ def test_a_file_that_holds_no_lrs_or_too_few_is_refused(tmp_path):
         with pytest.raises(ImageError, match="is not a .npy file"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
     with pytest.raises(ImageError, match="got 1; give at least 2"):
-        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
+        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], (4,), steps=1, held_out=1)

@@ -40,16 +40,9 @@ from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 from tests.unit.edgegrain.conftest import same
 
-FIELDS = {
-    "id": "tiny-64-lr16",
-    "version": "2.0.0",
-    "codec": "grain",
-    "domain": "test",
-    "evaluation": {},
-    "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
-    "training": {"pictures_seen": 7},
-    "licence": {"weights": "none", "data": "none"},
-}
+FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {}}
+FIELDS |= {"training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
+FIELDS["decoder"] = {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []}
 
 
 def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,27 +157,15 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
             parameter.copy_(parameter.half())
     graph = export_decoder(decoder, network.lr, DecoderOptions(WeightStorage.float16))
     licence = {"weights": "Apache-2.0.", "data": "Own.", "enlarger": "that of faces"}
-    fields = manifest_fields(
-        "tiny-base",
-        "grain",
-        architecture=asdict(decoder.config),
-        training={},
-        licence=licence,
-        domain="cats",
-        version="2.0.0",
-    )
+    stated = {"training": {}, "licence": licence, "domain": "cats", "version": "2.0.0"}
+    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), **stated)
     tables = replace(CoderTables.default(), step=3)
     manifest = write_bundle(base, exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
-    prior = run.model.prior
-    written = save_trained(
-        run.average.decoder,
-        tmp_path / "zoo" / "grain.safetensors",
-        history=run.stages,
-        compact=True,
-        kept=KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest)),
-    )
+    prior, path = run.model.prior, tmp_path / "zoo" / "grain.safetensors"
+    kept = KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest))
+    written = save_trained(run.average.decoder, path, history=run.stages, compact=True, kept=kept)
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)

@@ -39,3 +39,25 @@ def version_1(payload: bytes, contract_id: bytes) -> bytes:
 def sealed(data: bytes) -> bytes:
     """The bytes with a CRC that fits the version they begin with, as a forger would append it."""
     return data + zlib.crc32(data).to_bytes(4, "little")[: 3 if 0xA8 <= data[0] <= 0xAC else 4]
+
+
+def forged(
+    version: int,
+    contract_id: bytes,
+    body: bytes = b"",
+    *,
+    head: bytes | None = None,
+    coding: int = 1,
+    flags: int = 16,
+    size: bytes = b"",
+    original: bytes = b"\x80\x01\x80\x01",
+    crc: slice | None = None,
+) -> bytes:
+    """A payload of a 16 x 16 LR with any claims and a CRC that fits its version; ``head`` is what comes before the
+    contract id."""
+    if version == 1:
+        data = (head or MAGIC + bytes([0x10 | coding])) + contract_id[:4] + bytes([flags])
+    else:
+        data = (head or b"\xa8") + contract_id[:2] + bytes([flags | coding << 2])
+    data += size + original + body
+    return data + zlib.crc32(data).to_bytes(4, "little")[crc or slice(4 if version == 1 else 3)]

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import base64
 import cmath
+import itertools
 import json
 import math
-import struct
-import zlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 import sdk
@@ -53,8 +55,9 @@ from tests.golden.recorded_faces import (
     portrait,
     recorded_finder,
 )
-from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, write
-from tests.payload_bytes import decode_payload, version_1
+from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, rows, write
+from tests.payload_bytes import decode_payload, forged, version_1
+from tests.pictures import exif
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -83,8 +86,7 @@ CONTENT_SIZES = [
 ]
 # seed, block, (width, height), background
 TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 77))]
-# seed, (width, height): turned by every EXIF orientation
-TURNED = (25, (7, 4))
+TURNED = {"seed": 25, "block": 1, "size": (7, 4)}  # by every EXIF orientation
 # kind and size as in regenerate_contract.py
 STEPS = (3, 7, 16)  # of levels in payloads; the default bundle has 2
 BODIES = [
@@ -133,6 +135,7 @@ REFUSED_POINTS = [
     ((640, 480), (-2000, 200), (2640, 200), (320, 300)),  # too large
     ((640, 480), (1e300, 200), (320, 200), (320, 300)),
 ]
+REFUSED_TEXTS = "me.grain 7W4Q! 7W4QA W0U1 W0U:: W0U::: W0Uab qNY9! rAY9A sNY9 ABL1 ABL:: ABL::: A:L000"
 ORIGINAL_SIZE = (640, 480)
 LARGEST_DIFFERENCE = {"side": 0.01, "degrees": 1.0}
 """Of the squares that the recorded outputs and ONNX Runtime's give."""
@@ -161,26 +164,7 @@ def golden_files() -> dict[str, bytes]:
         },
         "photos": {"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))},
         "damaged": {**bundle, **contract, "payloads": _damaged(manifest.lr_contract_id, tables)},
-        "texts": {
-            "texts": _texts(),
-            "refused": [
-                "",
-                "me.grain",
-                "7W4Q!",
-                "7W4QA",
-                "W0U1",
-                "W0U::",
-                "W0U:::",
-                "W0Uab",
-                "qNY9!",
-                "rAY9A",
-                "sNY9",
-                "ABL1",
-                "ABL::",
-                "ABL:::",
-                "A:L000",
-            ],
-        },
+        "texts": {"texts": _texts(), "refused": ["", *REFUSED_TEXTS.split()]},
         "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)},
     }
     return {
@@ -197,56 +181,35 @@ def _inputs(golden: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def _picture(source: dict[str, Any], channels: int = 3) -> npt.NDArray[np.uint8]:
+    if "file" in source:
+        return portrait()
+    return generated_picture(source["seed"], source["block"], source["size"], channels)
+
+
 def _fits() -> dict[str, Any]:
-    fits = [
-        {
-            "seed": seed,
-            "block": block,
-            "size": size,
-            "hr": hr,
-            "fit": fit,
-            "sha256": digest(fit_picture(generated_picture(seed, block, size), hr, fit)),
-        }
-        for seed, block, size, hr, fit in FITS
-    ]
+    fits = rows("seed block size hr fit", FITS)
+    for case in fits:
+        case["sha256"] = digest(fit_picture(_picture(case), case["hr"], case["fit"]))
     sizes = [{"size": size, "hr": hr, "content_size": content_size(size, hr)} for size, hr in CONTENT_SIZES]
     return {"fits": fits, "content_sizes": sizes}
 
 
 def _transparency() -> dict[str, Any]:
-    return {
-        "pictures": [
-            {
-                "seed": seed,
-                "block": block,
-                "size": size,
-                "background": background,
-                "sha256": digest(load_picture(generated_picture(seed, block, size, 4), background=background)),
-            }
-            for seed, block, size, background in TRANSPARENT
-        ]
-    }
+    cases = rows("seed block size background", TRANSPARENT)
+    for case in cases:
+        case["sha256"] = digest(load_picture(_picture(case, 4), background=case["background"]))
+    return {"pictures": cases}
 
 
 def _orientations() -> dict[str, Any]:
-    seed, size = TURNED
-    image = Image.fromarray(generated_picture(seed, 1, size))
+    image = Image.fromarray(_picture(TURNED))
     cases = []
     for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        image.info["exif"] = exif.tobytes()
+        image.info["exif"] = exif(orientation)
         rgb = load_picture(image)
-        cases.append(
-            {
-                "seed": seed,
-                "block": 1,
-                "size": size,
-                "orientation": orientation,
-                "upright_size": [rgb.shape[1], rgb.shape[0]],
-                "sha256": digest(rgb),
-            }
-        )
+        upright = [rgb.shape[1], rgb.shape[0]]
+        cases.append({**TURNED, "orientation": orientation, "upright_size": upright, "sha256": digest(rgb)})
     return {"pictures": cases}
 
 
@@ -257,102 +220,58 @@ def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
 
 def _coarse_bodies(tables: CoderTables) -> list[dict[str, Any]]:
     """Bodies of the default bundle's tables with other steps; "stored" is the LR that they hold."""
-    lrs = [(size, golden_lr(kind, *size)) for kind, size in BODIES]
-    return [
-        {
-            "step": step,
-            "size": size,
-            "lr": lr.tobytes().hex(),
-            "stored": rounded(lr, step).tobytes().hex(),
-            "body": encode_lr(lr, replace(tables, step=step)).hex(),
-        }
-        for step in STEPS
-        for size, lr in lrs
-    ]
+    cases = []
+    for step, (kind, size) in itertools.product(STEPS, BODIES):
+        lr = golden_lr(kind, *size)
+        stored, body = rounded(lr, step).tobytes().hex(), encode_lr(lr, replace(tables, step=step)).hex()
+        cases.append({"step": step, "size": size, "lr": lr.tobytes().hex(), "stored": stored, "body": body})
+    return cases
 
 
 def _payloads() -> list[dict[str, Any]]:
     codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
-    hr = codec.bundle.hr
-    sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], str]] = [
-        ({"file": PORTRAIT}, portrait(), fit) for fit in ("pad", "stretch", "crop")
-    ]
-    sources += [
-        ({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), fit)
-        for seed, block, size, fit in PAYLOADS
-    ]
-    cases = []
-    for source, picture, fit in sources:
-        payload = codec.compress(picture, fit=fit)
-        cases.append(
-            {
-                **source,
-                "fit": fit,
-                "original_size": payload.original_size,
-                "fitted_sha256": digest(fit_picture(picture, hr, fit)),
-                "lr": payload.lr.tobytes().hex(),
-                "payload": payload.hex(),
-            }
-        )
+    cases = [{"file": PORTRAIT, "fit": fit} for fit in ("pad", "stretch", "crop")]
+    cases += rows("seed block size fit", PAYLOADS)
+    for case in cases:
+        picture = _picture(case)
+        payload = codec.compress(picture, fit=case["fit"])
+        case |= _described(payload, fit_picture(picture, codec.bundle.hr, case["fit"]))
     return cases
 
 
 def _aligned() -> list[dict[str, Any]]:
     """Payloads of squares of pictures: the picture and the square determine every byte."""
     codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
-    sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], tuple[int, int, int, int]]] = [
-        ({"file": PORTRAIT}, portrait(), square) for square in PORTRAIT_SQUARES
-    ]
-    sources += [
-        ({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), square)
-        for seed, block, size, square in GENERATED_SQUARES
-    ]
-    cases = []
-    for source, picture, numbers in sources:
-        square, size = OrientedSquare(*numbers), (picture.shape[1], picture.shape[0])
+    cases: list[dict[str, Any]] = [{"file": PORTRAIT, "square": square} for square in PORTRAIT_SQUARES]
+    cases += rows("seed block size square", GENERATED_SQUARES)
+    for case in cases:
+        picture, square = _picture(case), OrientedSquare(*case["square"])
         fitted = cut_square(picture, square, codec.bundle.hr)
-        payload = codec.compress_fitted(Fitted(fitted, size, FIT_ALIGN, square))
-        cases.append(
-            {
-                **source,
-                "square": numbers,
-                "original_size": size,
-                "fitted_sha256": digest(fitted),
-                "lr": payload.lr.tobytes().hex(),
-                "payload": payload.hex(),
-            }
-        )
+        payload = codec.compress_fitted(Fitted(fitted, (picture.shape[1], picture.shape[0]), FIT_ALIGN, square))
+        case |= _described(payload, fitted)
     return cases
+
+
+def _described(payload: sdk.Payload, fitted: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    size, lr = payload.original_size, payload.lr.tobytes().hex()
+    return {"original_size": size, "fitted_sha256": digest(fitted), "lr": lr, "payload": payload.hex()}
 
 
 def _points() -> list[dict[str, Any]]:
     """Eyes and mouths with the squares that FFHQ cuts out around them."""
-    cases = []
-    for size, left, right, mouth in POINTS:
-        square = ffhq_square((left, right, mouth), size)
-        cases.append(
-            {
-                "size": size,
-                "left_eye": left,
-                "right_eye": right,
-                "mouth": mouth,
-                "square": _numbers(square),
-                "framed": is_framed(square, size),
-            }
-        )
+    cases = rows("size left_eye right_eye mouth", POINTS)
+    for case in cases:
+        size, *points = case.values()
+        square = ffhq_square(points, size)
+        case |= {"square": _numbers(square), "framed": is_framed(square, size)}
     return cases
 
 
 def _refused_points() -> list[dict[str, Any]]:
-    cases = []
-    for size, left, right, mouth in REFUSED_POINTS:
-        try:
-            ffhq_square((left, right, mouth), size)
-        except ImageError:
-            cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth})
-            continue
-        raise AssertionError(f"{left}, {right}, {mouth} have a square")
-    return cases
+    for size, *points in REFUSED_POINTS:
+        with pytest.raises(ImageError):
+            ffhq_square(points, size)
+    return rows("size left_eye right_eye mouth", REFUSED_POINTS)
 
 
 def _photos(recording: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
@@ -403,67 +322,42 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     lr = golden_lr("smooth", 16, 16)
     body, raw, other = encode_lr(lr, tables), lr.tobytes(), bytes(byte ^ 255 for byte in contract_id)
 
-    def old(
-        body: bytes = body,
-        *,
-        magic: bytes = b"\xed\x6e",
-        version: int = 1,
-        coding: int = 1,
-        contract: bytes = contract_id,
-        flags: int = 4 << 2,
-        size: bytes = b"",
-        original: bytes = b"\x80\x05\xe0\x03",
-    ) -> bytes:
-        data = magic + bytes([version << 4 | coding]) + contract[:4] + bytes([flags]) + size + original + body
-        return data + struct.pack("<I", zlib.crc32(data))
-
-    def new(
-        body: bytes = body,
-        *,
-        first: int = 0xA8,
-        coding: int = 1,
-        contract: bytes = contract_id,
-        flags: int = 16,
-        size: bytes = b"",
-        original: bytes = b"\x80\x05\xe0\x03",
-        crc: slice = slice(3),
-    ) -> bytes:
-        data = bytes([first]) + contract[:2] + bytes([flags | coding << 2]) + size + original + body
-        return data + struct.pack("<I", zlib.crc32(data))[crc]
-
+    old, new = (
+        partial(forged, version, body=body, contract_id=contract_id, original=b"\x80\x05\xe0\x03") for version in (1, 2)
+    )
     cases = {
         "thirteen bytes": old()[:13],
-        "another magic": old(magic=b"\xed\x6f"),
-        "version nibble 2": old(version=2),
+        "another magic": old(head=b"\xed\x6f\x11"),
+        "version nibble 2": old(head=b"\xed\x6e\x21"),
         "coding 2": old(coding=2),
         "reserved flag": old(flags=4 << 2 | 64),
         "fit 3": old(flags=4 << 2 | 3),
         "size code 9": old(flags=9 << 2),
         "explicit size that has a code": old(flags=15 << 2, size=bytes((15, 15))),
-        "another contract": old(contract=other),
+        "another contract": old(contract_id=other),
     }
     newer = {
         "six bytes": new()[:6],
-        "first byte a7": new(first=0xA7),
-        "first byte ad": new(first=0xAD),
+        "first byte a7": new(head=b"\xa7"),
+        "first byte ad": new(head=b"\xad"),
         "coding 2": new(coding=2),
         "coding 3": new(coding=3),
         "fit 3": new(flags=16 | 3),
         "CRC of four bytes": new(crc=slice(4)),
         "high bytes of the CRC": new(crc=slice(1, 4)),
-        "another contract": new(contract=other),
-        "LR of another size": new(first=0xA9),
+        "another contract": new(contract_id=other),
+        "LR of another size": new(head=b"\xa9"),
         "original that should not follow": new(original=b"\x80\x02\x80\x02"),
-        "LR in too many bytes": new(first=0xAC, size=b"\x81\x00\x05"),
-        "LR of width 0": new(first=0xAC, size=b"\0\5"),
-        "LR of height 65536": new(first=0xAC, size=b"\x01\x80\x80\x04"),
-        "LR of more than 2**24 pixels": new(first=0xAC, size=b"\xff\xff\x03\xff\x03"),
-        "LR of 257 x 1, range coder": new(first=0xAC, size=b"\x81\x02\x01"),
+        "LR in too many bytes": new(head=b"\xac", size=b"\x81\x00\x05"),
+        "LR of width 0": new(head=b"\xac", size=b"\0\5"),
+        "LR of height 65536": new(head=b"\xac", size=b"\x01\x80\x80\x04"),
+        "LR of more than 2**24 pixels": new(head=b"\xac", size=b"\xff\xff\x03\xff\x03"),
+        "LR of 257 x 1, range coder": new(head=b"\xac", size=b"\x81\x02\x01"),
         "square outside": new(flags=16 | 3, original=b"\x0a\x0a\x29\x14\x28\0"),
         "square of less than a pixel": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\0\x06"),
         "square in too many bytes": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\xa8\0\0"),
         **{f"reserved flag {flag}": new(flags=16 | flag) for flag in (32, 64, 128)},
-        **{f"LR of {side} written out": new(first=0xAC, size=write_leb128(side) * 2) for side in (16, 32, 64, 128)},
+        **{f"LR of {side} written out": new(head=b"\xac", size=write_leb128(side) * 2) for side in (16, 32, 64, 128)},
     }
     for payload, named in ((old, cases), (new, newer)):
         good = payload()
@@ -478,15 +372,14 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
             "width 0": payload(original=b"\x00\xe0\x03"),
             "width 65536": payload(original=b"\x80\x80\x04\x01"),
             "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
-            "raw, one byte short": payload(raw[:-1], coding=0),
-            "raw, one byte long": payload(raw + b"\0", coding=0),
-            "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
-            "body with another ending": payload(body + bytes([1])),
-            "body with a zero behind": payload(body + b"\0"),
+            "raw, one byte short": payload(body=raw[:-1], coding=0),
+            "raw, one byte long": payload(body=raw + b"\0", coding=0),
+            "coded, as long as raw": payload(body=raw[:-1] + b"\1"),
+            "body with another ending": payload(body=body + b"\1"),
+            "body with a zero behind": payload(body=body + b"\0"),
         }
     cases |= {"empty": b"", **{f"version 2: {name}": data for name, data in newer.items()}}
-    refused(cases, lambda data: decode_payload(data, contract_id=contract_id, tables=tables))
-    return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
+    return refused(cases, "payload", lambda data: decode_payload(data, contract_id=contract_id, tables=tables))
 
 
 def _texts() -> list[dict[str, str]]:
@@ -496,24 +389,19 @@ def _texts() -> list[dict[str, str]]:
     scenes = [bytes.fromhex(case["scene"]) for case in json.loads((contract / "scenes.json").read_text())["scenes"]]
     small = [data for data in payloads if len(data) < 1000]
     # Contracts with which base45 begins with one space, and two.
+    encode = partial(encode_payload, tables=CoderTables.default(), original_size=ORIGINAL_SIZE)
     spaces = [
-        encode_payload(
-            golden_lr("noise", *size),
-            contract_id=bytes([begin, 0]),
-            tables=CoderTables.default(),
-            original_size=ORIGINAL_SIZE,
-        )
+        encode(golden_lr("noise", *size), contract_id=bytes([begin, 0]))
         for begin, size in ((3, (16, 16)), (0x95, (3, 1)))
     ]
-    return [
-        {
-            "bytes": data.hex(),
-            "base64url": to_text(data),
-            "base45": to_text(data, "base45"),
-            "base64": base64.b64encode(data).decode(),
-        }
-        for data in (*small, scenes[0], scenes[3], *spaces)
-    ]
+    forms: dict[str, Callable[[bytes], str]] = {
+        "bytes": bytes.hex,
+        "base64url": to_text,
+        "base45": lambda data: to_text(data, "base45"),
+        "base64": lambda data: base64.b64encode(data).decode(),
+    }
+    texts = (*small, scenes[0], scenes[3], *spaces)
+    return [{name: form(data) for name, form in forms.items()} for data in texts]
 
 
 def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
@@ -547,9 +435,8 @@ def _both(
     for version, found in ((1, version_1(data, contract_id)), (2, data)):
         if not np.array_equal(decode_payload(found, contract_id=contract_id, tables=tables)[0], lr):
             raise AssertionError(f"a payload with {changes} is not read back")
-        cases.append(
-            {"name": f"version {version}: {name}", "version": version, "payload": found.hex(), "lr_sha256": digest(lr)}
-        )
+        label = f"version {version}: {name}"
+        cases.append({"name": label, "version": version, "payload": found.hex(), "lr_sha256": digest(lr)})
     return cases
 
 

@@ -16,11 +16,15 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from codec_contract.errors import PayloadError
 from codec_contract.exact_square import cut_square, exact_resize
@@ -71,12 +75,8 @@ SQUARES = [
     ((1200, 900), (2400, 1800, 3000, 800), 256),
     *(((700, 520), (1400 + factor, 1040 - factor, 128 * factor + 5, 7 * factor - 40), 16) for factor in range(1, 17)),
     *(
-        (
-            (701, 523),
-            (1395, 1050, round(900 * math.cos(math.radians(angle))), round(900 * math.sin(math.radians(angle)))),
-            32,
-        )
-        for angle in range(15, 360, 30)
+        ((701, 523), (1395, 1050, round(900 * math.cos(angle)), round(900 * math.sin(angle))), 32)
+        for angle in map(math.radians, range(15, 360, 30))
     ),
 ]
 
@@ -140,96 +140,53 @@ def golden_files() -> dict[str, bytes]:
     """Every golden file of the contract: name -> bytes."""
     tables, files, payloads = CoderTables.default(), {}, []
     for name, kind, size, coding, original_size, fit, square in (*((*old, None) for old in OLD_PAYLOADS), *PAYLOADS):
-        lr = golden_lr(kind, *size)
-        data = encode_payload(
-            lr,
-            contract_id=CONTRACT_ID,
-            tables=tables,
-            original_size=original_size,
-            fit=fit,
-            coding=coding,
-            square=OrientedSquare(*square) if square else None,
-        )
+        lr, oriented = golden_lr(kind, *size), OrientedSquare(*square) if square else None
+        claims = {"original_size": original_size, "fit": fit, "square": oriented}
+        data = encode_payload(lr, contract_id=CONTRACT_ID, tables=tables, coding=coding, **claims)
         files[f"{name}.grain"] = data if name.startswith("v2") else version_1(data, CONTRACT_ID)
         header = parse_payload(files[f"{name}.grain"]).header
-        payloads.append(
-            {
-                "file": f"{name}.grain",
-                "version": header.version,
-                "coding": header.coding,
-                "lr_size": size,
-                "lr_sha256": digest(lr),
-                "original_size": original_size,
-                "fit": fit,
-                "square": square,
-            }
-        )
-    resizes = [
-        {
-            "seed": seed,
-            "size": size,
-            "new_size": new_size,
-            "sha256": digest(exact_resize(generated_picture(seed, *size), new_size)),
-        }
-        for seed, size, new_size in RESIZES
-    ]
-    squares = [
-        {
-            "seed": seed,
-            "size": size,
-            "square": square,
-            "side": side,
-            "sha256": digest(cut_square(generated_picture(seed, *size), OrientedSquare(*square), side)),
-        }
-        for seed, (size, square, side) in enumerate(SQUARES, 1)
-    ]
+        found = {"version": header.version, "coding": header.coding, "lr_size": size, "lr_sha256": digest(lr)}
+        payloads.append({"file": f"{name}.grain", **found, **claims, "square": square})
+    resizes = rows("seed size new_size", RESIZES)
+    for case in resizes:
+        case["sha256"] = digest(exact_resize(generated_picture(case["seed"], *case["size"]), case["new_size"]))
+    squares = rows("seed size square side", [(seed, *case) for seed, case in enumerate(SQUARES, 1)])
+    for case in squares:
+        picture, square = generated_picture(case["seed"], *case["size"]), OrientedSquare(*case["square"])
+        case["sha256"] = digest(cut_square(picture, square, case["side"]))
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
     quarters = "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)"
-    return {
-        **files,
-        **{
-            name: json_bytes(content)
-            for name, content in {
-                "resize.json": {"generator": generator, "sizes": "width, height", "cases": resizes},
-                "squares.json": {"square": quarters, "cases": squares},
-                "scenes.json": golden_scenes(),
-                "payloads.json": {
-                    "contract_id": CONTRACT_ID.hex(),
-                    "tables_sha256": tables.digest().hex(),
-                    "payloads": payloads,
-                },
-            }.items()
-        },
+    contract = {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex()}
+    contents = {
+        "resize.json": {"generator": generator, "sizes": "width, height", "cases": resizes},
+        "squares.json": {"square": quarters, "cases": squares},
+        "scenes.json": golden_scenes(),
+        "payloads.json": {**contract, "payloads": payloads},
     }
+    return {**files, **{name: json_bytes(content) for name, content in contents.items()}}
+
+
+def rows(names: str, table: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    """The rows of a table by the names of its columns."""
+    return [dict(zip(names.split(), row, strict=True)) for row in table]
 
 
 def golden_scenes() -> dict[str, object]:
     """Scenes that are read, with what they hold, and damaged ones, most of which have the right CRC."""
-    tables, size = CoderTables.default(), (640, 480)
+    size = (640, 480)
+    encode = partial(encode_payload, tables=CoderTables.default(), original_size=size)
 
     def face(seed: int, square: OrientedSquare | None, contract: bytes = CONTRACT_ID) -> bytes:
-        return encode_payload(
-            generated_picture(seed, 4, 4),
-            contract_id=contract,
-            tables=tables,
-            original_size=size,
-            fit="align" if square else "pad",
-            square=square,
-        )
+        fit = "align" if square else "pad"
+        return encode(generated_picture(seed, 4, 4), contract_id=contract, fit=fit, square=square)
 
     squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
     faces = [face(seed, square) for seed, square in enumerate(squares, 1)]
     old_faces = [version_1(face, CONTRACT_ID) for face in faces]
-    scenes = [
-        {
-            "scene": encode_scene(parts[:count], size, webp).hex(),
-            "original_size": size,
-            "faces": [face.hex() for face in parts[:count]],
-            "background_webp": webp.hex(),
-        }
-        for parts in (faces, old_faces)
-        for count, webp in ((2, WEBP), (1, b""), (1, WEBP))
-    ]
+    scenes = []
+    for parts, (count, webp) in product((faces, old_faces), ((2, WEBP), (1, b""), (1, WEBP))):
+        held = {"faces": [face.hex() for face in parts[:count]], "background_webp": webp.hex()}
+        scenes.append({"scene": encode_scene(parts[:count], size, webp).hex(), "original_size": size, **held})
 
     def scene(
         parts: Sequence[bytes] = faces,
@@ -279,21 +236,15 @@ def golden_scenes() -> dict[str, object]:
         "a background of no pixels": scene(background=WEBP[20:26] + b"\0\0" + WEBP[28:]),
         "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:]),
     }
-    return {
-        "scenes": scenes,
-        "damaged": [{"name": name, "scene": data.hex()} for name, data in refused(damaged, parse_scene).items()],
-    }
+    return {"scenes": scenes, "damaged": refused(damaged, "scene", parse_scene)}
 
 
-def refused(damaged: dict[str, bytes], read: Callable[[bytes], object]) -> dict[str, bytes]:
+def refused(damaged: dict[str, bytes], kind: str, read: Callable[[bytes], object]) -> list[dict[str, str]]:
     """The damaged files, none of which may be read."""
-    for name, data in damaged.items():
-        try:
+    for data in damaged.values():
+        with pytest.raises(PayloadError):
             read(data)
-        except PayloadError:
-            continue
-        raise AssertionError(f"{name} can be read")
-    return damaged
+    return [{"name": name, kind: data.hex()} for name, data in damaged.items()]
 
 
 def digest(levels: npt.NDArray[np.uint8]) -> str:

@@ -29,7 +29,7 @@ from codec_contract.payload import (
     encode_payload,
     parse_payload,
 )
-from tests.payload_bytes import decode_payload, sealed, version_1
+from tests.payload_bytes import decode_payload, forged, sealed, version_1
 
 TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
@@ -64,58 +64,36 @@ def parse_header(data: bytes) -> Header:
     return parse_payload(data).header
 
 
-def old(
-    flags: int = 4 << 2,
-    sizes: bytes = b"",
-    original: bytes = b"\x80\x01\x80\x01",
-    body: bytes = b"",
-    first: bytes = b"\x11",
-) -> bytes:
-    """A forged payload of version 1."""
-    return sealed(MAGIC + first + CONTRACT[:4] + bytes([flags]) + sizes + original + body)
-
-
-def new(
-    flags: int = 16,
-    sizes: bytes = b"",
-    original: bytes = b"\x80\x01\x80\x01",
-    body: bytes = b"",
-    first: int = 0xA8,
-    coding: int = CODING_RANGE,
-) -> bytes:
-    """A forged payload of version 2."""
-    return sealed(bytes((first, *CONTRACT[:2], flags | coding << 2)) + sizes + original + body)
+OLD, NEW = partial(forged, 1, CONTRACT), partial(forged, 2, CONTRACT)
 
 
 CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
+SIDES, SIZES = st.integers(1, 40), st.tuples(st.integers(1, 65535), st.integers(1, 4096))
+OPTIONS = st.fixed_dictionaries(
+    {
+        "coding": st.sampled_from([CODING_RAW, CODING_RANGE]),
+        "original_size": st.one_of(st.just((256, 256)), SIZES),
+        "fit": st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]),
+        "version": st.sampled_from([1, 2]),
+    }
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    CONTENTS,
-    st.integers(1, 40),
-    st.integers(1, 40),
-    st.integers(0, 1000),
-    st.sampled_from([CODING_RAW, CODING_RANGE]),
-    st.one_of(st.just((256, 256)), st.tuples(st.integers(1, 65535), st.integers(1, 4096))),
-    st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]),
-    st.sampled_from([1, 2]),
-)
-def test_round_trip(
-    kind: str, width: int, height: int, seed: int, coding: int, original_size: tuple[int, int], fit: str, version: int
-) -> None:
-    lr = content(kind, width, height, seed)
-    data = pack(lr, coding=coding, original_size=original_size, fit=fit, version=version)
+@given(CONTENTS, SIDES, SIDES, st.integers(0, 1000), OPTIONS)
+def test_round_trip(kind: str, width: int, height: int, seed: int, options: dict[str, Any]) -> None:
+    lr, version = content(kind, width, height, seed), options["version"]
+    data = pack(lr, **options)
     decoded, header = unpack(data)
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, lr)
     raw = 3 * width * height
     body = raw if header.coding == CODING_RAW else len(encode_lr(lr, TABLES))
     assert body <= raw
-    contract_id = CONTRACT[: CONTRACT_BYTES[version]]
-    assert header == Header(version, header.coding, contract_id, width, height, *original_size, fit)
+    contract_id, original_size = CONTRACT[: CONTRACT_BYTES[version]], options["original_size"]
+    assert header == Header(version, header.coding, contract_id, width, height, *original_size, options["fit"])
     assert parse_header(data) == header
     assert len(data) - body <= (20 if version == 1 else 15)
-    assert pack(decoded, coding=header.coding, original_size=original_size, fit=fit, version=version) == data
+    assert pack(decoded, **{**options, "coding": header.coding}) == data
 
 
 @BOTH_VERSIONS
@@ -130,20 +108,12 @@ def test_round_trip_of_extreme_sizes(width: int, height: int, version: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("version", "original", "bytes_around"),
-    [
-        (2, (256, 256), 7),
-        (2, (128, 128), 11),
-        (2, (256, 255), 11),
-        (2, (16383, 16383), 11),
-        (2, (127, 1), 9),
-        (1, (256, 256), 16),
-        (1, (128, 128), 16),
-        (1, (16383, 16383), 16),
-    ],
+    ("original", "new", "old"),
+    [((256, 256), 7, 16), ((128, 128), 11, 16), ((256, 255), 11, 16), ((16383, 16383), 11, 16), ((127, 1), 9, 14)],
 )
-def test_bytes_around_the_body(version: int, original: tuple[int, int], bytes_around: int) -> None:
-    lr = content("gradient", 16, 16, 1)
+@BOTH_VERSIONS
+def test_bytes_around_the_body(version: int, original: tuple[int, int], new: int, old: int) -> None:
+    lr, bytes_around = content("gradient", 16, 16, 1), old if version == 1 else new
     assert len(pack(lr, version=version, original_size=original)) == bytes_around + len(encode_lr(lr, TABLES))
     for side in (16, 32, 64, 128):
         data = pack(content("noise", side, side, 1), version=version, original_size=original, coding=CODING_RAW)
@@ -151,14 +121,7 @@ def test_bytes_around_the_body(version: int, original: tuple[int, int], bytes_ar
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(st.integers(1, 65535), st.integers(1, 4096)),
-    st.floats(0, 1),
-    st.floats(0, 1),
-    st.floats(0, 1),
-    st.floats(0, 7),
-    st.sampled_from([1, 2]),
-)
+@given(SIZES, *[st.floats(0, 1)] * 3, st.floats(0, 7), st.sampled_from([1, 2]))
 def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int, angle: float, version: int) -> None:
     length = 2 + length * (4 * max(size) - 4)
     across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
@@ -230,6 +193,7 @@ def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int, 
 
 # -- damage ---------------------------------------------------------------------------------------------
 
+ALIGNED = {"fit": FIT_ALIGN, "square": OrientedSquare(9, 999, 7, -80)}
 DAMAGED = [
     pack(lr, version=version, **changes)
     for version in (1, 2)
@@ -239,10 +203,7 @@ DAMAGED = [
         (content("gradient", 16, 16, 4), {"original_size": (256, 256)}),
         (content("gradient", 9, 4, 3), {"original_size": (4000, 3000), "fit": FIT_CROP}),
         (content("constant", 1, 1, 3), {"original_size": (1, 1)}),
-        (
-            content("gradient", 9, 4, 3),
-            {"original_size": (400, 300), "fit": FIT_ALIGN, "square": OrientedSquare(9, 999, 7, -80)},
-        ),
+        (content("gradient", 9, 4, 3), {"original_size": (400, 300), **ALIGNED}),
     ]
 ]
 
@@ -279,14 +240,8 @@ def test_a_payload_that_goes_on_is_told_from_a_damaged_one(version: int, least: 
         assert error(raw[:length]).truncated
     square = DAMAGED[5 if version == 1 else 11]
     assert "it ends inside the square's slope" in str(error(square[:inside])) and error(square[:inside]).truncated
-    for damaged in (
-        b"",
-        b"no",
-        raw + b"1",
-        raw[:30] + bytes([raw[30] ^ 1]) + raw[31:],
-        square[:-1],
-        square[: inside - 10] + b"\xff" * 20,
-    ):
+    flipped, overwritten = raw[:30] + bytes([raw[30] ^ 1]) + raw[31:], square[: inside - 10] + b"\xff" * 20
+    for damaged in (b"", b"no", raw + b"1", flipped, square[:-1], overwritten):
         assert not error(damaged).truncated
 
 
@@ -315,7 +270,7 @@ def test_trailing_and_leading_garbage_is_refused(data: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=50), st.integers(0, 3), st.sampled_from([1, 2]))
 def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body: bytes, side: int, version: int) -> None:
-    data = old(side << 2, body=body) if version == 1 else new(first=0xAC, sizes=bytes([1 << side] * 2), body=body)
+    data = OLD(body, flags=side << 2) if version == 1 else NEW(head=b"\xac", size=bytes([1 << side] * 2), body=body)
     try:
         lr, header = unpack(data)
     except PayloadError:
@@ -339,40 +294,34 @@ def test_any_sealed_bytes_that_begin_as_version_2_are_refused_or_canonical(data:
     except PayloadError as error:
         assert len(str(error)) > 20
         return
-    assert (
-        pack(lr, coding=header.coding, original_size=header.original_size, fit=header.fit, square=header.square) == data
-    )
+    claims = {"original_size": header.original_size, "fit": header.fit, "square": header.square}
+    assert pack(lr, coding=header.coding, **claims) == data
 
 
+SQUARES = [
+    (b"\x14\x14\x28\x80", "ends inside the square's slope"),
+    (b"\x29\x14\x28\0", "centre .10.25, 5.0. lies out"),
+    (b"\x14\x29\x28\0", "centre .5.0, 10.25. lies out"),
+    (b"\x14\x14\0\x06", "edge .0.0, 0.75. must be 1 to 40"),
+    (b"\x14\x14\xc1\x02\0", "edge .-40.25, 0.0. must be 1 to 40"),
+    (b"\x14\x14\xa8\0\0", "edge is written with more bytes"),
+]
+ORIGINALS = [
+    (b"\0\x01", "width must be 1"),
+    (b"\x01\0", "height must be 1"),
+    (b"\x80\0\x01", "more bytes than it needs"),
+    (b"\x01\x85\x80\0", "more bytes than it needs"),
+    (b"\xff\xff\xff\x01\x01", "more than three bytes"),
+    (b"\x80\x80\x04\x01", "is 65536"),
+    (b"\xff\xff\x03\xff\xff\x03", "65535 x 65535 exceeds"),
+    (b"\x80\x80", "ends inside the original width"),
+    (b"\x01\x80", "ends inside the original height"),
+]
 IN_BOTH_VERSIONS: list[tuple[dict[str, Any], str]] = [
-    ({"flags": 0x40 | 16}, "reserved"),
-    ({"flags": 0x80 | 16}, "reserved"),
+    *(({"flags": flag | 16}, "reserved") for flag in (0x40, 0x80)),
     ({"flags": 3 | 16}, "ends inside the square's x"),
-    *(
-        ({"flags": 3 | 16, "original": b"\x0a\x0a" + square}, message)
-        for square, message in (
-            (b"\x14\x14\x28\x80", "ends inside the square's slope"),
-            (b"\x29\x14\x28\0", "centre .10.25, 5.0. lies out"),
-            (b"\x14\x29\x28\0", "centre .5.0, 10.25. lies out"),
-            (b"\x14\x14\0\x06", "edge .0.0, 0.75. must be 1 to 40"),
-            (b"\x14\x14\xc1\x02\0", "edge .-40.25, 0.0. must be 1 to 40"),
-            (b"\x14\x14\xa8\0\0", "edge is written with more bytes"),
-        )
-    ),
-    *(
-        ({"original": original}, message)
-        for original, message in (
-            (b"\0\x01", "width must be 1"),
-            (b"\x01\0", "height must be 1"),
-            (b"\x80\0\x01", "more bytes than it needs"),
-            (b"\x01\x85\x80\0", "more bytes than it needs"),
-            (b"\xff\xff\xff\x01\x01", "more than three bytes"),
-            (b"\x80\x80\x04\x01", "is 65536"),
-            (b"\xff\xff\x03\xff\xff\x03", "65535 x 65535 exceeds"),
-            (b"\x80\x80", "ends inside the original width"),
-            (b"\x01\x80", "ends inside the original height"),
-        )
-    ),
+    *(({"flags": 3 | 16, "original": b"\x0a\x0a" + square}, message) for square, message in SQUARES),
+    *(({"original": original}, message) for original, message in ORIGINALS),
 ]
 LR_SIZES = [
     (b"\x81\x02\x01", "too large for coding 1"),
@@ -380,6 +329,8 @@ LR_SIZES = [
     (b"\x80\x80\x04\x01", "sides of 1 to 65535"),
     (b"\0\x05", "sides of 1 to 65535"),
 ]
+CODED_SIDES = (b"\x10", b"\x20", b"\x40", b"\x80\x01")
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")
 
 
 @pytest.mark.parametrize(
@@ -394,40 +345,31 @@ LR_SIZES = [
         (bytes(20), "begins with 0000"),
         (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"),
         (b"\xad" * 20, "it begins with adad"),
-        *(
-            (start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
-            for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")
-        ),
-        *((forge(**changes), message) for forge in (old, new) for changes, message in IN_BOTH_VERSIONS),
-        *(
-            (forge(sizes=sizes), message)
-            for forge in (partial(old, flags=14 << 2), partial(new, first=0xAC))
-            for sizes, message in LR_SIZES
-        ),
-        (old(first=b"\x21"), "this is a scene of several faces"),
-        (old(first=b"\x31"), "version 3 is unknown"),
-        (old(first=b"\x13"), "coding 3 is unknown"),
-        (old(flags=9 << 2), "size code 9"),
-        (old(flags=13 << 2), "size code 13"),
-        (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
-        (old(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
-        (old(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-        (old(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
-        (old(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
-        (new(coding=3), "coding 3 is unknown"),
-        (new(flags=16 | 32), "reserved flag bits are set .00110100."),
-        (new(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
-        *(
-            (new(first=0xAC, sizes=sizes), "short code that was not used")
-            for sizes in (b"\x10\x10", b"\x20\x20", b"\x40\x40", b"\x80\x01\x80\x01")
-        ),
-        (new(first=0xAC, sizes=b"\x90\0\x11"), "LR width is written with more bytes"),
-        (new(first=0xAC, sizes=b"\x11\x90\0"), "LR height is written with more bytes"),
-        (new(first=0xAC, sizes=b"\x11", original=b""), "ends inside the LR height"),
-        (new(first=0xAC, coding=0, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-        (new(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
-        (new(first=0xAB, coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
-        (new(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes"),
+        *((start + bytes(20), "it is a picture; compress makes a payload of it") for start in PICTURES),
+        *((forge(**changes), message) for forge in (OLD, NEW) for changes, message in IN_BOTH_VERSIONS),
+        *((OLD(flags=14 << 2, size=size), message) for size, message in LR_SIZES),
+        *((NEW(head=b"\xac", size=size), message) for size, message in LR_SIZES),
+        (OLD(head=MAGIC + b"\x21"), "this is a scene of several faces"),
+        (OLD(head=MAGIC + b"\x31"), "version 3 is unknown"),
+        (OLD(coding=3), "coding 3 is unknown"),
+        (OLD(flags=9 << 2), "size code 9"),
+        (OLD(flags=13 << 2), "size code 13"),
+        (OLD(flags=15 << 2, size=b"\x0f\x0f"), "short code"),
+        (OLD(flags=14 << 2, size=b"\x80\x02\x80\x02"), "short code"),
+        (OLD(coding=CODING_RAW, flags=14 << 2, size=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+        (OLD(coding=CODING_RAW, flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
+        (OLD(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
+        (NEW(coding=3), "coding 3 is unknown"),
+        (NEW(flags=16 | 32), "reserved flag bits are set .00110100."),
+        (NEW(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
+        *((NEW(head=b"\xac", size=2 * side), "short code that was not used") for side in CODED_SIDES),
+        (NEW(head=b"\xac", size=b"\x90\0\x11"), "LR width is written with more bytes"),
+        (NEW(head=b"\xac", size=b"\x11\x90\0"), "LR height is written with more bytes"),
+        (NEW(head=b"\xac", size=b"\x11", original=b""), "ends inside the LR height"),
+        (NEW(head=b"\xac", coding=0, size=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+        (NEW(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
+        (NEW(head=b"\xab", coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
+        (NEW(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes"),
     ],
 )
 def test_every_claim_is_checked(data: bytes, message: str) -> None:
@@ -438,14 +380,14 @@ def test_every_claim_is_checked(data: bytes, message: str) -> None:
 
 
 ABSURD = [
-    old(original=b"\xff\xff\x03\xff\xff\x03"),
-    old(first=b"\x10", flags=8 << 2),
-    old(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
-    old(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"),
+    OLD(original=b"\xff\xff\x03\xff\xff\x03"),
+    OLD(coding=CODING_RAW, flags=8 << 2),
+    OLD(coding=CODING_RAW, flags=15 << 2, size=b"\xff\xfe"),
+    OLD(coding=CODING_RAW, flags=14 << 2, size=b"\x80\x20\x80\x20"),
     bytes(60_000_000),
-    new(original=b"\xff\xff\x03\xff\xff\x03"),
-    new(first=0xAB, coding=0),
-    new(first=0xAC, coding=0, sizes=b"\x80\x20\x80\x20"),
+    NEW(original=b"\xff\xff\x03\xff\xff\x03"),
+    NEW(head=b"\xab", coding=0),
+    NEW(head=b"\xac", coding=0, size=b"\x80\x20\x80\x20"),
     b"\xa8" + bytes(60_000_000),
 ]
 

@@ -45,12 +45,12 @@ class Hub:
 
     def add(self, name: str, folder: Path) -> str:
         """Commit the files of a folder to a repository's main branch, and return the commit."""
-        files = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        return self.repositories.setdefault(name, Repository()).commit(files)
+        return self.repositories.setdefault(name, Repository()).commit(files_of(folder))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their path in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextmanager
@@ -63,10 +63,9 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     # HF_ENDPOINT is read at import.
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     try:
         yield hub
     finally:
@@ -134,48 +133,27 @@ class _Handler(BaseHTTPRequestHandler):
                 info: dict[str, Any] = {"id": name, "private": repository.private, "tags": [], "siblings": []}
                 if repository.commits:
                     info["sha"] = self._revision(repository, rest[1] if rest else "main")
-                    info["siblings"] = [
-                        {"rfilename": path, "size": len(data), "blobId": _etag(data)}
-                        for path, data in repository.commits[info["sha"]].items()
-                    ]
+                    for path, data in repository.commits[info["sha"]].items():
+                        info["siblings"].append({"rfilename": path, "size": len(data), "blobId": _etag(data)})
                 self._json(info)
             case ["tree", revision]:
-                files = repository.commits[self._revision(repository, revision)]
-                self._json(
-                    [
-                        {"type": "file", "path": path, "size": len(data), "oid": _etag(data)}
-                        for path, data in files.items()
-                    ]
-                )
+                files = repository.commits[self._revision(repository, revision)].items()
+                kind = {"type": "file"}
+                self._json([{**kind, "path": path, "size": len(data), "oid": _etag(data)} for path, data in files])
             case ["preupload", _]:
-                self._json(
-                    {
-                        "files": [
-                            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                            for file in json.loads(body)["files"]
-                        ]
-                    }
-                )
+                paths, mode = json.loads(body)["files"], {"uploadMode": "regular", "shouldIgnore": False}
+                self._json({"files": [{"path": file["path"], **mode} for file in paths]})
             case ["branch", branch]:
                 repository.branches.setdefault(branch, repository.branches.get("main", ""))
                 self._json({})
             case ["commit", revision]:
                 lines = [json.loads(line) for line in body.splitlines()]
-                files = dict(repository.commits.get(repository.branches.get(revision, ""), {}))
-                files |= {
-                    line["value"]["path"]: base64.b64decode(line["value"]["content"])
-                    for line in lines
-                    if line["key"] == "file"
-                }
-                commit = repository.commit(files, revision)
-                self._json(
-                    {
-                        "success": True,
-                        "commitOid": commit,
-                        "commitUrl": f"{self.hub.url}/{name}/commit/{commit}",
-                        "hookOutput": "",
-                    }
-                )
+                new = dict(repository.commits.get(repository.branches.get(revision, ""), {}))
+                for file in (line["value"] for line in lines if line["key"] == "file"):
+                    new[file["path"]] = base64.b64decode(file["content"])
+                commit = repository.commit(new, revision)
+                url = f"{self.hub.url}/{name}/commit/{commit}"
+                self._json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
             case _:
                 raise _Refusal(404)
 

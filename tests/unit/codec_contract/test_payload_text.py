@@ -70,24 +70,7 @@ def test_other_base64_is_read() -> None:
     assert from_text(base64.b64encode(data + b"1").decode()) == data + b"1"  # with padding
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "7W4Q!",
-        "7W4QA",
-        "W0U1",
-        "W0U::::",
-        "W0Uab",
-        "W0U:::",
-        "W0U::",
-        "7W4Qé",
-        "qEb!",
-        "qEbXA",
-        "rA=é",
-        "ABL1",
-        "ABL::",
-    ],
-)
+@pytest.mark.parametrize("text", "7W4Q! 7W4QA W0U1 W0U:::: W0Uab W0U::: W0U:: 7W4Qé qEb! qEbXA rA=é ABL1 ABL::".split())
 def test_damaged_texts(text: str) -> None:
     with pytest.raises(PayloadError, match=r"is not whole base(64url|45): it was altered or cut off"):
         from_text(text)
@@ -104,12 +87,10 @@ def test_other_things_are_no_texts() -> None:
 
 def test_strings_that_hold_bytes_are_told() -> None:
     for data in map(bytes.fromhex, ("ed6e1100", "a846d704", "acffffff")):
-        for text, step in (
-            (data.decode("latin-1"), "read as latin-1"),
-            (data.decode("utf-8", "replace"), "read as UTF-8"),
-        ):
-            with pytest.raises(PayloadError, match=step):
-                from_text(text)
+        with pytest.raises(PayloadError, match="read as latin-1"):
+            from_text(data.decode("latin-1"))
+        with pytest.raises(PayloadError, match="read as UTF-8"):
+            from_text(data.decode("utf-8", "replace"))
 
 
 @pytest.mark.parametrize("name", ["coded-16x16-smooth", "v2-16x16-smooth", "v2-9x5-textured"])

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,15 +23,9 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS, GOLDEN, MANIFEST, MODEL_CARD
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder import integer_network as integer
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
-from edge_encoder.integer_network import (
-    integer_digest,
-    load_integer_network,
-    prove_bound,
-    run_reference,
-    save_integer_network,
-)
 from edge_encoder.twin import box_network
 from export.encoder import export_encoder
 from tests.networks import random_network
@@ -123,10 +118,8 @@ def steered_decoder(control: str = "strength") -> bytes:
 def write_steered_bundle(folder: Path) -> Path:
     """A bundle with the control ``strength``, 4 to 64, by default `STRENGTH_DEFAULT`, and another LR contract."""
     root = write_tiny_bundle(folder, "steered-64-lr16", random=True, decoder=steered_decoder())
-    decoder = json.loads((root / MANIFEST).read_text())["decoder"]
-    refresh_manifest(
-        root, decoder={**decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}}
-    )
+    strength = {"range": [4, 64], "default": STRENGTH_DEFAULT}
+    refresh_manifest(root, decoder={**decoder_of(root), "controls": ["strength"], "strength": strength})
     return root
 
 
@@ -172,26 +165,19 @@ def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UI
         else:
             inputs = [info(name, TensorProto.FLOAT, 3, small, small) for name in ("values", "features")]
             nodes = [helper.make_node("Mean", ["values", "features"], ["planes"])]
-        prefix = "doubled" if step else ""
+        doubled = "doubledvalues" if step else "values"
+        mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         nodes += [
-            helper.make_node(
-                "Resize",
-                ["planes", "", "scales"],
-                [f"{prefix}values"],
-                mode="nearest",
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            ),
-            helper.make_node("Cast", [f"{prefix}values"], ["levels"], to=dtype),
+            helper.make_node("Resize", ["planes", "", "scales"], [doubled], **mode),
+            helper.make_node("Cast", [doubled], ["levels"], to=dtype),
             helper.make_node("Transpose", ["levels"], ["enlarged"], perm=[0, 2, 3, 1]),
         ]
         outputs = [info("enlarged", dtype, large, large, 3)]
         if step < doublings - 1:
             nodes.append(helper.make_node("Identity", ["values"], ["features"]))
             outputs += [info(name, TensorProto.FLOAT, 3, large, large) for name in ("values", "features")]
-        graph = helper.make_graph(
-            nodes, "nearest", inputs, outputs, [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")]
-        )
+        scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+        graph = helper.make_graph(nodes, "nearest", inputs, outputs, [scales])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         models.append(checked(model))
     return models
@@ -223,61 +209,49 @@ def write_tiny_bundle(
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else replace(box_network(HR, lr), architecture="box")
     tables = replace(CoderTables.default(), step=step)
-    save_integer_network(network, root / ENCODER_WEIGHTS)
+    integer.save_integer_network(network, root / ENCODER_WEIGHTS)
     export_encoder(network, root, ["onnx"])
     (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
     (root / CODER_TABLES).write_bytes(tables.to_json())
-    (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
+    (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: integer.run_reference(network, rgb), HR)))
     (root / MODEL_CARD).write_text("A bundle for tests.\n")
-    write_manifest(
-        root,
-        {
-            "schema": 1,
-            "id": name,
-            "version": "1.0.0",
-            "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
-            "codec": "grain",
-            "domain": "anything",
-            "hr": HR,
-            "lr": lr,
-            "encoder": {
-                "architecture": network.architecture,
-                "layers": len(network.layers),
-                "parameters": network.parameters,
-                "max_accumulator_log2": round(max(prove_bound(network).values()), 2),
-            },
-            "preprocessing": PREPROCESSING,
-            "decoder": {
-                "file": DECODER_ONNX,
-                "input": "lr",
-                "output": "hr",
-                "controls": [],
-                **({} if architecture is None else {"architecture": architecture}),
-            },
-            "training": {},
-            "evaluation": {},
-            "licence": {"weights": "Apache-2.0", "data": "none"},
-        },
-    )
+    bits = round(max(integer.prove_bound(network).values()), 2)
+    counts = {"layers": len(network.layers), "parameters": network.parameters, "max_accumulator_log2": bits}
+    described = {} if architecture is None else {"architecture": architecture}
+    fields = {
+        "schema": 1,
+        "id": name,
+        "version": "1.0.0",
+        "lr_contract_id": contract_of(network, tables),
+        "codec": "grain",
+        "domain": "anything",
+        "hr": HR,
+        "lr": lr,
+        "encoder": {"architecture": network.architecture, **counts},
+        "preprocessing": PREPROCESSING,
+        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [], **described},
+        "training": {},
+        "evaluation": {},
+        "licence": {"weights": "Apache-2.0", "data": "none"},
+    }
+    write_manifest(root, fields)
     if doublings:
         add_enlarger(root, doublings)
     return root
 
 
+def contract_of(network: integer.IntegerNetwork, tables: CoderTables) -> str:
+    return lr_contract_id(integer.integer_digest(network), PREPROCESSING, tables).hex()
+
+
 def add_rates(root: Path, qualities: dict[int, str | None]) -> None:
     """Give a tiny bundle further rates: step of the levels -> quality."""
-    network, rates = load_integer_network((root / ENCODER_WEIGHTS).read_bytes()), []
+    network, rates = integer.load_integer_network(root / ENCODER_WEIGHTS), []
     for step, quality in qualities.items():
         tables = replace(CoderTables.default(), step=step)
         (root / f"coder_{step}.json").write_bytes(tables.to_json())
         named = {} if quality is None else {"quality": quality}
-        rates.append(
-            {
-                "file": f"coder_{step}.json",
-                **named,
-                "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
-            }
-        )
+        rates.append({"file": f"coder_{step}.json", **named, "lr_contract_id": contract_of(network, tables)})
     refresh_manifest(root, rates=rates)
 
 
@@ -290,21 +264,18 @@ def write_qualities(folder: Path, default: str = "small") -> dict[str, Path]:
     return found
 
 
-def add_cuda_form(
-    root: Path,
-    model: bytes,
-    *,
-    precision: str = "float16",
-    ops: str = "plain",
-    source: str | None = None,
-    name: str = "cuda",
-) -> None:
-    """Add a form, by default for CUDA, to a bundle's decoder, made from that or from one of the SHA-256 ``source``."""
+def add_cuda_form(root: Path, model: bytes, precision: str = "float16", ops: str = "plain", name: str = "cuda") -> None:
+    """Add a form, by default for CUDA, to a bundle's decoder, made from that."""
     (root / f"decoder_{name}.onnx").write_bytes(model)
-    decoder = json.loads((root / MANIFEST).read_text())["decoder"]
-    source = source or hashlib.sha256((root / decoder["file"]).read_bytes()).hexdigest()
+    decoder = decoder_of(root)
+    source = hashlib.sha256((root / decoder["file"]).read_bytes()).hexdigest()
     form = {"file": f"decoder_{name}.onnx", "precision": precision, "ops": ops, "source": source}
     refresh_manifest(root, decoder={**decoder, "forms": {name: form}})
+
+
+def decoder_of(root: Path) -> dict[str, Any]:
+    """The decoder as the manifest describes it."""
+    return dict(json.loads((root / MANIFEST).read_text())["decoder"])
 
 
 def write_manifest(root: Path, fields: dict[str, object]) -> None:

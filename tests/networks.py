@@ -20,7 +20,7 @@ from edge_encoder.integer_network import (
     unclamped,
 )
 from edge_encoder.twin import EncoderConfig, box_layer
-from export.encoder.graph import Conv, EncoderGraph, exact_graph
+from export.encoder.graph import Conv, EncoderGraph, Node, exact_graph
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -32,14 +32,12 @@ def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderCon
     source = builder.add("stem", INPUT, 3, config.channels[0], kernel=config.patch, stride=config.patch)
     for stage, (width, blocks) in enumerate(zip(config.channels, config.blocks, strict=True)):
         if stage:
-            source = builder.add(
-                f"down{stage}", source, config.channels[stage - 1], width, kernel=3, stride=2, padding=(0, 0, 1, 1)
-            )
+            before, shape = config.channels[stage - 1], {"kernel": 3, "stride": 2, "padding": (0, 0, 1, 1)}
+            source = builder.add(f"down{stage}", source, before, width, **shape)
         for index in range(blocks):
             name, hidden = f"stage{stage}.block{index}", width * config.expansion
-            depthwise = builder.add(
-                f"{name}.depthwise", source, width, width, kernel=3, padding=(1, 1, 1, 1), groups=width
-            )
+            shape = {"kernel": 3, "padding": (1, 1, 1, 1), "groups": width}
+            depthwise = builder.add(f"{name}.depthwise", source, width, width, **shape)
             expand = builder.add(f"{name}.expand", depthwise, width, hidden)
             source = builder.add(f"{name}.project", expand, hidden, width, skip=source)
     builder.layers.append(box_layer(config.hr // config.lr))
@@ -54,13 +52,11 @@ def without_guard(network: IntegerNetwork) -> EncoderGraph:
     """The encoder's graph without the guard half in the biases."""
     graph = exact_graph(network)
     halves = {f"{layer.name}.conv": np.float32(0.5) * layer.scale() for layer in network.layers}
-    return replace(
-        graph,
-        nodes=tuple(
-            replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node
-            for node in graph.nodes
-        ),
-    )
+
+    def lowered(node: Node) -> Node:
+        return replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node
+
+    return replace(graph, nodes=tuple(map(lowered, graph.nodes)))
 
 
 class _Builder:
@@ -91,17 +87,8 @@ class _Builder:
             l1 = np.abs(weight).sum((1, 2, 3), keepdims=True)
             peak = np.abs(weight).max((1, 2, 3), keepdims=True)
             weight = np.trunc(weight * np.minimum(1, np.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak)))
-        layer = IntegerConv(
-            name=name,
-            input=source,
-            weight=weight.astype(np.int8),
-            bias=np.zeros(outputs, np.int32),
-            shift=np.ones(outputs, np.int32),
-            stride=stride,
-            padding=padding,
-            groups=groups,
-            skip=skip,
-        )
+        zeros, ones = np.zeros(outputs, np.int32), np.ones(outputs, np.int32)
+        layer = IntegerConv(name, source, weight.astype(np.int8), zeros, ones, stride, padding, groups, skip)
         acc = accumulate(layer, self.tensors[source])
         spread = acc.std((0, 1, 2)) + 1
         target = 12 if skip else 60  # levels: a correction is small beside what it is added to
@@ -112,11 +99,9 @@ class _Builder:
         too_large = layer_bound(layer) >= ACCUMULATOR_LIMIT
         if too_large.any():  # halve such channels' weights: a random one may exceed what training would keep
             halved = np.where(too_large[:, None, None, None], layer.weight // 2, layer.weight)
-            bias = np.where(too_large, bias // 2, bias)
-            shift = np.where(too_large, np.maximum(shift - 1, 1), shift)
-            layer = replace(
-                layer, weight=halved.astype(np.int8), bias=bias.astype(np.int32), shift=shift.astype(np.int32)
-            )
+            bias = np.where(too_large, bias // 2, bias).astype(np.int32)
+            shift = np.where(too_large, np.maximum(shift - 1, 1), shift).astype(np.int32)
+            layer = replace(layer, weight=halved.astype(np.int8), bias=bias, shift=shift)
         self.layers.append(layer)
         self.run(layer)
         return name

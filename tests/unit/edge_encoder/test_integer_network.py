@@ -25,10 +25,8 @@ from tests.networks import random_network
 
 
 def one_layer(weight: np.ndarray, bias: int = 0, shift: int = 1, **fields: object) -> IntegerConv:
-    out = weight.shape[0]
-    return IntegerConv(
-        "layer", INPUT, weight.astype(np.int8), np.full(out, bias, np.int32), np.full(out, shift, np.int32), **fields
-    )
+    biases, shifts = (np.full(len(weight), value, np.int32) for value in (bias, shift))
+    return IntegerConv("layer", INPUT, weight.astype(np.int8), biases, shifts, **fields)
 
 
 def test_a_layer_computes_what_its_definition_says() -> None:
@@ -56,9 +54,8 @@ def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
                 patch = x[row * down :, column * across :][: layer.kernel[0], : layer.kernel[1]]
                 for channel in range(layer.out_channels):
                     source = patch if layer.groups == 1 else patch[:, :, channel : channel + 1]
-                    acc = int(
-                        (source.transpose(2, 0, 1) * layer.weight[channel].astype(int)).sum() + layer.bias[channel]
-                    )
+                    products = source.transpose(2, 0, 1) * layer.weight[channel].astype(int)
+                    acc = int(products.sum() + layer.bias[channel])
                     shift = int(layer.shift[channel])
                     value = (2 * acc + 2**shift + 1) // 2 ** (shift + 1)
                     if layer.skip:
@@ -115,41 +112,32 @@ def described(**change: object) -> bytes:
 
 
 def file_of(structure: str) -> bytes:
-    tensors = {
-        "0.weight": np.ones((3, 3, 1, 1), np.int8),
-        "0.bias": np.zeros(3, np.int32),
-        "0.shift": np.full(3, 2, np.int32),
-    }
+    layer = one_layer(np.ones((3, 3, 1, 1)), shift=2)
+    tensors = {f"0.{name}": getattr(layer, name) for name in ("weight", "bias", "shift")}
     return bytes(to_bytes(tensors, metadata={"format": integer.FORMAT, "structure": structure}))
+
+
+IN_A_LAYER = {
+    "input": (None, 0, "", [], {}),
+    "skip": (0, "", [], ["a"], {}),
+    "name": (0,),
+    "groups": (1.5, "1"),
+    "stride": ("11",),
+    "padding": ([0, 0, 0, 0.5],),
+}
+IN_THE_NETWORK = {
+    "architecture": (None, 3, ["box"], {}),
+    "hr": (2.5, float("inf")),
+    "lr": ("2",),
+    "layers": (None, 3, ["layer"]),
+}
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        *(
-            described(layers=[{**LAYER, **change}])
-            for change in (
-                *({"input": value} for value in (None, 0, "", [], {})),
-                *({"skip": value} for value in (0, "", [], ["a"], {})),
-                {"name": 0},
-                {"groups": 1.5},
-                {"groups": "1"},
-                {"stride": "11"},
-                {"padding": [0, 0, 0, 0.5]},
-            )
-        ),
-        *(
-            described(**change)
-            for change in (
-                *({"architecture": value} for value in (None, 3, ["box"], {})),
-                {"hr": 2.5},
-                {"lr": "2"},
-                {"hr": float("inf")},
-                {"layers": None},
-                {"layers": 3},
-                {"layers": ["layer"]},
-            )
-        ),
+        *(described(layers=[{**LAYER, name: value}]) for name, values in IN_A_LAYER.items() for value in values),
+        *(described(**{name: value}) for name, values in IN_THE_NETWORK.items() for value in values),
         file_of("[" * 100_000 + "]" * 100_000),
         b"no safetensors at all",
     ],
@@ -162,7 +150,7 @@ def test_files_of_other_types_are_refused(data: bytes) -> None:
 
 def test_pictures_of_another_size_are_refused() -> None:
     network = random_network(hr=64)
-    with pytest.raises(ImageError, match="64"):
+    with pytest.raises(ImageError, match=r"takes uint8 \[N, 64, 64, 3\], got uint8 \[1, 32, 32, 3\]"):
         integer.run_reference(network, np.zeros((1, 32, 32, 3), np.uint8))
 
 

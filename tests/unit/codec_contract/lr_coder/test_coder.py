@@ -3,27 +3,20 @@ steps."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import numpy as np
 import pytest
 
 from codec_contract.errors import BundleError, PayloadError
+from codec_contract.lr_coder import coder_tables
 from codec_contract.lr_coder.coder import Predictor, decode_lr, encode_lr, largest_sum
-from codec_contract.lr_coder.coder_tables import (
-    ACTIVATION_MAX,
-    MAX_STEP,
-    ChannelNetwork,
-    CoderTables,
-    Layer,
-    rounded,
-    to_indices,
-    to_levels,
-)
+from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_STEP, ChannelNetwork, CoderTables, Layer, rounded
 from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, all_contexts
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, encode_payload, parse_payload
 from tests.payload_bytes import decode_payload
@@ -72,6 +65,11 @@ def network(channel: int, value: int = 0) -> ChannelNetwork:
     return ChannelNetwork((layer(4, size, value),), layer(2, size + 4, value))
 
 
+def with_output(output: Layer) -> CoderTables:
+    """Tables whose first network has another output layer."""
+    return CoderTables((replace(network(0), output=output), network(1), network(2)))
+
+
 def predicted(network: ChannelNetwork, context: np.ndarray, reference: np.ndarray) -> tuple[list[int], list[int]]:
     """Means and scale indices as the page computes them, in int32."""
 
@@ -105,9 +103,8 @@ def test_extreme_tables_still_code_losslessly() -> None:
 def test_tables_that_could_overflow_are_refused() -> None:
     size = CONTEXT_SIZES[0]
     bias = np.array([(1 << 30) - 127 * 255 * size, 0], np.int32)
-    heavy = dataclasses.replace(network(0), output=dataclasses.replace(layer(2, size + 4, 127), bias=bias))
     with pytest.raises(BundleError, match="channel 0, output layer can reach"):
-        CoderTables((heavy, network(1), network(2)))
+        with_output(replace(layer(2, size + 4, 127), bias=bias))
 
 
 @pytest.mark.parametrize(
@@ -120,30 +117,26 @@ def test_tables_that_could_overflow_are_refused() -> None:
     ],
 )
 def test_an_unusable_layer_is_named(field: str, value: Any, message: str) -> None:
-    broken = dataclasses.replace(network(0).output, **{field: value})
     with pytest.raises(BundleError, match=f"channel 0, output layer.*{message}"):
-        CoderTables((dataclasses.replace(network(0), output=broken), network(1), network(2)))
+        with_output(replace(network(0).output, **{field: value}))
 
 
-@pytest.mark.parametrize(
-    ("networks", "message"),
-    [
-        ((network(1), network(1), network(2)), "channel 0, hidden layer 0"),
-        ((dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4)), network(1), network(2)), "3 outputs"),
-    ],
-)
-def test_tables_of_wrong_shape_are_refused(networks: tuple[ChannelNetwork, ...], message: str) -> None:
-    with pytest.raises(BundleError, match=message):
-        CoderTables(networks)
+def test_tables_of_wrong_shape_are_refused() -> None:
+    with pytest.raises(BundleError, match="channel 0, hidden layer 0"):
+        CoderTables((network(1), network(1), network(2)))
+    with pytest.raises(BundleError, match="3 outputs"):
+        with_output(layer(3, CONTEXT_SIZES[0] + 4))
 
 
-def changed(path: Any, value: Any) -> str:
+def changed(value: Any, *path: Any) -> str:
     record = json.loads(TABLES.to_json())
-    target = record
-    for key in path[:-1]:
-        target = target[key]
+    target = reduce(getitem, path[:-1], record)
     target[path[-1]] = value
     return json.dumps(record)
+
+
+def with_first_output(**changes: Any) -> str:
+    return changed(json.loads(TABLES.to_json())["channels"][0]["output"] | changes, "channels", 0, "output")
 
 
 @pytest.mark.parametrize(
@@ -153,15 +146,15 @@ def changed(path: Any, value: Any) -> str:
         ("[" * 100_000, "malformed"),
         ("[]", "malformed"),
         ('{"format":"something else"}', "unknown"),
-        (changed(["channels"], []), "malformed"),
-        (changed(["channels", 0], 3), "malformed"),
-        (changed(["channels", 0, "hidden", 0], None), "malformed"),
-        (changed(["channels", 0, "output", "shift"], [-1, 0]), "outside 0 to 24"),
-        (changed(["channels", 0, "output", "bias"], [0]), "channel 0, output layer has"),
-        (changed(["channels", 0, "output", "bias"], [2**70, 1]), "malformed"),
-        (changed(["channels", 0, "output", "bias"], [2**30, 1]), "channel 0, output layer can reach"),
-        (changed(["channels", 0, "output", "weight"], "*AAA"), "malformed"),
-        (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "expected .* inputs"),
+        (changed([], "channels"), "malformed"),
+        (changed(3, "channels", 0), "malformed"),
+        (changed(None, "channels", 0, "hidden", 0), "malformed"),
+        (with_first_output(shift=[-1, 0]), "outside 0 to 24"),
+        (with_first_output(bias=[0]), "channel 0, output layer has"),
+        (with_first_output(bias=[2**70, 1]), "malformed"),
+        (with_first_output(bias=[2**30, 1]), "channel 0, output layer can reach"),
+        (with_first_output(weight="*AAA"), "malformed"),
+        (with_first_output(weight="AAAAAAAA"), "expected .* inputs"),
     ],
 )
 def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
@@ -183,7 +176,8 @@ def test_rounded_levels_stay_and_differ_by_half_a_step_at_most(step: int) -> Non
     levels = rounded(EVERY_LEVEL, step)
     np.testing.assert_array_equal(rounded(levels, step), levels)
     assert np.abs(levels.astype(int) - EVERY_LEVEL).max() <= step / 2
-    np.testing.assert_array_equal(to_levels(to_indices(levels, step), step), levels)
+    indices = coder_tables.to_indices(levels, step)
+    np.testing.assert_array_equal(coder_tables.to_levels(indices, step), levels)
 
 
 @pytest.mark.parametrize("step", [2, 3, MAX_STEP])
@@ -248,10 +242,11 @@ def random_tables(seed: int, widths: Any) -> CoderTables:
 
 def lines_of(width: int, height: int) -> list[list[int]]:
     """The pixels of each line x + 3 y = t, from top to bottom, by their index in reading order."""
-    lines = (
-        [y * width + t - 3 * y for y in range(height) if 0 <= t - 3 * y < width] for t in range(width + 3 * height)
-    )
-    return [line for line in lines if line]
+
+    def line(t: int) -> list[int]:
+        return [y * width + t - 3 * y for y in range(height) if 0 <= t - 3 * y < width]
+
+    return list(filter(None, map(line, range(width + 3 * height))))
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,8 @@ def placed(portrait: np.ndarray, size: tuple[int, int], centre: tuple[float, flo
     picture = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
     cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
     back = (cos, sin, 128 - cos * centre[0] - sin * centre[1], -sin, cos, 128 + sin * centre[0] - cos * centre[1])
-    turned = (
-        Image.fromarray(portrait)
-        .convert("RGBA")
-        .transform(size, Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
-    )
+    image = Image.fromarray(portrait).convert("RGBA")
+    turned = image.transform(size, Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
     picture.paste(turned.convert("RGB"), mask=turned.getchannel("A"))
     return np.asarray(picture)
 

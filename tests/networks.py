@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from edge_encoder.integer_network import (
-    ACCUMULATOR_LIMIT,
-    DEPTHWISE_L1,
-    DEPTHWISE_MAX,
-    INPUT,
-    IntegerConv,
-    IntegerNetwork,
-    accumulate,
-    is_winograd_shaped,
-    layer_bound,
-    prove_bound,
-    unclamped,
-)
+from edge_encoder import integer_network as integer
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate
 from edge_encoder.twin import EncoderConfig, box_layer
 from export.encoder.graph import Conv, EncoderGraph, Node, exact_graph
 
@@ -44,7 +34,7 @@ def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderCon
     builder.run(builder.layers[-1])
     builder.add("head", source, config.channels[-1], 3, skip="box")
     network = IntegerNetwork(f"random-{config.name}", config.hr, config.lr, tuple(builder.layers))
-    prove_bound(network)
+    integer.prove_bound(network)
     return network
 
 
@@ -69,34 +59,24 @@ class _Builder:
         self.tensors = {INPUT: np.clip(picture + rng.integers(-20, 21, picture.shape), 0, 255)}
         self.layers: list[IntegerConv] = []
 
-    def add(
-        self,
-        name: str,
-        source: str,
-        inputs: int,
-        outputs: int,
-        *,
-        kernel: int = 1,
-        stride: int = 1,
-        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
-        groups: int = 1,
-        skip: str | None = None,
-    ) -> str:
+    def add(self, name: str, source: str, inputs: int, outputs: int, *, kernel: int = 1, **fields: Any) -> str:
+        groups = fields.get("groups", 1)
         weight = self.rng.normal(0, 40, (outputs, inputs // groups, kernel, kernel)).round().clip(-127, 127)
-        if is_winograd_shaped(groups, stride, kernel):
+        if integer.is_winograd_shaped(groups, fields.get("stride", 1), kernel):
             l1 = np.abs(weight).sum((1, 2, 3), keepdims=True)
             peak = np.abs(weight).max((1, 2, 3), keepdims=True)
-            weight = np.trunc(weight * np.minimum(1, np.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak)))
+            largest = np.minimum(integer.DEPTHWISE_L1 / l1, integer.DEPTHWISE_MAX / peak)
+            weight = np.trunc(weight * np.minimum(1, largest))
         zeros, ones = np.zeros(outputs, np.int32), np.ones(outputs, np.int32)
-        layer = IntegerConv(name, source, weight.astype(np.int8), zeros, ones, stride, padding, groups, skip)
+        layer = IntegerConv(name, source, weight.astype(np.int8), zeros, ones, **fields)
         acc = accumulate(layer, self.tensors[source])
         spread = acc.std((0, 1, 2)) + 1
-        target = 12 if skip else 60  # levels: a correction is small beside what it is added to
+        target = 12 if layer.skip else 60  # levels: a correction is small beside what it is added to
         shift = np.clip(np.round(np.log2(spread / target)), 1, 15).astype(np.int64)
-        centre = 0 if skip else 70
+        centre = 0 if layer.skip else 70
         bias = np.round((centre << shift) - acc.mean((0, 1, 2))).astype(np.int64)
         layer = replace(layer, bias=bias.astype(np.int32), shift=shift.astype(np.int32))
-        too_large = layer_bound(layer) >= ACCUMULATOR_LIMIT
+        too_large = integer.layer_bound(layer) >= integer.ACCUMULATOR_LIMIT
         if too_large.any():  # halve such channels' weights: a random one may exceed what training would keep
             halved = np.where(too_large[:, None, None, None], layer.weight // 2, layer.weight)
             bias = np.where(too_large, bias // 2, bias).astype(np.int32)
@@ -107,5 +87,5 @@ class _Builder:
         return name
 
     def run(self, layer: IntegerConv) -> None:
-        value = unclamped(layer, accumulate(layer, self.tensors[layer.input]), self.tensors)
+        value = integer.unclamped(layer, accumulate(layer, self.tensors[layer.input]), self.tensors)
         self.tensors[layer.name] = np.clip(value, 0, 255)

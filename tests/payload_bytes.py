@@ -3,7 +3,10 @@ bytes."""
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -34,6 +37,17 @@ def version_1(payload: bytes, contract_id: bytes) -> bytes:
     data = MAGIC + bytes([0x10 | header.coding]) + contract_id[:4] + bytes([flags]) + sides
     data += b"".join(map(write_leb128, numbers)) + parsed.body
     return sealed(data)
+
+
+@contextmanager
+def memory_below(limit: int) -> Iterator[None]:
+    """The block allocates fewer bytes at a time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
 
 
 def sealed(data: bytes) -> bytes:

@@ -45,16 +45,8 @@ from edge_encoder.faces.alignment import FaceFinder, FoundFace, ffhq_square, is_
 from edge_encoder.golden_inputs import golden_input
 from edge_encoder.preprocessing import load_picture
 from sdk.faces import Fitted
-from tests.golden.recorded_faces import (
-    FOLDER,
-    PHOTOS,
-    PORTRAIT,
-    RECORDED,
-    generated_picture,
-    photo,
-    portrait,
-    recorded_finder,
-)
+from tests.golden import recorded_faces as recorded
+from tests.golden.recorded_faces import FOLDER, PORTRAIT, generated_picture, portrait
 from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, rows, write
 from tests.payload_bytes import decode_payload, forged, version_1
 from tests.pictures import exif
@@ -162,13 +154,13 @@ def golden_files() -> dict[str, bytes]:
             "points": _points(),
             "refused_points": _refused_points(),
         },
-        "photos": {"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))},
+        "photos": {"photos": _photos(json.loads((FOLDER / recorded.RECORDED).read_bytes()))},
         "damaged": {**bundle, **contract, "payloads": _damaged(manifest.lr_contract_id, tables)},
         "texts": {"texts": _texts(), "refused": ["", *REFUSED_TEXTS.split()]},
         "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)},
     }
     return {
-        **{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, RECORDED)},
+        **{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, recorded.RECORDED)},
         **{f"{name}.json": json_bytes(content) for name, content in contents.items()},
     }
 
@@ -276,10 +268,10 @@ def _refused_points() -> list[dict[str, Any]]:
 
 def _photos(recording: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     """Photographs with their faces, by the recorded outputs of the networks."""
-    replayed, onnx = recorded_finder(recording), FaceFinder()
+    replayed, onnx = recorded.recorded_finder(recording), FaceFinder()
     cases = []
-    for source in PHOTOS:
-        rgb, every = photo(source), source["every"]
+    for source in recorded.PHOTOS:
+        rgb, every = recorded.photo(source), source["every"]
         size = rgb.shape[1], rgb.shape[0]
         faces = []
         for face, other in zip(replayed.find(rgb, every=every), onnx.find(rgb, every=every), strict=True):

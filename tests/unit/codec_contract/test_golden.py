@@ -39,15 +39,9 @@ def test_stored_payloads_are_read_and_written_again(case: Any) -> None:
     listed = {name: kind for name, kind, *_ in (*regenerate_contract.OLD_PAYLOADS, *regenerate_contract.PAYLOADS)}
     kind = listed[case["file"].removesuffix(".grain")]
     assert np.array_equal(lr, regenerate_contract.golden_lr(kind, *case["lr_size"]))
-    written = encode_payload(
-        lr,
-        contract_id=contract_id,
-        tables=CoderTables.default(),
-        original_size=tuple(case["original_size"]),
-        fit=case["fit"],
-        coding=header.coding,
-        square=header.square,
-    )
+    claims = {"original_size": header.original_size, "fit": header.fit, "square": header.square}
+    tables = CoderTables.default()
+    written = encode_payload(lr, contract_id=contract_id, tables=tables, coding=header.coding, **claims)
     assert (written if header.version == 2 else version_1(written, contract_id)) == data
 
 

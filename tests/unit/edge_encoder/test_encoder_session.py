@@ -39,19 +39,11 @@ def test_equals_the_reference(network: IntegerNetwork, model: bytes, threads: in
         np.testing.assert_array_equal(lr, run_reference(network, batch))
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        np.zeros((1, HR, HR, 3), np.float32),
-        np.zeros((HR, HR, 3), np.uint8),
-        np.zeros((1, 3, HR, HR), np.uint8),
-        np.zeros((1, HR, LR, 3), np.uint8),
-        "a.jpg",
-    ],
-)
-def test_other_pictures_are_refused(model: bytes, picture: np.ndarray) -> None:
-    with pytest.raises(ImageError, match=r"takes uint8 \[N, 64, 64, 3\]"):
-        EncoderSession(model).encode(picture)
+def test_other_pictures_are_refused(model: bytes) -> None:
+    arrays = [np.zeros(shape, np.uint8) for shape in ((HR, HR, 3), (1, 3, HR, HR), (1, HR, LR, 3))]
+    for other in (*arrays, np.zeros((1, HR, HR, 3), np.float32), "a.jpg"):
+        with pytest.raises(ImageError, match=r"takes uint8 \[N, 64, 64, 3\]"):
+            EncoderSession(model).encode(other)
 
 
 def test_other_models_are_refused(model: bytes) -> None:

@@ -48,18 +48,17 @@ def test_made_by_the_reference_and_checked() -> None:
     assert [name for name, equal in check_golden(data, nearly).items() if not equal] == ["white"]
 
 
+NOISE = {"seed": 1, "block": 1, "low": 0, "high": 255}
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "hr"),
     [
-        ("constant", {"colour": [0, 0]}, 8),
-        ("constant", {"colour": "red"}, 8),
+        *(("constant", {"colour": colour}, 8) for colour in ([0, 0], "red")),
         ("plasma", {}, 8),
-        ("noise", {"seed": -1, "block": 1, "low": 0, "high": 255}, 8),
-        ("noise", {"seed": 1, "block": 0, "low": 0, "high": 255}, 8),
-        ("noise", {"seed": 1, "block": 1e-9, "low": 0, "high": 255}, 8),
+        *(("noise", {**NOISE, **change}, 8) for change in ({"seed": -1}, {"block": 0}, {"block": 1e-9})),
         ("gradient", {"from": [0, 0, 0], "to": [1, 1, 1], "axis": "z"}, 8),
-        ("constant", {"colour": [0, 0, 0]}, 10**6),
-        ("constant", {"colour": [0, 0, 0]}, "8"),
+        *(("constant", {"colour": [0, 0, 0]}, side) for side in (10**6, "8")),
     ],
 )
 def test_malformed_inputs_are_refused(kind: str, parameters: dict, hr: int) -> None:

@@ -12,15 +12,7 @@ from safetensors.numpy import save as to_bytes
 
 from codec_contract.errors import BundleError, ExportError, ImageError
 from edge_encoder import integer_network as integer
-from edge_encoder.integer_network import (
-    ACCUMULATOR_LIMIT,
-    INPUT,
-    IntegerConv,
-    IntegerNetwork,
-    accumulate,
-    layer_bound,
-    prove_bound,
-)
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, layer_bound, prove_bound
 from tests.networks import random_network
 
 
@@ -164,7 +156,7 @@ def test_the_bound_counts_weights_bias_rounding_and_skip() -> None:
 
 def test_a_channel_that_can_overflow_is_named() -> None:
     bias = np.zeros(3, np.int32)
-    bias[2] = ACCUMULATOR_LIMIT
+    bias[2] = integer.ACCUMULATOR_LIMIT
     wide = replace(one_layer(np.ones((3, 3, 1, 1)), 0, 4), bias=bias)
     with pytest.raises(ExportError, match=r"'layer', channel 2"):
         prove_bound(IntegerNetwork("test", 4, 4, (wide,)))
@@ -175,7 +167,7 @@ def test_no_reachable_accumulator_exceeds_its_bound() -> None:
     stem = network.layers[0]
     # The input that maximises channel 0: 255 under positive weights, 0 under negative ones.
     patch = np.where(stem.weight[0] > 0, 255, 0).transpose(1, 2, 0)[None]
-    acc = accumulate(replace(stem, padding=(0, 0, 0, 0)), patch.astype(np.int64))
+    acc = integer.accumulate(replace(stem, padding=(0, 0, 0, 0)), patch.astype(np.int64))
     assert 0 < acc[0, 0, 0, 0] <= layer_bound(stem)[0] <= 2 ** prove_bound(network)[stem.name] + 1e-6
 
 

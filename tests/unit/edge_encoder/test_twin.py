@@ -9,19 +9,9 @@ import pytest
 import torch
 
 from codec_contract.errors import BundleError, ExportError
+from edge_encoder import twin as exact
 from edge_encoder.integer_network import ACCUMULATOR_LIMIT, layer_bound, prove_bound, run_reference
-from edge_encoder.twin import (
-    HR_SIZES,
-    LR_SIZES,
-    EncoderConfig,
-    EncoderTwin,
-    box_mean,
-    box_network,
-    config_from_name,
-    encoder_config,
-    lower,
-    raise_twin,
-)
+from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, encoder_config, lower
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -74,12 +64,12 @@ def test_a_twin_raised_from_the_integers_computes_the_same() -> None:
         twin.stages[1][0].expand.bias.uniform_(-0.5, 0.5)
     network = lower(twin)
     rgb = pictures(2, 64, 3)
-    raised = raise_twin(network, SMALL)
+    raised = exact.raise_twin(network, SMALL)
     expected = run_reference(network, rgb)
     np.testing.assert_array_equal(run_twin(raised, rgb), expected)
     np.testing.assert_array_equal(run_reference(lower(raised), rgb), expected)
     with pytest.raises(BundleError, match="exact-64"):
-        raise_twin(network, replace(SMALL, channels=(8, 24)))
+        exact.raise_twin(network, replace(SMALL, channels=(8, 24)))
 
 
 def test_weights_too_large_for_any_scale_are_refused() -> None:
@@ -115,7 +105,7 @@ def test_noise_replaces_rounding_by_at_most_half_a_level() -> None:
 def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
     twin = EncoderTwin(SMALL)
     x = torch.from_numpy(pictures(2, 64)).permute(0, 3, 1, 2).float()
-    target = (box_mean(x, twin.config.hr // twin.config.lr) + 12).clamp(0, 255)
+    target = (exact.box_mean(x, twin.config.hr // twin.config.lr) + 12).clamp(0, 255)
     optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
     losses = []
     for _ in range(40):
@@ -130,8 +120,8 @@ def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
     np.testing.assert_array_equal(run_twin(twin, pictures(1, 64, 5)), run_reference(lower(twin), pictures(1, 64, 5)))
 
 
-@pytest.mark.parametrize("hr", HR_SIZES)
-@pytest.mark.parametrize("lr", LR_SIZES)
+@pytest.mark.parametrize("hr", exact.HR_SIZES)
+@pytest.mark.parametrize("lr", exact.LR_SIZES)
 def test_every_pair_of_sizes_has_a_light_encoder(hr: int, lr: int) -> None:
     network = lower(EncoderTwin(encoder_config(hr, lr)))
     flops = 2 * network.multiply_adds()
@@ -151,8 +141,8 @@ def test_sizes_without_an_encoder_are_refused() -> None:
 
 
 def test_a_configuration_is_found_by_its_name() -> None:
-    for hr in HR_SIZES:
+    for hr in exact.HR_SIZES:
         config = encoder_config(hr, 16)
-        assert config_from_name(config.name) == config
+        assert exact.config_from_name(config.name) == config
     with pytest.raises(ValueError, match="box-256-16"):
-        config_from_name("box-256-16")
+        exact.config_from_name("box-256-16")

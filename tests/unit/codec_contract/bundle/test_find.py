@@ -10,16 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codec_contract.bundle import find as bundle_paths
-from codec_contract.bundle.find import (
-    DEFAULT_BUNDLE,
-    Control,
-    bundle_roots,
-    bundles_to_try,
-    controls_of,
-    find_bundle,
-    installed_bundles,
-    strength_of,
-)
+from codec_contract.bundle.find import DEFAULT_BUNDLE, Control, bundles_to_try, controls_of, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, ImageError
 from tests import tiny_bundle
@@ -48,16 +39,17 @@ def test_a_folder_comes_before_names(roots: tuple[Path, Path], tmp_path: Path, m
 def test_names_and_the_alias_find_the_wheels_bundle_before_the_checkouts(roots: tuple[Path, Path]) -> None:
     wheel, checkout = roots
     assert find_bundle() == find_bundle("faces") == find_bundle(DEFAULT_BUNDLE) == wheel / DEFAULT_BUNDLE
-    assert find_bundle("cats-256-lr16") == checkout / "cats-256-lr16"
-    assert installed_bundles() == {"cats-256-lr16": checkout / "cats-256-lr16", DEFAULT_BUNDLE: wheel / DEFAULT_BUNDLE}
+    cats, faces = checkout / "cats-256-lr16", wheel / DEFAULT_BUNDLE
+    assert find_bundle("cats-256-lr16") == cats
+    assert bundle_paths.installed_bundles() == {"cats-256-lr16": cats, DEFAULT_BUNDLE: faces}
 
 
 @pytest.mark.parametrize("name", [".9a69b1c2d3e4f506.old", ".cats-256-lr16.x1y2z3"])
 def test_folders_that_a_killed_process_left_are_no_bundles(roots: tuple[Path, Path], name: str) -> None:
-    before = installed_bundles()
+    before = bundle_paths.installed_bundles()
     (roots[1] / name).mkdir()
     (roots[1] / name / "manifest.json").write_text("{}")
-    assert installed_bundles() == before
+    assert bundle_paths.installed_bundles() == before
 
 
 @pytest.mark.parametrize("name", ["dogs", "../wheel", "", "Faces", "/nowhere"])
@@ -72,7 +64,7 @@ def test_a_folder_that_is_no_bundle_says_what_is_missing(roots: tuple[Path, Path
 
 
 def test_roots_are_the_packages_and_the_checkouts() -> None:
-    inside, beside = bundle_roots()
+    inside, beside = bundle_paths.bundle_roots()
     assert inside.parts[-2:] == ("edgegrain", "bundles")
     assert beside == inside.parents[1] / "bundles"
 

@@ -12,17 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec_contract.bundle.manifest import (
-    BundledForm,
-    Enlarger,
-    FileEntry,
-    Manifest,
-    decoder_forms,
-    default_form,
-    load_manifest,
-    parse_manifest,
-    verify_bundle,
-)
+from codec_contract.bundle import manifest as manifests
+from codec_contract.bundle.manifest import Enlarger, Manifest, decoder_forms, default_form, load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.contract_id import lr_contract_id
@@ -67,7 +58,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def parse(**changes: Any) -> Manifest:
-    return parse_manifest(json.dumps(record(**changes)).encode(), Path("faces-256-lr16"))
+    return manifests.parse_manifest(json.dumps(record(**changes)).encode(), Path("faces-256-lr16"))
 
 
 def test_every_field_is_read(bundle: Path) -> None:
@@ -80,7 +71,7 @@ def test_every_field_is_read(bundle: Path) -> None:
     assert manifest.preprocessing["fit_default"] == "pad"
     assert manifest.licence["weights"] == "research"
     assert manifest.encoder["layers"] == 9
-    assert manifest.entry("coder.json") == FileEntry(19, sha256(FILES["coder.json"]).hexdigest())
+    assert manifest.entry("coder.json") == manifests.FileEntry(19, sha256(FILES["coder.json"]).hexdigest())
     assert manifest.path("encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel").is_file()
     assert {name: verify_bundle(bundle).open_file(name) for name in FILES} == FILES
 
@@ -169,7 +160,7 @@ def test_the_lr_of_a_picture_in_tiles_follows_from_its_size() -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xff", b"[]", b"3", b"[" * 200_000, b'{"schema":NaN}', b"{}"])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(BundleError, match="the manifest of bundle"):
-        parse_manifest(data, tmp_path)
+        manifests.parse_manifest(data, tmp_path)
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(BundleError, match="missing: no file"):
             load_manifest(folder)
@@ -215,7 +206,7 @@ def with_form(**changes: Any) -> Manifest:
 
 
 def test_a_manifest_of_one_file_has_one_form() -> None:
-    form = BundledForm("default", "decoder.onnx", "float32", "plain")
+    form = manifests.BundledForm("default", "decoder.onnx", "float32", "plain")
     old = manifest({"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []})
     assert default_form(old) == form and decoder_forms(old) == {"default": form}
 
@@ -223,7 +214,7 @@ def test_a_manifest_of_one_file_has_one_form() -> None:
 def test_a_form_for_a_device() -> None:
     forms = decoder_forms(with_form())
     assert list(forms) == ["default", "fused"]
-    assert forms["fused"] == BundledForm("fused", "decoder_cuda.onnx", "float16", "fused")
+    assert forms["fused"] == manifests.BundledForm("fused", "decoder_cuda.onnx", "float16", "fused")
 
 
 def test_a_form_made_from_another_file_is_not_current() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import tracemalloc
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,14 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.coder import (
-    PROBABILITY_ONE,
-    RangeDecoder,
-    deflate_lr,
-    inflate_lr,
-    median_prediction,
-    range_encoded,
-)
+from codec_contract.lr_coder import coder
+from codec_contract.lr_coder.coder import PROBABILITY_ONE, RangeDecoder, deflate_lr, inflate_lr, range_encoded
+from tests.payload_bytes import memory_below
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1)), max_size=300)
 
@@ -122,20 +114,20 @@ def test_every_size_survives(width: int, height: int, seed: int) -> None:
 def test_the_predictor_is_loco_is() -> None:
     """Left 10, upper 20: an edge above a bright corner, one beside a dark corner, a slope between."""
     left, upper = np.array([10, 10, 10], np.uint8), np.array([20, 20, 20], np.uint8)
-    assert median_prediction(left, upper, np.array([25, 5, 14], np.uint8)).tolist() == [10, 20, 16]
+    assert coder.median_prediction(left, upper, np.array([25, 5, 14], np.uint8)).tolist() == [10, 20, 16]
     bright = np.array([250], np.uint8)
-    assert median_prediction(bright, bright - 10, bright - 5).tolist() == [245]
+    assert coder.median_prediction(bright, bright - 10, bright - 5).tolist() == [245]
 
 
 def test_differences_are_what_the_page_says() -> None:
     """A 2 x 2 LR by hand: green as it is, red and blue minus green."""
     lr = np.array([[[5, 3, 3], [6, 4, 2]], [[9, 7, 0], [1, 9, 9]]], np.uint8)
     planes = np.frombuffer(zlib.decompress(deflate_lr(lr)), np.uint8).reshape(3, 2, 2)
-    # Green 3 4 / 7 9: the corner is below both neighbours 7 and 4, so the larger, 7, is median_prediction.
+    # Green 3 4 / 7 9: the corner is below both neighbours 7 and 4, so the larger, 7, is the prediction.
     assert planes[0].tolist() == [[3, 1], [4, 2]]
-    # Red - green 2 2 / 2 248: 2 is median_prediction everywhere.
+    # Red - green 2 2 / 2 248: 2 is the prediction everywhere.
     assert planes[1].tolist() == [[2, 0], [0, 246]]
-    # Blue - green 0 254 / 249 0: the corner 0 is below both, so 254 is median_prediction.
+    # Blue - green 0 254 / 249 0: the corner 0 is below both, so 254 is the prediction.
     assert planes[2].tolist() == [[0, 254], [249, 2]]
 
 
@@ -156,16 +148,6 @@ def test_other_bodies_are_refused() -> None:
     for body in (zlib.compress(bytes(11)), zlib.compress(bytes(13)), good + b"x", good[:-1]):
         with pytest.raises(PayloadError, match="12 samples"):
             inflate_lr(body, 2, 2)
-
-
-@contextmanager
-def memory_below(limit: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_bomb_is_refused_in_little_memory() -> None:

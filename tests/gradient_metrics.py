@@ -43,15 +43,8 @@ class GradientReference:
         return float(np.abs(gradients[0] - gradients[1]).mean())
 
     def quick_scores(self, picture: np.ndarray) -> Scores:
-        return Scores(
-            psnr(picture, self.original),
-            ssim(picture, self.original),
-            self.lpips_alex(picture),
-            None,
-            self._identity,
-            None,
-            self._identity,
-        )
+        pixels = psnr(picture, self.original), ssim(picture, self.original)
+        return Scores(*pixels, self.lpips_alex(picture), None, self._identity, None, self._identity)
 
     def scores(self, picture: np.ndarray) -> tuple[Scores, dict[str, np.ndarray]]:
         quick = self.quick_scores(picture)

@@ -237,11 +237,9 @@ def glean_state() -> Tensors:
 
 def glean_file() -> dict[str, object]:
     """As mmediting saves the whole restorer."""
-    state = {f"generator.{name}": tensor for name, tensor in glean_state().items()}
-    state |= {
-        "discriminator.convs.0.conv.weight_orig": torch.zeros(2, 3, 1, 1),
-        "perceptual_loss.vgg.mean": torch.zeros(1, 3, 1, 1),
-    }
+    state = renamed(glean_state(), {"^": "generator."})
+    state["discriminator.convs.0.conv.weight_orig"] = torch.zeros(2, 3, 1, 1)
+    state["perceptual_loss.vgg.mean"] = torch.zeros(1, 3, 1, 1)
     return {"meta": {"iter": 300000, "mmedit_version": "0.8.0"}, "state_dict": state}
 
 
@@ -272,11 +270,8 @@ def gcfsr_state(*, blind: bool = False) -> Tensors:
         b.put(f"condition_shift.{index}.0.weight", channels[side], channels[side], 3, 3)
         b.put(f"condition_shift.{index}.0.bias", channels[side], scale=0.1)
     generator = stylegan2_generator({side: channels[side] for side in sides[::-1]})
-    layers = {
-        name: tensor
-        for name, tensor in generator.items()
-        if name.startswith(("conv", "to_rgb")) and not name.endswith("kernel")
-    }
+    names = [name for name in generator if name.startswith(("conv", "to_rgb")) and not name.endswith("kernel")]
+    layers = {name: generator[name] for name in names}
     b.tensors |= renamed(layers, {r"\.conv\.": ".modulated_conv.", "^conv": "style_conv", r"noise\.weight": "weight"})
     for index in range(5):
         b.put(f"noises.noise{index}", 1, 1, *[2 ** ((index + 5) // 2)] * 2)

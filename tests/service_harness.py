@@ -71,10 +71,8 @@ class LiveService:
 def connected(url: str, sent: bytes = b"") -> Iterator[tuple[socket.socket, IO[bytes]]]:
     """A connection to a service that has sent the beginning of a request, and its stream to read from."""
     parts = urlsplit(url)
-    with (
-        socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection,
-        connection.makefile("rb") as stream,
-    ):
+    opened = socket.create_connection((parts.hostname, parts.port), timeout=SOON)
+    with opened as connection, connection.makefile("rb") as stream:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(sent)
         yield connection, stream
@@ -91,12 +89,12 @@ def live_service(
     state: ServiceState = app.state.service
     port = free_port("127.0.0.1", 0)
     loop = asyncio.new_event_loop()
+    server: list[Server] = []
 
     async def serve() -> None:
         server.append(http_server(app, port))
         await server[0].serve()
 
-    server: list[Server] = []
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:

@@ -24,24 +24,12 @@ def tiny_graph() -> tuple[dict[str, Any], bytes]:
         "shape": np.array([-1, 2 * 2 * 8], np.int32),
         "matrix": wave(32, 5),
     }
-    nodes = [
-        {
-            "name": "picture",
-            "op": "Placeholder",
-            "attr": {
-                "shape": {"shape": {"dim": [{"size": str(side)} for side in (-1, SIDE, SIDE, 3)]}},
-                "dtype": {"type": "DT_FLOAT"},
-            },
-        }
-    ]
-    nodes += [
-        {
-            "name": name,
-            "op": "Const",
-            "attr": {"dtype": {"type": "DT_INT32" if array.dtype == np.int32 else "DT_FLOAT"}},
-        }
-        for name, array in weights.items()
-    ]
+    dimensions = {"dim": [{"size": str(side)} for side in (-1, SIDE, SIDE, 3)]}
+    attributes = {"shape": {"shape": dimensions}, "dtype": {"type": "DT_FLOAT"}}
+    nodes = [{"name": "picture", "op": "Placeholder", "attr": attributes}]
+    for name, array in weights.items():
+        kind = "DT_INT32" if array.dtype == np.int32 else "DT_FLOAT"
+        nodes.append({"name": name, "op": "Const", "attr": {"dtype": {"type": kind}}})
     nodes += [
         node("Sub", "centred", "picture", "mean"),
         node("Mul", "x", "centred", "scale"),
@@ -78,16 +66,10 @@ def node(op: str, name: str, *inputs: str) -> dict[str, Any]:
 
 def convolution(op: str, name: str, picture: str, kernel: str, padding: str) -> dict[str, Any]:
     """A convolution of stride 2."""
-    return {
-        "name": name,
-        "op": op,
-        "input": [picture, kernel],
-        "attr": {
-            "T": {"type": "DT_FLOAT"},
-            "padding": {"s": base64.b64encode(padding.encode()).decode()},
-            "data_format": {"s": base64.b64encode(b"NHWC").decode()},
-            "strides": {"list": {"i": ["1", "2", "2", "1"]}},
-            "dilations": {"list": {"i": ["1", "1", "1", "1"]}},
-            "explicit_paddings": {"list": {}},
-        },
-    }
+    convolved = node(op, name, picture, kernel)
+    for attribute, text in (("padding", padding), ("data_format", "NHWC")):
+        convolved["attr"][attribute] = {"s": base64.b64encode(text.encode()).decode()}
+    for attribute, values in (("strides", {"i": list("1221")}), ("dilations", {"i": list("1111")})):
+        convolved["attr"][attribute] = {"list": values}
+    convolved["attr"]["explicit_paddings"] = {"list": {}}
+    return convolved

@@ -28,6 +28,7 @@ from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture
 from tests.golden.regenerate_contract import digest
+from tests.pictures import exif
 
 FOLDER = Path(__file__).parent / "clients"
 RECORDED = "face_networks.json"
@@ -88,9 +89,8 @@ def photo(source: dict[str, Any]) -> Rgb:
         return cut_square(portrait(), OrientedSquare(*source["cut"]), source["side"])
     rgb = generated_picture(source["seed"], source["block"], source["size"])
     for pasted in source["pasted"]:
-        image, exif = Image.fromarray(portrait()), Image.Exif()
-        exif[0x0112] = pasted["orientation"]
-        image.info["exif"] = exif.tobytes()
+        image = Image.fromarray(portrait())
+        image.info["exif"] = exif(pasted["orientation"])
         part = exact_resize(load_picture(image), pasted["size"])
         left, top = pasted["at"]
         target = rgb[max(top, 0) : top + part.shape[0], max(left, 0) : left + part.shape[1]]
@@ -134,9 +134,8 @@ class _Recording(_Recorded):
         values = image / np.float32(127.5) - 1 if detector else image / np.float32(255)
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], values.astype(np.float32))
         self._interpreter.invoke()
-        numbers, logits = (
-            self._interpreter.get_tensor(output["index"]).ravel() for output in self._interpreter.get_output_details()
-        )
+        outputs = [output["index"] for output in self._interpreter.get_output_details()]
+        numbers, logits = (self._interpreter.get_tensor(index).ravel() for index in outputs)
         if detector:
             rows = np.flatnonzero(logits > 0)
             parts = [rows[:, None], logits[rows, None] * _LOGIT_UNITS, numbers.reshape(-1, 16)[rows] * _UNITS]
@@ -152,12 +151,11 @@ class _Recording(_Recorded):
 def _detections(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
     """Scores and points of all anchors, as of face_detector.onnx."""
     rows = values.reshape(-1, 18)
-    anchors = np.concatenate(
-        [
-            np.stack(np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2), axis=-1).reshape(-1, 2).repeat(count, axis=0)
-            for cells, count in ((16, 2), (8, 6))
-        ]
-    )  # side and anchors per cell of BlazeFace's layers
+    layers = []
+    for cells, count in ((16, 2), (8, 6)):  # side and anchors per cell of BlazeFace's layers
+        grid = np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2)
+        layers.append(np.stack(grid, axis=-1).reshape(-1, 2).repeat(count, axis=0))
+    anchors = np.concatenate(layers)
     scores, points = np.zeros(len(anchors)), np.zeros((len(anchors), 8, 2))
     scores[rows[:, 0]] = 1 / (1 + np.exp(-rows[:, 1] / _LOGIT_UNITS))
     points[rows[:, 0]] = rows[:, 2:].reshape(-1, 8, 2) / _UNITS / 256

@@ -167,10 +167,11 @@ def golden_files() -> dict[str, bytes]:
 
 def _inputs(golden: dict[str, Any]) -> list[dict[str, str]]:
     """The pictures of a golden.json themselves: that file names only their LRs."""
-    return [
-        {"name": item["name"], "sha256": digest(golden_input(item["kind"], item["parameters"], golden["hr"]))}
-        for item in golden["inputs"]
-    ]
+    cases = []
+    for item in golden["inputs"]:
+        picture = golden_input(item["kind"], item["parameters"], golden["hr"])
+        cases.append({"name": item["name"], "sha256": digest(picture)})
+    return cases
 
 
 def _picture(source: dict[str, Any], channels: int = 3) -> npt.NDArray[np.uint8]:
@@ -399,23 +400,19 @@ def _texts() -> list[dict[str, str]]:
 def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of aligned pictures, coded and raw, that clients read."""
     square = OrientedSquare(1280, 800, 800, 600)
+    claims = {"fit": FIT_ALIGN, "square": square}
     small = rounded(golden_lr("smooth", 16, 16), tables.step)
-    return [
-        {**case, "square": _numbers(square), "original_size": ORIGINAL_SIZE}
-        for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))
-        for case in _both(name, small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes)
-    ]
+    cases = _both("fit 3, aligned", small, contract_id, tables, **claims)
+    cases += _both("fit 3, aligned, raw", small, contract_id, tables, coding=CODING_RAW, **claims)
+    return [{**case, "square": _numbers(square), "original_size": ORIGINAL_SIZE} for case in cases]
 
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of photographs in tiles, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
-    cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
-        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
-        ("257 x 2, deflated", wide, {}),
-        ("257 x 2, raw", wide, {"coding": CODING_RAW}),
-    ]
-    return [case for name, lr, changes in cases for case in _both(name, lr, contract_id, tables, **changes)]
+    cases = _both("coding 2, deflated", small, contract_id, tables, coding=CODING_DEFLATE)
+    cases += _both("257 x 2, deflated", wide, contract_id, tables)
+    return cases + _both("257 x 2, raw", wide, contract_id, tables, coding=CODING_RAW)
 
 
 def _both(

@@ -27,43 +27,25 @@ from codec_contract.pixels import Rgb
 from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture
-from tests.golden.regenerate_contract import digest
+from tests.golden.regenerate_contract import digest, rows
 from tests.pictures import exif
 
 FOLDER = Path(__file__).parent / "clients"
 RECORDED = "face_networks.json"
 PORTRAIT = "portrait.ppm"
 
+
+def _generated(name: str, every: bool, seed: int, block: int, size: list[int], *portraits: Any) -> dict[str, Any]:
+    pasted = rows("file orientation size at", [(PORTRAIT, *portrait) for portrait in portraits])
+    return {"name": name, "every": every, "seed": seed, "block": block, "size": size, "pasted": pasted}
+
+
 PHOTOS: list[dict[str, Any]] = [
-    {
-        "name": "two faces",
-        "every": True,
-        "seed": 41,
-        "block": 32,
-        "size": [640, 480],
-        "pasted": [
-            {"file": PORTRAIT, "orientation": 1, "size": [100, 127], "at": [420, 210]},
-            {"file": PORTRAIT, "orientation": 1, "size": [210, 266], "at": [60, 50]},
-        ],
-    },
-    {
-        "name": "a large face on its side",
-        "every": False,
-        "seed": 42,
-        "block": 60,
-        "size": [900, 700],
-        "pasted": [{"file": PORTRAIT, "orientation": 6, "size": [570, 450], "at": [150, 120]}],
-    },
-    {
-        "name": "a small face over the edge",
-        "every": False,
-        "seed": 43,
-        "block": 90,
-        "size": [2300, 1500],
-        "pasted": [{"file": PORTRAIT, "orientation": 1, "size": [84, 106], "at": [-20, 400]}],
-    },
+    _generated("two faces", True, 41, 32, [640, 480], (1, [100, 127], [420, 210]), (1, [210, 266], [60, 50])),
+    _generated("a large face on its side", False, 42, 60, [900, 700], (6, [570, 450], [150, 120])),
+    _generated("a small face over the edge", False, 43, 90, [2300, 1500], (1, [84, 106], [-20, 400])),
     {"name": "a framed face", "every": False, "file": PORTRAIT, "cut": [287, 347, 1086, 16], "side": 256},
-    {"name": "no face", "every": True, "seed": 44, "block": 50, "size": [300, 200], "pasted": []},
+    _generated("no face", True, 44, 50, [300, 200]),
 ]
 
 _UNITS, _LOGIT_UNITS = 64, 256

@@ -7,29 +7,23 @@ Every function takes arrays of any float type and computes in float64; maps are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Input = npt.ArrayLike
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 """StyleGAN2's [1, 3, 3, 1] / 8."""
 
 
 def upfirdn2d(
-    x: npt.ArrayLike,
-    *,
-    taps: tuple[float, ...] = TAPS,
-    filter_gain: float = 1.0,
-    up: int = 2,
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+    x: Input, *, taps: Sequence[float] = TAPS, filter_gain: float = 1.0, up: int = 2, pad: Sequence[int] = (0, 0, 0, 0)
 ) -> Array:
     """``UpFirDn2d`` ([StyleGAN2]'s name): insert ``up - 1`` zeros after every pixel, pad with zeros (left, right,
-    above, below), convolve with ``taps`` both ways.
-
-    A true convolution, so the last tap meets the first pixel.
-    """
+    above, below), convolve with ``taps`` both ways, truly: the last tap meets the first pixel."""
     x = _wide(x)
     batch, height, width, channels = x.shape
     spread = np.zeros((batch, height * up, width * up, channels))
@@ -45,30 +39,27 @@ def upfirdn2d(
 
 
 def filtered_bias_act(
-    x: npt.ArrayLike,
-    demodulation: npt.ArrayLike,
-    noise: npt.ArrayLike,
-    bias: npt.ArrayLike,
-    style: npt.ArrayLike,
+    x: Input,
+    demodulation: Input,
+    noise: Input,
+    bias: Input,
+    style: Input,
     *,
-    taps: tuple[float, ...] = TAPS,
-    filter_gain: float = 1.0,
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
     slope: float = 0.2,
     gain: float = 1.0,
     clamp: float = 0.0,
+    **filter: Any,
 ) -> Array:
     """``FilteredBiasAct``: `upfirdn2d` without zeros between pixels, then the steps after a modulated convolution.
 
     ``demodulation`` and ``style`` are ``[B, C]``, ``noise`` ``[1, H, W, 1]`` times its strength, ``bias`` ``[C]``; a
     ``clamp`` of 0 is no limit.
     """
-    filtered = upfirdn2d(x, taps=taps, filter_gain=filter_gain, up=1, pad=pad)
-    value = filtered * _wide(demodulation)[:, None, None] + _wide(noise) + _wide(bias)
+    value = upfirdn2d(x, up=1, **filter) * _wide(demodulation)[:, None, None] + _wide(noise) + _wide(bias)
     return _activation(value, slope, gain, clamp) * _wide(style)[:, None, None]
 
 
-def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, scale: float = 1.0) -> Array:
+def inverse_haar(bands: Input, style: Input | None = None, *, scale: float = 1.0) -> Array:
     """``InverseHaar``: ``server_decoder.mobile_stylegan.inverse_haar`` of ``scale * style * bands``.
 
     ``[B, H, W, 4C]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each; style
@@ -88,15 +79,15 @@ def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, sc
 
 
 def fused_conv(
-    x: npt.ArrayLike,
-    weight: npt.ArrayLike,
-    demodulation: npt.ArrayLike | None = None,
-    noise: npt.ArrayLike | None = None,
-    bias: npt.ArrayLike | None = None,
-    style: npt.ArrayLike | None = None,
-    residual: npt.ArrayLike | None = None,
-    outer: npt.ArrayLike | None = None,
-    more: npt.ArrayLike | None = None,
+    x: Input,
+    weight: Input,
+    demodulation: Input | None = None,
+    noise: Input | None = None,
+    bias: Input | None = None,
+    style: Input | None = None,
+    residual: Input | None = None,
+    outer: Input | None = None,
+    more: Input | None = None,
     *,
     pads: Sequence[int] = (0, 0, 0, 0),
     stride: int = 1,
@@ -154,10 +145,10 @@ def fused_conv(
 
 
 def dense_block(
-    x: npt.ArrayLike,
-    outer: npt.ArrayLike | None,
-    weights: Sequence[npt.ArrayLike],
-    biases: Sequence[npt.ArrayLike],
+    x: Input,
+    outer: Input | None,
+    weights: Sequence[Input],
+    biases: Sequence[Input],
     *,
     slope: float = 0.2,
     scale: float = 0.2,
@@ -172,19 +163,11 @@ def dense_block(
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         grown, _ = fused_conv(features, weight, bias=bias, pads=(1, 1, 1, 1), slope=slope)
         features = np.concatenate([features, grown], axis=3)
-    return fused_conv(
-        features,
-        weights[-1],
-        bias=biases[-1],
-        residual=x,
-        outer=outer,
-        pads=(1, 1, 1, 1),
-        scale=scale,
-        outer_scale=outer_scale,
-    )[0]
+    added = {"residual": x, "outer": outer, "scale": scale, "outer_scale": outer_scale}
+    return fused_conv(features, weights[-1], bias=biases[-1], pads=(1, 1, 1, 1), **added)[0]
 
 
-def upsample(x: npt.ArrayLike, *, mode: str) -> Array:
+def upsample(x: Input, *, mode: str) -> Array:
     """``Upsample``: ``[B, H, W, C]`` -> ``[B, 2H, 2W, C]``; in mode ``"bilinear"`` pixels are areas (half-pixel
     centres), which repeat outside."""
     x = _wide(x)
@@ -199,9 +182,9 @@ def upsample(x: npt.ArrayLike, *, mode: str) -> Array:
 
 
 def modulation_factors(
-    style: npt.ArrayLike,
-    squares: npt.ArrayLike = 0.0,
-    norm: npt.ArrayLike = 1.0,
+    style: Input,
+    squares: Input = 0.0,
+    norm: Input = 1.0,
     *,
     demodulate: bool = True,
     normalize: bool = False,
@@ -230,5 +213,5 @@ def _activation(value: Array, slope: float, gain: float, clamp: float) -> Array:
     return value.clip(-clamp, clamp) if clamp else value
 
 
-def _wide(values: npt.ArrayLike) -> Array:
+def _wide(values: Input) -> Array:
     return np.asarray(values, np.float64)

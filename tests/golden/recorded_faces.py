@@ -25,9 +25,8 @@ from codec_contract.exact_square import cut_square, exact_resize
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.pixels import Rgb
 from edge_encoder.faces.alignment import FaceFinder
-from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture
-from tests.golden.regenerate_contract import digest, rows
+from tests.golden.regenerate_contract import digest, generated_picture, rows
 from tests.pictures import exif
 
 FOLDER = Path(__file__).parent / "clients"
@@ -55,14 +54,6 @@ _ASSETS = Path(__file__).parents[2] / "clients" / "android" / "litert" / "src" /
 def portrait() -> Rgb:
     """The real picture among the golden files, uint8 ``[190, 150, 3]``."""
     return np.frombuffer((FOLDER / PORTRAIT).read_bytes().split(b"255\n", 1)[1], np.uint8).reshape(190, 150, 3)
-
-
-def generated_picture(seed: int, block: int, size: tuple[int, int], channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Cells of noise, uint8 ``[height, width, channels]``."""
-    width, height = size
-    across, down = -(-width // block), -(-height // block)
-    cells = generator_bytes(seed, across * down * channels).reshape(down, across, channels)
-    return np.ascontiguousarray(cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width])
 
 
 def photo(source: dict[str, Any]) -> Rgb:

@@ -46,8 +46,8 @@ from edge_encoder.golden_inputs import golden_input
 from edge_encoder.preprocessing import load_picture
 from sdk.faces import Fitted
 from tests.golden import recorded_faces as recorded
-from tests.golden.recorded_faces import FOLDER, PORTRAIT, generated_picture, portrait
-from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, rows, write
+from tests.golden.recorded_faces import FOLDER, PORTRAIT, portrait
+from tests.golden.regenerate_contract import digest, generated_picture, golden_lr, json_bytes, refused, rows, write
 from tests.payload_bytes import decode_payload, forged, version_1
 from tests.pictures import exif
 

@@ -118,16 +118,19 @@ PAYLOADS = [
 WEBP = bytes.fromhex("524946462800000057454250565038201c0000005001009d012a10000c000fc0fe25a40004740000fb364fcc59800000")
 
 
-def generated_picture(seed: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Noise, uint8 [height, width, 3]."""
-    return generator_bytes(seed, width * height * 3).reshape(height, width, 3)
+def generated_picture(seed: int, block: int, size: tuple[int, int], channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Cells of noise, uint8 ``[height, width, channels]``."""
+    width, height = size
+    across, down = -(-width // block), -(-height // block)
+    cells = generator_bytes(seed, across * down * channels).reshape(down, across, channels)
+    return np.ascontiguousarray(cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width])
 
 
 def golden_lr(kind: str, width: int, height: int) -> npt.NDArray[np.uint8]:
     """An LR, uint8 [height, width, 3], in integers only."""
     if kind == "black":
         return np.zeros((height, width, 3), dtype=np.uint8)
-    noise = generated_picture(width, width, height).astype(np.int64)
+    noise = generated_picture(width, 1, (width, height)).astype(np.int64)
     if kind == "noise":
         return noise.astype(np.uint8)
     y, x = np.mgrid[:height, :width]
@@ -149,10 +152,10 @@ def golden_files() -> dict[str, bytes]:
         payloads.append({"file": f"{name}.grain", **found, **claims, "square": square})
     resizes = rows("seed size new_size", RESIZES)
     for case in resizes:
-        case["sha256"] = digest(exact_resize(generated_picture(case["seed"], *case["size"]), case["new_size"]))
+        case["sha256"] = digest(exact_resize(generated_picture(case["seed"], 1, case["size"]), case["new_size"]))
     squares = rows("seed size square side", [(seed, *case) for seed, case in enumerate(SQUARES, 1)])
     for case in squares:
-        picture, square = generated_picture(case["seed"], *case["size"]), OrientedSquare(*case["square"])
+        picture, square = generated_picture(case["seed"], 1, case["size"]), OrientedSquare(*case["square"])
         case["sha256"] = digest(cut_square(picture, square, case["side"]))
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
     quarters = "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)"
@@ -178,7 +181,7 @@ def golden_scenes() -> dict[str, object]:
 
     def face(seed: int, square: OrientedSquare | None, contract: bytes = CONTRACT_ID) -> bytes:
         fit = "align" if square else "pad"
-        return encode(generated_picture(seed, 4, 4), contract_id=contract, fit=fit, square=square)
+        return encode(generated_picture(seed, 1, (4, 4)), contract_id=contract, fit=fit, square=square)
 
     squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
     faces = [face(seed, square) for seed, square in enumerate(squares, 1)]

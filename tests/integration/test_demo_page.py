@@ -83,7 +83,7 @@ def test_a_component_shows_pythons_preview_and_picture(
 
 def photograph(portrait: Image.Image, size: tuple[int, int], *faces: tuple[int, int, int, int]) -> Image.Image:
     """A picture of coarse noise with portraits: side, roll in degrees, x and y of the centre of each."""
-    noise = Image.fromarray(generated_picture(7, 8, 6))
+    noise = Image.fromarray(generated_picture(7, 1, (8, 6)))
     picture = noise.resize(size, Image.Resampling.BICUBIC)
     for side, roll, x, y in faces:
         square = portrait.resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")

@@ -20,23 +20,30 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
+def planes(rgb: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(rgb).permute(0, 3, 1, 2).float()
+
+
+@torch.no_grad()
 def run_twin(twin: EncoderTwin, rgb: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        lr, _ = twin(torch.from_numpy(rgb).permute(0, 3, 1, 2).float())
-    return lr.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    return twin(planes(rgb))[0].permute(0, 2, 3, 1).numpy().astype(np.uint8)
+
+
+@torch.no_grad()
+def corrected(config: EncoderConfig = SMALL, gain: float = 20) -> EncoderTwin:
+    """A twin whose correction matters, with biases."""
+    twin = EncoderTwin(config)
+    twin.head.weight.mul_(gain)
+    for parameter in twin.parameters():
+        if parameter.dim() == 1:
+            parameter.uniform_(-0.5, 0.5)
+    return twin
 
 
 @pytest.mark.parametrize("config", [SMALL, encoder_config(256, 16), encoder_config(1024, 64)], ids=lambda c: c.name)
 def test_twin_and_integer_network_agree_on_every_byte(config: EncoderConfig) -> None:
-    twin = EncoderTwin(config)
-    with torch.no_grad():  # a correction that matters
-        twin.head.weight.mul_(20)
-        for parameter in twin.parameters():
-            if parameter.dim() == 1:
-                parameter.uniform_(-0.5, 0.5)
-    rgb = pictures(1, config.hr)
-    network = lower(twin)
-    reference = run_reference(network, rgb)
+    twin, rgb = corrected(config), pictures(1, config.hr)
+    reference = run_reference(lower(twin), rgb)
     np.testing.assert_array_equal(run_twin(twin, rgb), reference)
     assert (reference != run_reference(box_network(config.hr, config.lr), rgb)).mean() > 0.5
 
@@ -58,12 +65,7 @@ def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
 
 
 def test_a_twin_raised_from_the_integers_computes_the_same() -> None:
-    twin = EncoderTwin(SMALL)
-    with torch.no_grad():
-        twin.head.weight.mul_(20)
-        twin.stages[1][0].expand.bias.uniform_(-0.5, 0.5)
-    network = lower(twin)
-    rgb = pictures(2, 64, 3)
+    network, rgb = lower(corrected()), pictures(2, 64, 3)
     raised = exact.raise_twin(network, SMALL)
     expected = run_reference(network, rgb)
     np.testing.assert_array_equal(run_twin(raised, rgb), expected)
@@ -74,17 +76,14 @@ def test_a_twin_raised_from_the_integers_computes_the_same() -> None:
 
 def test_weights_too_large_for_any_scale_are_refused() -> None:
     twin = EncoderTwin(SMALL)
-    with torch.no_grad():
-        twin.stages[0][0].depthwise.weight.fill_(30.0)
+    torch.nn.init.constant_(twin.stages[0][0].depthwise.weight, 30.0)
     with pytest.raises(ExportError, match=r"stage0\.block0\.depthwise"):
         lower(twin)
 
 
 def test_a_zero_correction_is_the_exact_box_mean() -> None:
-    twin = EncoderTwin(SMALL)
-    with torch.no_grad():
-        twin.head.weight.zero_()
-    rgb = pictures(2, 64)
+    twin, rgb = EncoderTwin(SMALL), pictures(2, 64)
+    torch.nn.init.zeros_(twin.head.weight)
     mean = rgb.reshape(2, 16, 4, 16, 4, 3).astype(np.int64).sum((2, 4))
     expected = (mean + 8) >> 4
     np.testing.assert_array_equal(run_reference(lower(twin), rgb), expected)
@@ -92,19 +91,16 @@ def test_a_zero_correction_is_the_exact_box_mean() -> None:
 
 
 def test_noise_replaces_rounding_by_at_most_half_a_level() -> None:
-    twin = EncoderTwin(SMALL)
-    x = torch.from_numpy(pictures(1, 64)).permute(0, 3, 1, 2).float()
+    twin, x = EncoderTwin(SMALL), planes(pictures(1, 64))
     with torch.no_grad():
-        rounded, _ = twin(x)
-        noisy, _ = twin(x, noise=True)
+        rounded, noisy = twin(x)[0], twin(x, noise=True)[0]
     difference = (noisy - rounded).abs()
     assert 0.2 < float(difference.mean()) < 0.5
     assert float(difference.max()) <= 1.0  # half a level of noise around a value within half a level of its rounding
 
 
 def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
-    twin = EncoderTwin(SMALL)
-    x = torch.from_numpy(pictures(2, 64)).permute(0, 3, 1, 2).float()
+    twin, x = EncoderTwin(SMALL), planes(pictures(2, 64))
     target = (exact.box_mean(x, twin.config.hr // twin.config.lr) + 12).clamp(0, 255)
     optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
     losses = []

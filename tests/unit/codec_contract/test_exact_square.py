@@ -64,18 +64,13 @@ def test_it_is_the_page(data: st.DataObject) -> None:
     width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     longest = 16 * max(width, height)
     angle, length = data.draw(st.floats(0, 2 * math.pi)), data.draw(st.floats(4, longest))
-    square = OrientedSquare(
-        data.draw(st.integers(0, 4 * width)),
-        data.draw(st.integers(0, 4 * height)),
-        round(length * math.cos(angle)),
-        round(length * math.sin(angle)),
-    )
+    x, y = data.draw(st.integers(0, 4 * width)), data.draw(st.integers(0, 4 * height))
+    square = OrientedSquare(x, y, round(length * math.cos(angle)), round(length * math.sin(angle)))
     n = data.draw(st.integers(1, 12))
     rgb = noise(width, height, data.draw(st.integers(0, 9)))
     np.testing.assert_array_equal(sample_square(rgb, square, n), samples_of_the_page(rgb, square, n))
-    np.testing.assert_array_equal(
-        cut_square(rgb, square, n), exact_resize(samples_of_the_page(rgb, square, 2 * n), (n, n))
-    )
+    expected = exact_resize(samples_of_the_page(rgb, square, 2 * n), (n, n))
+    np.testing.assert_array_equal(cut_square(rgb, square, n), expected)
 
 
 def test_reduction_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +90,12 @@ def test_outside_of_the_picture() -> None:
     np.testing.assert_array_equal(grey[20:, 20:], rgb[:20, :20])
 
 
-@pytest.mark.parametrize(
-    ("square", "corners"),
-    [
-        (OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0), [[7, 17], [7, 23], [13, 23], [13, 17]]),
-        # Turned clockwise: its upper edge points down, so what was above it lies to its right.
-        (OrientedSquare(40, 80, 0, 24), [[13, 17], [7, 17], [7, 23], [13, 23]]),
-    ],
-)
-def test_corners(square: OrientedSquare, corners: list[list[int]]) -> None:
-    assert square.corners().tolist() == corners and square.side == 6
+def test_corners() -> None:
+    upright, turned = OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0), OrientedSquare(40, 80, 0, 24)
+    assert upright.side == turned.side == 6
+    assert upright.corners().tolist() == [[7, 17], [7, 23], [13, 23], [13, 17]]
+    # Turned clockwise: its upper edge points down, so what was above it lies to its right.
+    assert turned.corners().tolist() == [[13, 17], [7, 17], [7, 23], [13, 23]]
 
 
 @pytest.mark.parametrize(
@@ -185,14 +176,10 @@ def test_two_pixels_to_one_by_hand() -> None:
     assert exact_resize(np.array([[[10] * 3, [21] * 3]], dtype=np.uint8), (1, 1)).tolist() == [[[16] * 3]]
 
 
-def test_same_size_is_a_copy() -> None:
-    rgb = noise(9, 5)
-    result = exact_resize(rgb, (9, 5))
-    assert np.array_equal(result, rgb) and not np.shares_memory(result, rgb)
-
-
-def test_a_view_with_strides_is_read_correctly() -> None:
+def test_copies_and_views() -> None:
     rgb = noise(64, 48)
+    result = exact_resize(rgb, (64, 48))
+    assert np.array_equal(result, rgb) and not np.shares_memory(result, rgb)
     assert np.array_equal(exact_resize(rgb[::2, ::-1], (16, 16)), exact_resize(rgb[::2, ::-1].copy(), (16, 16)))
 
 

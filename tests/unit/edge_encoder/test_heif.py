@@ -66,9 +66,10 @@ def test_rotated_once(pillow_heif, orientation: int) -> None:
 def test_exif_alone_does_not_rotate(pillow_heif) -> None:
     """The format's own boxes count; EXIF is left from the camera, or was edited."""
     data = heic(quarters(), exif=exif(1))
-    tag = struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 1)
+    form = "<HHIH" if b"II*\0" in data else ">HHIH"
+    tag = struct.pack(form, 0x0112, 3, 1, 1)
     assert data.count(tag) == 1
-    turned = data.replace(tag, struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 6))
+    turned = data.replace(tag, struct.pack(form, 0x0112, 3, 1, 6))
     assert_alike(load_picture(turned), np.asarray(quarters()))
 
 

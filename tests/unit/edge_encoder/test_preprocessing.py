@@ -113,6 +113,7 @@ KINDS: dict[str, tuple[Any, object]] = {
     "palette": (encoded(QUANTIZED), np.asarray(QUANTIZED.convert("RGB"))),
     "clear palette entry": (encoded(palette(), transparency=0), [[CLEAR, (0, 0, 255)]]),
     "grey with alpha": (encoded(Image.new("LA", (1, 1), (100, 0))), [[CLEAR]]),
+    "clear level": (encoded(np.array([[4, 5]], np.uint8), transparency=4), [[CLEAR, (5, 5, 5)]]),
     "clear colour": (encoded(np.uint8([[(1, 2, 3), (4, 5, 6)]]), transparency=(1, 2, 3)), [[CLEAR, (4, 5, 6)]]),
     "16 bits, PGM": (b"P5 2 1 65535\n" + struct.pack(">HH", 65535, 257), [[(255,) * 3, (1,) * 3]]),
     "16 bits, RGB": (picture().astype(np.uint16) * 257, picture()),
@@ -161,9 +162,14 @@ class TestColour:
 
     @pytest.mark.parametrize(
         "profile",
-        [srgb_profile(), srgb_profile(srgb_curve()), srgb_profile().replace(b"\0s\0R\0G\0B", b"\0o\0u\0r\0s")],
+        [
+            srgb_profile(),
+            srgb_profile(srgb_curve()),
+            srgb_profile().replace(b"\0s\0R\0G\0B", b"\0o\0u\0r\0s"),
+            b"nonsense",
+        ],
     )
-    def test_srgb_profile_changes_nothing(self, profile: bytes) -> None:
+    def test_srgb_profile_and_an_unusable_one_change_nothing(self, profile: bytes) -> None:
         rgb = picture(16, 16)
         np.testing.assert_array_equal(load_picture(encoded(rgb, icc_profile=profile)), rgb)
 
@@ -183,14 +189,6 @@ class TestColour:
     def test_profiles_of_grey_pictures(self, image: Image.Image, options: dict[str, object]) -> None:
         levels = load_picture(encoded(image, icc_profile=linear_grey_profile(), **options))
         assert np.abs(levels.astype(int) - 168).max() <= 1  # 255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055)
-
-    def test_transparent_level_of_a_grey_png(self) -> None:
-        data = encoded(np.array([[4, 5]], np.uint8), transparency=4)
-        np.testing.assert_array_equal(load_picture(data, background=(9, 8, 7)), [[(9, 8, 7), (5, 5, 5)]])
-
-    def test_unusable_profile_is_ignored(self) -> None:
-        rgb = picture(16, 16)
-        np.testing.assert_array_equal(load_picture(encoded(rgb, icc_profile=b"nonsense")), rgb)
 
     @pytest.mark.parametrize("background", [(0, 0), (0, 0, 256), (-1, 0, 0), "rgb", (0.5, 0, 0), 5, None, "#ffffff"])
     def test_background_is_checked(self, background: Any) -> None:

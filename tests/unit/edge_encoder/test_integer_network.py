@@ -41,18 +41,15 @@ def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
         down, across = layer.strides
         side = (x.shape[0] - layer.kernel[0]) // down + 1
         y = np.zeros((side, side, layer.out_channels), int)
-        for row in range(side):
-            for column in range(side):
-                patch = x[row * down :, column * across :][: layer.kernel[0], : layer.kernel[1]]
-                for channel in range(layer.out_channels):
-                    source = patch if layer.groups == 1 else patch[:, :, channel : channel + 1]
-                    products = source.transpose(2, 0, 1) * layer.weight[channel].astype(int)
-                    acc = int(products.sum() + layer.bias[channel])
-                    shift = int(layer.shift[channel])
-                    value = (2 * acc + 2**shift + 1) // 2 ** (shift + 1)
-                    if layer.skip:
-                        value += tensors[layer.skip][row, column, channel]
-                    y[row, column, channel] = min(max(value, 0), 255)
+        for row, column, channel in np.ndindex(y.shape):
+            patch = x[row * down :, column * across :][: layer.kernel[0], : layer.kernel[1]].transpose(2, 0, 1)
+            source = patch if layer.groups == 1 else patch[channel : channel + 1]
+            acc = int((source * layer.weight[channel].astype(int)).sum() + layer.bias[channel])
+            shift = int(layer.shift[channel])
+            value = (2 * acc + 2**shift + 1) // 2 ** (shift + 1)
+            if layer.skip:
+                value += tensors[layer.skip][row, column, channel]
+            y[row, column, channel] = min(max(value, 0), 255)
         tensors[layer.name] = y
     np.testing.assert_array_equal(integer.run_reference(network, rgb)[0], tensors[network.layers[-1].name])
 

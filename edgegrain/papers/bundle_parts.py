@@ -26,12 +26,12 @@ def write_compared_bundle(
     decoder: nn.Module,
     model: bytes,
     lrs: np.ndarray,
-    *,
     summary: str,
     remarks: Sequence[str] = (),
+    *,
     tables: CoderTables,
     formats: Sequence[str],
-    force: bool = False,
+    force: bool,
     encoder_flips: float | None = None,
     **fields: Any,
 ) -> WrittenBundle:
@@ -40,9 +40,8 @@ def write_compared_bundle(
     comparison = compare_decoder(model, decoder, lrs)
     described = manifest_fields(folder.name, codec, **fields)
     card = bundle_card(described, summary, remarks)
-    return WrittenBundle(
-        write_bundle(folder, encoder, model, tables, described, card, formats, force=force), comparison, encoder_flips
-    )
+    manifest = write_bundle(folder, encoder, model, tables, described, card, formats, force=force)
+    return WrittenBundle(manifest, comparison, encoder_flips)
 
 
 def float_encoder(

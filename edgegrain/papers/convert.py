@@ -57,7 +57,6 @@ AUTHORS: dict[str, dict[str, str]] = {
 Names = Mapping[str, str | Callable[..., str | None]]
 """A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
 braces of theirs, or are the arguments of a function that returns it."""
-_NAMED = 8  # tensors that a message names of each kind
 
 
 class ConversionOptions(NamedTuple):
@@ -68,15 +67,11 @@ class ConversionOptions(NamedTuple):
     force: bool = False  # replace an existing result
     reduction: str = "bicubic"  # of GLEAN's and GCFSR's bundles, as in the papers
 
-    def described(self, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
+    def described(self, source: str, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
         """What `write_compared_bundle` takes of every converted bundle; its manifest names the files."""
-        files = [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]
-        return {
-            "tables": CoderTables.default(),
-            "training": {"converted_from": files},
-            "formats": ("onnx",),
-            "force": self.force,
-        }
+        files = [{"file": read.file, "sha256": read.sha256} for read in tensor_maps]
+        fields = {"training": {"converted_from": files}, "licence": AUTHORS[source.removesuffix("-plus")]}
+        return {"tables": CoderTables.default(), "formats": ("onnx",), "force": self.force, **fields}
 
 
 @dataclass(frozen=True)
@@ -144,22 +139,18 @@ class TensorFile:
 
     def under(self, prefix: str) -> TensorFile:
         """The part under one more prefix; the others are not used."""
-        tensors = {
-            name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)
-        }
+        inside = {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
         others = (self.full_name(name) for name in self.tensors if not name.startswith(prefix))
-        return TensorFile(self.path, tensors, self.prefix + prefix, (*self.unused, *others))
+        return TensorFile(self.path, inside, self.prefix + prefix, (*self.unused, *others))
 
     def dimension(self, name: str, index: int) -> int:
         """One dimension of a tensor that sizes are read from."""
-        tensor = self.tensors.get(name)
+        tensor, full_name = self.tensors.get(name), self.full_name(name)
         if tensor is None:
-            raise ModelError(f"{self.path} lacks the tensor {self.full_name(name)!r}")
+            raise ModelError(f"{self.path} lacks the tensor {full_name!r}")
         if not -tensor.ndim <= index < tensor.ndim:
-            raise ModelError(
-                f"{self.path}: {self.full_name(name)!r} has the shape {list(tensor.shape)}, expected a weight"
-            )
-        return int(tensor.shape[index])
+            raise ModelError(f"{self.path}: {full_name!r} has the shape {list(tensor.shape)}, expected a weight")
+        return tensor.shape[index]
 
     def count(self, pattern: str, step: int = 1) -> int:
         """Number of consecutive indices 0, ``step``, 2 ``step``, ... with which ``pattern`` begins a name."""
@@ -204,48 +195,38 @@ def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str
 
     ``unused``: beginnings of names in the file of which the network has no such tensor.
     """
-    state = network.state_dict()
+    state, tensors, full_name = network.state_dict(), source.tensors, source.full_name
     placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
     used = set(placed.values())
-    spare = {name for name in source.tensors if name.startswith(unused) and name not in used}
-    missing = [source.full_name(name) for name in used - source.tensors.keys()]
-    unknown = [source.full_name(name) for name in source.tensors.keys() - spare - used]
-    misshapen = [
-        f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
-        for ours, name in placed.items()
-        if name in source.tensors and not _fits(source.tensors[name], state[ours])
-    ]
-    problems = [
-        _some(what, sorted(found))
-        for what, found in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
-        if found
-    ]
-    if problems:
+    spare = {name for name in tensors if name.startswith(unused) and name not in used}
+    shapes = [(name, tensors[name].shape, state[ours].shape) for ours, name in placed.items() if name in tensors]
+    wrong = {
+        "missing": [full_name(name) for name in used - tensors.keys()],
+        "unknown": [full_name(name) for name in tensors.keys() - spare - used],
+        # Layouts differ in dimensions of one: [1, out, in, k, k] for modulated convolutions, [1] for a scalar.
+        "of another shape": [
+            f"{full_name(name)} is {list(theirs)}, expected {list(ours)}"
+            for name, theirs, ours in shapes
+            if [side for side in theirs if side != 1] != [side for side in ours if side != 1]
+        ],
+    }
+    if problems := [_some(what, sorted(found)) for what, found in wrong.items() if found]:
         raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
     for ours, name in placed.items():
-        state[ours].copy_(source.tensors[name].reshape(state[ours].shape))
+        state[ours].copy_(tensors[name].reshape(state[ours].shape))
     with source.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return TensorMap(
-        source.path.name,
-        digest,
-        {source.full_name(name): ours for ours, name in placed.items()},
-        sorted({*source.unused, *map(source.full_name, spare)}),
-    )
+    taken = {full_name(name): ours for ours, name in placed.items()}
+    return TensorMap(source.path.name, digest, taken, sorted({*source.unused, *map(full_name, spare)}))
 
 
-def _fits(tensor: Tensor, ours: Tensor) -> bool:
-    # Layouts differ in dimensions of one: [1, out, in, k, k] for weights of modulated convolutions, [1] for a scalar.
-    return [side for side in tensor.shape if side != 1] == [side for side in ours.shape if side != 1]
-
-
-def _some(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {what} ({', '.join(names[:_NAMED])}{more})"
+def _some(what: str, names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {what} ({', '.join(names[:most])}{more})"
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots."""
+    """All tensors of a file; the names of nested dictionaries are joined by dots."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -255,9 +236,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
         raise ModelError(
-            f"{path} cannot be read as tensors: {_reason(error)}. Expected a .safetensors file or a "
-            "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
-            "file once, by name, where their code is installed"
+            f"{path} cannot be read as tensors: {_reason(error)}. Expected a .safetensors file or a torch file of "
+            "plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a file once, by name, where "
+            "their code is installed"
         ) from error
     return dict(_flatten(content))
 

@@ -8,7 +8,6 @@ counts in both directions, for 256 x 256 pixels. GLEAN without its bank, and a w
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -89,17 +88,15 @@ class Model:
 
     def as_dict(self) -> dict[str, Any]:
         """Totals and parts as plain JSON values."""
-        return {
-            "name": self.name,
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
-            "macs_by_part": {name: part.macs for name, part in self.parts.items()},
-        }
+        parameters = {name: part.parameters for name, part in self.parts.items()}
+        macs = {name: part.macs for name, part in self.parts.items()}
+        totals = {"name": self.name, "parameters": self.parameters, "macs": self.macs}
+        return {**totals, "parameters_by_part": parameters, "macs_by_part": macs}
 
 
 def models() -> list[Model]:
     """All models, the default bundle's first, then GRAIN's."""
+    discriminator = _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))
     return [
         *bundle_models(load_manifest(find_bundle(DEFAULT_BUNDLE))),
         *(grain_model(name, config) for name, config in PRESETS.items()),
@@ -113,12 +110,10 @@ def models() -> list[Model]:
         *(Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)}) for lr in LR_SIZES),
         *(
             Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
-            for hr, lr in itertools.product(HR_SIZES, LR_SIZES)
+            for hr in HR_SIZES
+            for lr in LR_SIZES
         ),
-        Model(
-            "stylegan2-discriminator-1024",
-            {"discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))},
-        ),
+        Model("stylegan2-discriminator-1024", {"discriminator": discriminator}),
     ]
 
 
@@ -130,21 +125,20 @@ def bundle_models(manifest: Manifest) -> list[Model]:
     }
     if manifest.enlarger is not None:
         network = SuperResolutionConfig.from_dict(manifest.enlarger.training["config"]["network"])
+        picture = (3, manifest.hr, manifest.hr)
         for factor in manifest.enlarger.factors:
-            parts[f"enlarger-x{factor}"] = _measure(
-                lambda: SuperResolution(network), (3, manifest.hr, manifest.hr), factor
-            )
+            parts[f"enlarger-x{factor}"] = _measure(lambda: SuperResolution(network), picture, factor)
     return [Model(f"{manifest.id}-{name}", {name.partition("-")[0]: part}) for name, part in parts.items()]
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
     """The model of a GRAIN configuration with its encoder: the paper's for the paper's decoder, else the exact one."""
-    hr, lr = config.decoder.hr, config.decoder.lr
-    parts = {"decoder": _decoder(config.decoder)}
+    hr, lr, parts = config.decoder.hr, config.decoder.lr, dict[str, Part]()
     if name != WITHOUT_ENCODER and config.decoder.upsampling == "nearest":
-        parts = {"encoder": _rrdb_encoder(hr, lr)} | parts
+        parts["encoder"] = _rrdb_encoder(hr, lr)
     elif name != WITHOUT_ENCODER and hr in HR_SIZES and lr in LR_SIZES:
-        parts = {"encoder": _exact_encoder(hr, lr)} | parts
+        parts["encoder"] = _exact_encoder(hr, lr)
+    parts["decoder"] = _decoder(config.decoder)
     if config.prior is not None and config.codes is not None:
         parts |= _around_prior(config.codes, config.fusion, config.decoder, config.prior)
         parts["prior"] = _prior(config.prior)
@@ -205,11 +199,8 @@ def _around_prior(
         {size: torch.empty(1, channels, size, size, device="meta") for size, channels in features.items()}
         for features in (f_inv, f_gen)
     )
-    parts = {
-        "code_predictor": _measure(
-            lambda: _Codes(codes, f_inv, prior.code_resolutions, prior.network.code_width, f_gen), [*inverted.values()]
-        )
-    }
+    shapes = prior.code_resolutions, prior.network.code_width
+    parts = {"code_predictor": _measure(lambda: _Codes(codes, f_inv, *shapes, f_gen), [*inverted.values()])}
     if fusion is not None and fusion.kind == "pictures":
         parts["fusion"] = _measure(lambda: PictureFusion(fusion), *[(3, decoder.hr, decoder.hr)] * 2)
     elif fusion is not None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from rich.progress import track
 from torch import nn
 
@@ -25,7 +23,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.twin import box_network
 from edgegrain.papers.bundle_parts import write_compared_bundle
-from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
+from edgegrain.papers.gcfsr.network import GCFSR, RGB, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
@@ -38,13 +36,12 @@ from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
-GLEAN_WEIGHTS = "glean.safetensors"
-GCFSR_WEIGHTS = "gcfsr.safetensors"
+GLEAN_WEIGHTS, GCFSR_WEIGHTS = "glean.safetensors", "gcfsr.safetensors"
 """Names of the files in the folder of a run and of the zoo."""
 USUAL_FACTOR = 16
 """From the picture's side to a GCFSR bundle's LR, unless another is chosen."""
-_TRAINING, _BANK = "training", "bank_sha256"
-_PRIOR = "prior."
+FaceSR = GLEAN | GCFSR
+_BANK, _PRIOR = "bank_sha256", "prior."
 _CONFIGS: dict[str, type[GLEANConfig] | type[GCFSRConfig]] = {GLEAN_KIND: GLEANConfig, GCFSR_KIND: GCFSRConfig}
 _KIND: weight_file.WeightKind[GLEANConfig | GCFSRConfig] = weight_file.WeightKind(
     "GLEAN and no GCFSR", "config", lambda fields: _CONFIGS[fields["kind"]].from_dict(fields)
@@ -52,36 +49,23 @@ _KIND: weight_file.WeightKind[GLEANConfig | GCFSRConfig] = weight_file.WeightKin
 
 
 def save_face_sr(
-    network: GLEAN | GCFSR,
-    path: str | Path,
-    *,
-    training: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.float16,
-    compact: bool = False,
-    force: bool = False,
+    network: FaceSR, path: Path, training: Mapping[str, Any], *, compact: bool = False, force: bool = False
 ) -> Path:
     """Write a network, of GLEAN's bank the hash; ``training``, plain JSON values, is read back by `read_training`."""
+    config, records = network.config.as_dict(), {"training": dict(training)}
     bank = {_BANK: prior_digest(network.prior)} if isinstance(network, GLEAN) else {}
-    trained = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
+    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
     return weight_file.save_network(
-        path,
-        _KIND,
-        network.config.as_dict(),
-        trained,
-        dtype=dtype,
-        compact=compact,
-        force=force,
-        records={_TRAINING: dict(training or {})},
-        entries=bank,
+        path, _KIND, config, state, records=records, entries=bank, compact=compact, force=force
     )
 
 
-def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = None) -> GLEAN | GCFSR:
+def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = None) -> FaceSR:
     """The network in a file, weights in float32, in evaluation mode; ``prior`` is GLEAN's bank, itself or as
     `load_prior` takes it, None for the published one."""
     config = read_config(path)
     if isinstance(config, GCFSRConfig):
-        network: GLEAN | GCFSR = weight_file.described_network(path, lambda: GCFSR(config))
+        network: FaceSR = weight_file.described_network(path, lambda: GCFSR(config))
         weight_file.fill_network(network, path, _KIND)
         return network.eval()
     bank = prior if isinstance(prior, GenerativePrior) else described_prior(config.prior, prior or DEFAULT_PRIOR)
@@ -89,8 +73,8 @@ def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = 
         expected = weight_file.read_header(path)[_BANK]
     if (found := prior_digest(bank)) != expected:
         raise ModelError(
-            f"{path} was trained with the bank of SHA-256 {expected[:16]}..., the given one has "
-            f"{found[:16]}...; pass the generator that it describes, cut and rounded alike"
+            f"{path} was trained with the bank of SHA-256 {expected[:16]}..., the given one has {found[:16]}...; "
+            "pass the generator that it describes, cut and rounded alike"
         )
     network = weight_file.described_network(path, lambda: GLEAN(config, bank))
     weight_file.fill_network(network, path, _KIND, without=_PRIOR)
@@ -104,7 +88,7 @@ def read_config(path: str | Path) -> GLEANConfig | GCFSRConfig:
 
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training record in a file's header; empty if there is none."""
-    return dict(weight_file.read_record(path, _KIND, _TRAINING, {}))
+    return dict(weight_file.read_record(path, _KIND, "training", {}))
 
 
 def sizes(config: GLEANConfig | GCFSRConfig, lr: int | None = None) -> tuple[int, int]:
@@ -135,8 +119,7 @@ def write_face_sr_bundle(
     formats: Sequence[str] = tuple(FORMATS),
     force: bool = False,
 ) -> writer.WrittenBundle:
-    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` next to
-    it.
+    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` beside.
 
     ``lr``: of a GCFSR. ``prior``: GLEAN's bank, as `load_prior` takes it, by default the published one; its licence is
     added to ``licence``, by default `usual_licence`. ``reduction``: by default the one that it was trained on.
@@ -152,23 +135,13 @@ def write_face_sr_bundle(
         licence["prior"] = prior_licence(prior or DEFAULT_PRIOR)
     elif prior is not None:
         raise ExportError(f"{weights} holds a GCFSR, which takes no --prior")
-    return write_bundle_of(
-        network,
-        folder,
-        reduction,
-        lr,
-        training=training,
-        licence=licence,
-        domain=domain,
-        version=version,
-        tables=writer.tables_in(weights.parent),
-        formats=formats,
-        force=force,
-    )
+    fields = {"training": training, "licence": licence, "domain": domain, "version": version}
+    tables = writer.tables_in(weights.parent)
+    return write_bundle_of(network, folder, reduction, lr, tables=tables, formats=formats, force=force, **fields)
 
 
 def write_bundle_of(
-    network: GLEAN | GCFSR, folder: Path, reduction: str, lr: int | None, **described: Any
+    network: FaceSR, folder: Path, reduction: str, lr: int | None, **described: Any
 ) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
     hr, lr = sizes(network.config, lr)
@@ -183,19 +156,11 @@ def write_bundle_of(
     graph = store_half(decoder_graph(decoder, lr))
     for name in controls:
         add_optional_input(graph, name, [f"{name}_batch"])
-    return write_compared_bundle(
-        folder,
-        kind,
-        writer.exact_encoder(encoder),
-        decoder,
-        bytes(graph.SerializeToString()),
-        run_reference(encoder, np.stack(smooth_pictures(writer.COMPARED, hr))),
-        architecture=network.config.as_dict(),
-        summary=f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}",
-        controls=tuple(controls),
-        inputs=controls,
-        **described,
-    )
+    lrs = run_reference(encoder, np.stack(smooth_pictures(writer.COMPARED, hr)))
+    summary = f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}"
+    fields = {"architecture": network.config.as_dict(), "controls": tuple(controls), "inputs": controls, **described}
+    part, model = writer.exact_encoder(encoder), bytes(graph.SerializeToString())
+    return write_compared_bundle(folder, kind, part, decoder, model, lrs, summary, **fields)
 
 
 def store(
@@ -217,16 +182,16 @@ def store(
     for written in (path.name, CODER_TABLES) if data else (path.name,):
         if (folder / written).exists() and not force:  # before fitting, which takes minutes
             raise ExistsError(folder / written)
-    tables = fit_reduction_tables(path, data, exclude=exclude) if data is not None else None
+    tables = fit_reduction_tables(path, data, exclude) if data is not None else None
     folder.mkdir(parents=True, exist_ok=True)
-    target = save_face_sr(network, folder / path.name, training=read_training(path), compact=True, force=force)
+    target = save_face_sr(network, folder / path.name, read_training(path), compact=True, force=force)
     if tables is not None:
         write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
     return target
 
 
 def fit_reduction_tables(
-    weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000, steps: int = 6000
+    weights: Path, data: Path, exclude: tuple[str, ...], count: int = 4000, steps: int = 6000
 ) -> CoderTables:
     """Coder tables for the reductions that a network was trained on; for GCFSR the reduction to a 16th."""
     from edgegrain.pictures.stored_pictures import list_pictures, read_square  # bundles are written without them
@@ -236,11 +201,8 @@ def fit_reduction_tables(
     reduce = REDUCTIONS[_reduction(read_training(weights))](hr, lr)
     stored = list_pictures(data, exclude)
     chosen = np.sort(np.random.default_rng(0).permutation(len(stored))[:count])
-    lrs = [
-        run_reference(reduce, read_square(stored[index], hr)[None])[0]
-        for index in track(chosen, description="reducing")
-    ]
-    return fit_tables(lrs, steps=steps)
+    pictures = (read_square(stored[index], hr) for index in track(chosen, description="reducing"))
+    return fit_tables([run_reference(reduce, picture[None])[0] for picture in pictures], steps=steps)
 
 
 def _reduction(training: Mapping[str, Any]) -> str:
@@ -250,7 +212,6 @@ def _reduction(training: Mapping[str, Any]) -> str:
 SMALLEST_LR = 4
 """Of a bicubic reduction: with less, a sample would be near both edges."""
 SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
-RGB = 3
 _WHITE = 255
 _WEIGHT_MAX = 127
 _CUT = ((0, 0), (3, 0), (1, 0), (0, 1), (0, 3))
@@ -289,18 +250,17 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
     return IntegerNetwork(f"bicubic-{hr}-{lr}", hr, lr, (*across, *down))
 
 
-def reduction_weights(factor: int) -> npt.NDArray[np.float64]:
+def _weights(factor: int) -> np.ndarray:
     """``[5, 4 * factor]``: the weights of every kind of sample; each row sums to 1."""
     taps = 4 * factor
     weights = np.tile(cubic((np.arange(taps) + 0.5) / factor - 2), (len(_CUT), 1))
     for kind, (left, right) in enumerate(_CUT):
         weights[kind, : left * factor // 2] = 0
         weights[kind, taps - right * factor // 2 :] = 0
-    result: npt.NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
-    return result
+    return weights / weights.sum(1, keepdims=True)
 
 
-def quantized(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], int]:
+def _quantized(weights: np.ndarray) -> tuple[np.ndarray, int]:
     """int8 weights and the largest possible shift; their sum is 2^shift, so that constant areas are preserved.
 
     Rounding errors are assigned to the weights that lost most.
@@ -318,49 +278,29 @@ def quantized(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], i
 def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[IntegerConv]:
     """One direction: kinds, white, choice and their sum."""
 
-    def along(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:  # [O, I, taps] -> [O, I, *, *]
+    def along(weight: np.ndarray) -> np.ndarray:  # [O, I, taps] -> [O, I, *, *]
         return np.ascontiguousarray(weight[..., None] if vertical else weight[..., None, :])
 
     def around(zeros: int) -> tuple[int, int, int, int]:
         return (zeros, 0, zeros, 0) if vertical else (0, zeros, 0, zeros)
 
     kinds, channels = len(_CUT), len(_CUT) * RGB
-    taps, shift = zip(*map(quantized, reduction_weights(factor)), strict=True)
+    none, one, black = np.zeros(channels, np.int32), np.ones(channels, np.int32), np.zeros((channels, 1, 1, 1), np.int8)
+    taps, shifts = zip(*map(_quantized, _weights(factor)), strict=True)
     weight = np.zeros((kinds, RGB, RGB, 4 * factor), np.int8)
     weight[:, range(RGB), range(RGB)] = np.stack(taps)[:, None]
+    weight, shift = along(weight.reshape(channels, RGB, -1)), np.repeat(np.array(shifts, np.int32), RGB)
+    stride, outside = (factor, 1) if vertical else (1, factor), around(3 * factor // 2)  # of the first and last sample
+    choice = along(np.repeat(_CHOICE, RGB, 0)[:, None])
     missing = -_WHITE * np.repeat(_CHOICE.clip(0).sum(1, dtype=np.int32), RGB)  # of neighbours that must exist
-    none, one = np.zeros(channels, np.int32), np.ones(channels, np.int32)
     chosen = np.zeros((RGB, kinds, RGB, 1, 1), np.int8)
     chosen[range(RGB), :, range(RGB)] = 2
+    all_kinds, white, one_kind = (f"{name}.{layer}" for layer in ("kinds", "white", "choice"))
     return [
-        IntegerConv(
-            f"{name}.kinds",
-            source,
-            along(weight.reshape(channels, RGB, -1)),
-            none,
-            np.repeat(np.array(shift, np.int32), RGB),
-            stride=(factor, 1) if vertical else (1, factor),
-            padding=around(3 * factor // 2),
-        ),  # taps of the first and the last sample outside
-        IntegerConv(
-            f"{name}.white",
-            f"{name}.kinds",
-            np.zeros((channels, 1, 1, 1), np.int8),
-            one * 2 * _WHITE,
-            one,
-            groups=channels,
-        ),
-        IntegerConv(
-            f"{name}.choice",
-            f"{name}.white",
-            along(np.repeat(_CHOICE, RGB, 0)[:, None]),
-            missing,
-            one,
-            padding=around(2),
-            groups=channels,
-            skip=f"{name}.kinds",
-        ),
-        IntegerConv(name, f"{name}.choice", chosen.reshape(RGB, channels, 1, 1), none[:RGB], one[:RGB]),
+        IntegerConv(all_kinds, source, weight, none, shift, stride, outside),
+        IntegerConv(white, all_kinds, black, one * 2 * _WHITE, one, groups=channels),
+        IntegerConv(one_kind, white, choice, missing, one, padding=around(2), groups=channels, skip=all_kinds),
+        IntegerConv(name, one_kind, chosen.reshape(RGB, channels, 1, 1), none[:RGB], one[:RGB]),
     ]
 
 

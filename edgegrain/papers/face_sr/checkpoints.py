@@ -21,7 +21,6 @@ import torch
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.convert import (
-    AUTHORS,
     STORAGE,
     ConversionOptions,
     ConversionReport,
@@ -105,13 +104,11 @@ def _restorer(whole: TensorFile) -> TensorFile:
     """GLEAN's own tensors, without those of the training."""
     if _MARK in whole.tensors:
         return whole
-    unknown = sorted(whole.full_name(name) for name in whole.tensors if not name.startswith(("generator.", *_TRAINING)))
-    if unknown or f"generator.{_MARK}" not in whole.tensors:
-        raise ModelError(
-            f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(f'generator.{_MARK}')!r}"
-            + (f"; unknown: {', '.join(unknown[:8])}" if unknown else "")
-        )
-    return whole.under("generator.")
+    unknown = sorted(whole.full_name(name) for name in whole.tensors if not name.startswith((BANK, *_TRAINING)))
+    if unknown or f"{BANK}{_MARK}" not in whole.tensors:
+        others = f"; unknown: {', '.join(unknown[:8])}" if unknown else ""
+        raise ModelError(f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(BANK + _MARK)!r}{others}")
+    return whole.under(BANK)
 
 
 def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
@@ -168,23 +165,13 @@ def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
 
 def _gcfsr_config(source: TensorFile) -> GCFSRConfig:
     size = COARSEST << source.count("conv_body_down.{}.")
-    finest = source.dimension("conv_body_first.0.weight", 0)
-    coarsest = source.dimension("final_conv.0.weight", 0)
-    last = source.dimension("final_down2.1.weight", 0)
-    widest = source.dimension("final_down1.1.weight", 0)
+    layers = "conv_body_first.0", "final_conv.0", "final_down1.1", "final_down2.1"
+    finest, coarsest, widest, last = (source.dimension(f"{layer}.weight", 0) for layer in layers)
+    width, blind = source.dimension("style_conv1.modulated_conv.modulation.weight", 1), last == widest
     with source.reading("GCFSR"):
         # The codes come from half of the widest layers' channels, in the blind form from all of them.
-        return GCFSRConfig(
-            size,
-            COARSEST,
-            size * finest,
-            max(coarsest, widest),
-            source.dimension("style_conv1.modulated_conv.modulation.weight", 1),
-            last,
-            blind=last == widest,
-            signed=True,
-            rounded=True,
-        )
+        channels = size * finest, max(coarsest, widest)
+        return GCFSRConfig(size, COARSEST, *channels, width, last, blind=blind, signed=True, rounded=True)
 
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -194,14 +181,6 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     if isinstance(network, GLEAN):
         parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
     softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
-    written = write_bundle_of(
-        network,
-        out,
-        options.reduction,
-        options.lr,
-        remarks=[*softer, STORAGE],
-        licence=AUTHORS[source],
-        domain=options.domain,
-        **options.described([tensor_map]),
-    )
+    fields = {"remarks": [*softer, STORAGE], "domain": options.domain, **options.described(source, [tensor_map])}
+    written = write_bundle_of(network, out, options.reduction, options.lr, **fields)
     return ConversionReport(source, str(out), parameters, [tensor_map], written.decoder)

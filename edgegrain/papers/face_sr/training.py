@@ -10,7 +10,7 @@ import copy
 import io
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.papers.convert import Names, rename
-from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, REDUCTIONS, load_face_sr, save_face_sr
+from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, REDUCTIONS, FaceSR, load_face_sr, save_face_sr
 from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
@@ -76,12 +76,15 @@ def reduce_levels(picture: Tensor, side: int, kind: str) -> Tensor:
         matrix = area_matrix(picture.shape[-1], side).to(picture.device)
         small = matrix @ (picture.float() @ matrix.T)
     else:
-        small = F.interpolate(picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+        small = F.interpolate(picture.float(), (side, side), mode="bicubic", antialias=True)
     return small.add(0.5).floor().clamp(0, 255)
 
 
+_enlargement = lru_cache(maxsize=256)(BicubicEnlargement)
+
+
 def enlarge(lr: Tensor, size: int) -> Tensor:
-    """Bicubic enlargement of ``[B, C, s, s]`` to ``size``, as in `edgegrain.papers.gcfsr.network.GCFSRUpscaler`."""
+    """Bicubic enlargement of ``[B, C, s, s]`` to ``size``, as in `GCFSRUpscaler`."""
     enlarged: Tensor = _enlargement(lr.shape[-1], size).to(lr.device)(lr)
     return enlarged
 
@@ -111,14 +114,14 @@ class BlindDegradation:
         side, device = picture.shape[-1], picture.device
         blurred = self._blur(picture.float().cpu()[None], rng)
         small = max(1, round(side / rng.uniform(*self.factor)))
-        x = F.interpolate(blurred, (small, small), mode="bilinear", align_corners=False)[0]
+        x = F.interpolate(blurred, (small, small), mode="bilinear")[0]
         noise = rng.standard_normal(tuple(x.shape), np.float32) * rng.uniform(*self.noise)
         x = (x + torch.from_numpy(noise.astype(np.float32))).round().clamp(0, 255)
         file = io.BytesIO()
-        quality = int(rng.integers(self.quality[0], self.quality[1], endpoint=True))
+        quality = int(rng.integers(*self.quality, endpoint=True))
         Image.fromarray(x.permute(1, 2, 0).to(torch.uint8).numpy()).save(file, "JPEG", quality=quality)
         read = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float()
-        x = F.interpolate(read, (side, side), mode="bilinear", align_corners=False)[0]
+        x = F.interpolate(read, (side, side), mode="bilinear")[0]
         return x.round().clamp(0, 255).to(device)
 
     def _blur(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
@@ -135,9 +138,6 @@ class BlindDegradation:
         return F.conv2d(F.pad(picture, (radius,) * 4, mode=padding), weights, groups=3)
 
 
-_enlargement = lru_cache(maxsize=256)(BicubicEnlargement)
-
-
 @dataclass(frozen=True)
 class Factors:
     """The factors s by which pictures are reduced.
@@ -152,6 +152,9 @@ class Factors:
     choices: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0, 64.0)  # [GCFSR] 3.5
     continuous: bool = False
     evaluated: tuple[float, ...] = (16.0, 8.0, 32.0)
+
+
+_L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,7 @@ class FaceSRRecipe(RestorationRecipe):
     """
 
     network: GLEANConfig | GCFSRConfig
-    loss: LossWeights
+    loss: LossWeights = _L1
     perceptual: float = 0.0
     squared: bool = False
     adversarial: AdversarialConfig | None = None
@@ -203,103 +206,64 @@ class FaceSRRecipe(RestorationRecipe):
     @property
     def needs_metrics(self) -> bool:
         """True if a loss needs the weights of LPIPS."""
-        return bool(
-            self.loss.lpips or self.loss.regions or self.perceptual or (self.adversarial and self.adversarial.projected)
-        )
+        projected = self.adversarial is not None and self.adversarial.projected
+        return bool(self.loss.lpips or self.loss.regions or self.perceptual or projected)
 
 
-_L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
+# [GLEAN] supplementary 1 and [GCFSR] 3.5 have the same weight.
+_GAN = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3)
 
 
 # [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
 # annealing from 1e-4 in 300,000 iterations of 8 faces. It names no R1. conv4_3 is the authors' public code's choice.
 def _glean(factor: int) -> FaceSRRecipe:
-    return FaceSRRecipe(
-        network=glean.PRESETS[f"glean-1024-x{factor}"],
-        loss=replace(_L1, l1=0.0, l2=1.0),
-        perceptual=0.01,
-        squared=True,
-        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0),
-    )
+    network, loss = glean.PRESETS[f"glean-1024-x{factor}"], replace(_L1, l1=0.0, l2=1.0)
+    adversarial = replace(_GAN, learning_rate=1e-4, r1=0.0)
+    return FaceSRRecipe(network=network, loss=loss, perceptual=0.01, squared=True, adversarial=adversarial)
 
 
 # [GCFSR] 3.5 (equation 7): L1 1, perceptual 0.01, adversarial 0.01 (non-saturating); 4: Adam at 2e-3 for both networks,
 # 300,000 iterations of 24 pictures. R1 of 10 every 16 steps and conv4_3 are the authors' public code's choice.
 _GCFSR = FaceSRRecipe(
-    network=gcfsr.PRESETS["gcfsr-1024"],
-    loss=_L1,
-    perceptual=0.01,
-    adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
-    factors=Factors(),
-    batch=24,
-    learning_rate=2e-3,
-    hold=1.0,
+    network=GCFSRConfig(), perceptual=0.01, adversarial=_GAN, factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0
 )
 
+_SHORT = FaceSRRecipe(network=GLEANConfig(), reduction="area", batch=4, hold=0.5, clip_gradient=1.0)
+_OURS = replace(_SHORT, iterations=6000, warm_up=50, lpips_shift=1.0, bf16=True)
 # Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase,
 # a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
 # Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280 pictures LPIPS
 # on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
-_GCFSR_256 = FaceSRRecipe(
+_GCFSR_256 = replace(
+    _OURS,
     network=gcfsr.PRESETS["gcfsr-256-light"],
+    factors=Factors(continuous=True),
     loss=replace(_L1, lpips=1.0, regions=0.3, grid=2.0),
     adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55),
-    reduction="area",
-    factors=Factors(continuous=True),
-    batch=4,
-    iterations=6000,
     learning_rate=5e-3,
     muon=10.0,
     weight_decay=1e-4,
-    warm_up=50,
-    hold=0.5,
     ema=0.995,
-    clip_gradient=1.0,
-    lpips_shift=1.0,
-    bf16=True,
 )
 # Begins with a trained GRAIN decoder, so with its learning rate.
 _GLEAN_256 = replace(
-    _GCFSR_256,
+    _OURS,
     network=glean.PRESETS["glean-256-x16-light"],
-    factors=None,
     loss=replace(_L1, lpips=1.2, regions=0.3, grid=4.0),
     adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
     learning_rate=2e-4,
-    muon=0.0,
-    weight_decay=0.0,
     ema=0.998,
 )
 
-_SMOKE_GLEAN = FaceSRRecipe(
-    network=GLEANConfig(
-        PriorConfig("stylegan2", TINY_64),
-        16,
-        rrdb=1,
-        width=16,
-        growth=8,
-        head=8,
-        widest=16,
-        code_channels=8,
-        join_kernel=1,
-        around_mean=True,
-    ),
-    loss=_L1,
-    reduction="area",
-    batch=4,
-    iterations=40,
-    learning_rate=1e-2,
-    weight_decay=1e-4,
-    muon=1.0,
-    warm_up=10,
-    hold=0.5,
-    ema=0.9,
-    clip_gradient=1.0,
-    random_pictures=24,
+_BANK = PriorConfig("stylegan2", TINY_64)
+_TINY_GLEAN = GLEANConfig(
+    _BANK, 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8, join_kernel=1, around_mean=True
 )
 _TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
+_SMOKE = replace(_SHORT, iterations=40, warm_up=10, ema=0.9, weight_decay=1e-4, random_pictures=24)
+_SMOKE_GLEAN = replace(_SMOKE, network=_TINY_GLEAN, learning_rate=1e-2, muon=1.0)
 _SMOKE_GCFSR = replace(
-    _SMOKE_GLEAN, network=_TINY_GCFSR, factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0
+    _SMOKE, network=_TINY_GCFSR, factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0
 )
 
 FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
@@ -310,7 +274,7 @@ FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
         network=gcfsr.PRESETS["gcfsr-512-blind"],
         factors=None,
         degradation=BlindDegradation(),
-        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3),
+        adversarial=replace(_GAN, discriminator=CONFIG_F_512),
     ),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
@@ -335,8 +299,8 @@ class FaceSRRun(Run):
     """The state of a training run. Both GLEANs share one bank, which is in no file of a run, only its hash."""
 
     recipe: FaceSRRecipe
-    model: GLEAN | GCFSR
-    average: GLEAN | GCFSR
+    model: FaceSR
+    average: FaceSR
     family = FAMILY
     frozen = ("prior.",)
 
@@ -347,8 +311,7 @@ class FaceSRRun(Run):
     def save_weights(self, folder: Path) -> None:
         """Write ``glean.safetensors`` or ``gcfsr.safetensors``."""
         training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
-        name = GLEAN_WEIGHTS if isinstance(self.average, GLEAN) else GCFSR_WEIGHTS
-        save_face_sr(self.average, folder / name, training=training, force=True)
+        save_face_sr(self.average, folder / _weight_name(self.average), training, force=True)
 
 
 def start_run(
@@ -366,23 +329,20 @@ def start_run(
             (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
     """
     torch.manual_seed(recipe.seed)
-    model: GLEAN | GCFSR
     if isinstance(recipe.network, GLEANConfig):
-        bank = random_prior(recipe.network.prior, recipe.seed) if prior is None else prior
-        model = GLEAN(recipe.network, bank)
-        if start is not None and not (weights := _weight_file(start, GLEAN_WEIGHTS)).is_file():
-            begin_with_grain(model, trained_decoder(start))
-        elif start is not None:
-            take_weights(model, load_face_sr(weights, bank), start)
-        average: GLEAN | GCFSR = copy.deepcopy(model, {id(bank): bank})  # around the same bank
+        prior = random_prior(recipe.network.prior, recipe.seed) if prior is None else prior
+        model: FaceSR = GLEAN(recipe.network, prior)
     else:
         model = GCFSR(recipe.network)
-        if start is not None:
-            take_weights(model, load_face_sr(_weight_file(start, GCFSR_WEIGHTS)), start)
-        average = copy.deepcopy(model)
-    average.eval().requires_grad_(False)
+    if start is not None:
+        weights = Path(start) / _weight_name(model) if Path(start).is_dir() else Path(start)
+        if isinstance(model, GLEAN) and not weights.is_file():
+            begin_with_grain(model, trained_decoder(start))
+        else:
+            take_weights(model, load_face_sr(weights, prior), start)
+    average = copy.deepcopy(model, {id(prior): prior})  # around the same bank
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
-    return FaceSRRun(recipe, model, average, adversarial)
+    return FaceSRRun(recipe, model, average.eval().requires_grad_(False), adversarial)
 
 
 def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
@@ -394,9 +354,8 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
         return run.load(stored)
 
 
-def _weight_file(start: str | Path, name: str) -> Path:
-    """The file, given itself or its folder."""
-    return Path(start) / name if Path(start).is_dir() else Path(start)
+def _weight_name(network: FaceSR) -> str:
+    return GLEAN_WEIGHTS if isinstance(network, GLEAN) else GCFSR_WEIGHTS
 
 
 def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
@@ -452,10 +411,8 @@ def draw_inputs(recipe: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator
         return inputs_at(recipe, pictures, recipe.size / recipe.network.lr)
     assert recipe.factors is not None
     sides = draw_sides(recipe.factors, recipe.size, len(pictures), rng)
-    parts = [
-        inputs_at(recipe, picture[None], recipe.size / side) for picture, side in zip(pictures, sides, strict=True)
-    ]
-    return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
+    parts = [inputs_at(recipe, one[None], recipe.size / side) for one, side in zip(pictures, sides, strict=True)]
+    return Inputs(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def inputs_at(recipe: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
@@ -465,14 +422,13 @@ def inputs_at(recipe: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
     return Inputs(lr if isinstance(recipe.network, GLEANConfig) else enlarge(lr, recipe.size), known)
 
 
-def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
+def restore(network: FaceSR, picture: Tensor, factors: Tensor) -> Tensor:
     """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` gives the strength for networks that take one."""
     if isinstance(network, GLEAN):
         return network(picture).float()
     return network(picture, None if network.config.blind else factors / LARGEST_FACTOR).float()
 
 
-SHEET = 8  # pictures of the sample sheet
 STRENGTH = "_strength_"
 _AT_ONCE = 4
 
@@ -519,9 +475,8 @@ class FaceSRTrainer(Trainer):
         target = dequantize(picture)
         with self.precision():
             restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
-            loss, terms = joint_loss(
-                restored, lambda seen: self._compare(seen, target), run.adversarial, progress, target
-            )
+            compare = partial(self._compare, target=target)
+            loss, terms = joint_loss(restored, compare, run.adversarial, progress, target)
         return self.finish_step(loss, terms, progress, restored, target)
 
     @torch.no_grad()
@@ -548,37 +503,28 @@ class FaceSRTrainer(Trainer):
         return found
 
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
-        rows = [
-            compared(y[None], x[None], self.networks.lpips, off_grid=not suffix)  # seven times the time
-            for y, x in zip(restored, self._held_out, strict=True)
-        ]
+        lpips, pairs = self.networks.lpips, zip(restored, self._held_out, strict=True)
+        rows = [compared(y[None], x[None], lpips, off_grid=not suffix) for y, x in pairs]  # takes 7 times as long
         return {name + suffix: mean for name, mean in mean_figures(rows).items()}
 
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
         """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
-        recipe, first, pictures = self.run.recipe, self._cases[""], dequantize(self._held_out[:SHEET])
+        recipe, first, pictures = self.run.recipe, self._cases[""], dequantize(self._held_out[:8])
         rows = [pictures]
         if recipe.degradation is None:
             rows.append(F.interpolate(pictures, round(recipe.size / float(first.factors[0])), mode="area"))
-        rows.append(enlarge(first.picture[:SHEET], recipe.size))
-        rows += [restore(self.run.average, *(tensor[:SHEET] for tensor in inputs)) for inputs in self._cases.values()]
+        rows.append(enlarge(first.picture[:8], recipe.size))
+        rows += [restore(self.run.average, *(tensor[:8] for tensor in inputs)) for inputs in self._cases.values()]
         write_samples(rows, path)
 
     def _compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The losses other than the adversarial one."""
         recipe = self.run.recipe
-        loss, terms = picture_loss(
-            recipe.loss,
-            restored,
-            target,
-            self.networks.lpips,
-            None,
-            offset=random_offset(recipe.lpips_shift),
-            grid=self._grid,
-        )
-        if self.networks.vgg is not None:
-            part = feature_loss(self.networks.vgg, VGG_LAYER, restored, target, squared=recipe.squared)
+        lpips, vgg, offset = self.networks.lpips, self.networks.vgg, random_offset(recipe.lpips_shift)
+        loss, terms = picture_loss(recipe.loss, restored, target, lpips, None, offset=offset, grid=self._grid)
+        if vgg is not None:
+            part = feature_loss(vgg, VGG_LAYER, restored, target, squared=recipe.squared)
             loss, terms = loss + recipe.perceptual * part, terms | {"perceptual": part.detach()}
         return loss, terms
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -89,11 +90,6 @@ class GCFSRConfig:
         """Sides of the features: start, 2 start, ..., size."""
         return tuple(2**power for power in range(self.start.bit_length() - 1, self.size.bit_length()))
 
-    @property
-    def code_count(self) -> int:
-        """Two codes per level: its style blocks; the last one is for toRGB alone."""
-        return 2 * len(self.levels)
-
     def channels(self, side: int) -> int:
         """Channels of the features of this side."""
         return min(self.channel_max, self.channel_base // side)
@@ -154,14 +150,11 @@ class FeatureModulation(nn.Module):
 class ModulatedLayer(StyledLayer):
     """A style block whose features are joined with encoded ones before bias and activation."""
 
-    def forward(  # type: ignore[override]
-        self, x: Tensor, code: Tensor, noise: Tensor | None = None, *, encoded: Tensor, weights: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, encoded: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
         """``encoded`` ``[B, C, r, r]``: Conv(f); ``weights``: sigma_enc and sigma_gen, ``[B, C]``."""
         x = self.conv(x, code)
-        noise = (self.noise if noise is None else noise) * self.noise_strength
-        x = (x + noise.to(x.dtype)) * per_channel(weights[1], x) + encoded * per_channel(weights[0], x)
-        return activate(x, self.bias)
+        x = x + (self.noise * self.noise_strength).to(x.dtype)
+        return activate(x * per_channel(weights[1], x) + encoded * per_channel(weights[0], x), self.bias)
 
 
 class GCFSR(nn.Module):
@@ -172,37 +165,26 @@ class GCFSR(nn.Module):
         self.config = config
         levels, width = config.levels, config.code_width
         channels = {side: config.channels(side) for side in levels}
-        fine_to_coarse = levels[::-1]
         self.first = EncoderLayer(RGB, channels[config.size])
-        self.down = nn.ModuleList(
-            EncoderLayer(channels[2 * side], channels[side], down=True) for side in fine_to_coarse[1:]
-        )
+        self.down = nn.ModuleList(EncoderLayer(channels[a], channels[b], down=True) for a, b in pairwise(levels[::-1]))
         self.constant = EncoderLayer(channels[config.start], channels[config.start])  # c, in place of a constant
         sides = [config.start >> step for step in range(1, (config.start // BASE).bit_length())]
         widths = [channels[config.start], *(config.channels(side) for side in sides[:-1]), config.code_channels]
-        self.to_codes = nn.Sequential(
-            *(EncoderLayer(a, b, down=True) for a, b in zip(widths, widths[1:], strict=False)), nn.Flatten()
-        )
-        self.codes = EqualizedLinear(BASE * BASE * config.code_channels, config.code_count * width)
+        self.to_codes = nn.Sequential(*(EncoderLayer(a, b, down=True) for a, b in pairwise(widths)), nn.Flatten())
+        # Two codes per level: its style blocks; the last one is for toRGB alone.
+        self.codes = EqualizedLinear(BASE * BASE * config.code_channels, 2 * len(levels) * width)
         self.modulations = nn.ModuleList(FeatureModulation(channels[side], signed=config.signed) for side in levels)
-        start = config.start
-        self.layers = nn.ModuleList([ModulatedLayer(channels[start], channels[start], start, width)])
-        for side in levels[1:]:
-            self.layers.append(StyledLayer(channels[side // 2], channels[side], side, width, up=True))
+        self.layers = nn.ModuleList()
+        for side in levels:
+            if side > config.start:
+                self.layers.append(StyledLayer(channels[side // 2], channels[side], side, width, up=True))
             self.layers.append(ModulatedLayer(channels[side], channels[side], side, width))
         self.to_rgb = nn.ModuleList(ToRGB(channels[side], width) for side in levels)
         self.filter = BilinearFilter()
 
     def forward(self, enlarged: Tensor, strength: Tensor | None = None) -> Tensor:
-        """Restore faces.
-
-        Args:
-            enlarged: ``[B, 3, size, size]`` in [-1, 1]: reduced by the factor s, then enlarged again, both bicubic.
-            strength: ``[B]``, s / 64; None for the blind form's, which is constant.
-
-        Returns:
-            ``[B, 3, size, size]``, about [-1, 1].
-        """
+        """Pictures ``[B, 3, size, size]`` in [-1, 1], reduced by the factor s, then enlarged again, both bicubic ->
+        restored ones in about [-1, 1]. ``strength``: ``[B]``, s / 64; None for the blind form's, which is constant."""
         return self.forward_levels(enlarged, strength)[-1]
 
     def forward_levels(self, enlarged: Tensor, strength: Tensor | None = None) -> list[Tensor]:
@@ -215,16 +197,15 @@ class GCFSR(nn.Module):
         for down in self.down:
             features.append(down(features[-1]))
         features.reverse()  # coarse to fine
-        codes = activate(self.codes(self.to_codes(features[0]))).unflatten(1, (self.config.code_count, -1))
-        x, picture, pictures = self.constant(features[0]), None, []
+        codes = activate(self.codes(self.to_codes(features[0]))).unflatten(1, (2 * len(features), -1))
+        x, pictures = self.constant(features[0]), list[Tensor]()
         for level, (f, modulation) in enumerate(zip(features, self.modulations, strict=True)):
             if level:
                 x = self.layers[2 * level - 1](x, codes[:, 2 * level - 1])
             encoded, weights = modulation(f, sigma)
-            x = self.layers[2 * level](x, codes[:, 2 * level], encoded=encoded, weights=weights)
-            rgb = self.to_rgb[level](x, codes[:, 2 * level + 1])
-            picture = rgb if picture is None else self.filter.upsample(picture) + rgb
-            pictures.append(picture)
+            x = self.layers[2 * level](x, codes[:, 2 * level], encoded, weights)
+            y = self.to_rgb[level](x, codes[:, 2 * level + 1])
+            pictures.append(self.filter.upsample(pictures[-1]) + y if level else y)
         return pictures
 
 
@@ -246,8 +227,7 @@ class GCFSRUpscaler(nn.Module):
 
     def forward(self, lr: Tensor, strength: Tensor | None = None) -> Tensor:
         """``[B, 3, lr, lr]`` in [-1, 1] -> ``[B, 3, size, size]``. ``strength``: ``[B]``, s between 4 and 64 (not
-        divided); None for the factor between both sizes.
-        """
+        divided); None for the factor between both sizes."""
         strength = (self.strength if strength is None else strength) + 0 * lr[:, 0, 0, 0]
         if not self.network.config.rounded:
             return self.network(self.enlarge(lr), strength / LARGEST_FACTOR)

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -82,12 +83,10 @@ class GLEANConfig:
     def __post_init__(self) -> None:
         if self.lr < 2 * BASE or self.lr & (self.lr - 1):
             raise ValueError(f"lr must be a power of two from {2 * BASE} on, got {self.lr}")
-        if self.lr >= self.prior.size:
-            raise ValueError(
-                f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got {self.lr}"
-            )
-        if self.scales and [scale.size for scale in self.scales] != self.sizes:
-            raise ValueError(f"the decoder's scales are {self.sizes}, got {[scale.size for scale in self.scales]}")
+        if self.lr >= (size := self.prior.size):
+            raise ValueError(f"the bank makes pictures of {size}, the LR must be smaller than that, got {self.lr}")
+        if self.scales and (found := [scale.size for scale in self.scales]) != self.sizes:
+            raise ValueError(f"the decoder's scales are {self.sizes}, got {found}")
 
     @property
     def sizes(self) -> list[int]:
@@ -139,10 +138,7 @@ class RRDBFeatures(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Features and others that join them, concatenated and convolved to the first ones' width.
-
-    A new one passes the first ones unchanged.
-    """
+    """Features and others that join them, concatenated and convolved; a new one passes the first ones unchanged."""
 
     def __init__(self, channels: int, joining: int, kernel: int) -> None:
         super().__init__()
@@ -194,11 +190,8 @@ class GLEAN(nn.Module):
         super().__init__()
         self.config = config
         self.prior = config.prior.build() if prior is None else prior
-        if self.prior.size != config.prior.size:
-            raise ModelError(
-                f"the bank must make pictures of {config.prior.size}x{config.prior.size}, this one makes "
-                f"{self.prior.size}x{self.prior.size}"
-            )
+        if (found := self.prior.size) != (size := config.prior.size):
+            raise ModelError(f"the bank must make pictures of {size}x{size}, this one makes {found}x{found}")
         self.prior.requires_grad_(False).eval()
         bank = self.prior.feature_channels
         finest = min(bank[max(bank)], config.widest)
@@ -209,7 +202,7 @@ class GLEAN(nn.Module):
         self.features = RRDBFeatures(config)
         self.head = nn.Conv2d(config.width, channels(config.lr), 3, padding=1)
         sides = [config.lr >> step for step in range((config.lr // BASE).bit_length())]  # lr, ..., 8, 4
-        self.down = nn.ModuleList(_halving(channels(a), channels(b)) for a, b in zip(sides, sides[1:], strict=False))
+        self.down = nn.ModuleList(_halving(channels(a), channels(b)) for a, b in pairwise(sides))
         last = config.code_channels or channels(BASE)
         self.to_codes = nn.Sequential(
             nn.Conv2d(channels(BASE), last, 3, padding=1),
@@ -217,28 +210,24 @@ class GLEAN(nn.Module):
             nn.Flatten(),
             nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width),
         )
-        self.fusions = nn.ModuleDict(
-            {str(side): FeatureFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)}
-        )
-        ups: list[nn.Module] = []
+        self.fusions = nn.ModuleDict()
+        for side in reversed(sides):
+            self.fusions[str(side)] = FeatureFusion(bank[side], channels(side), config.join_kernel)
+        up, head = nn.ModuleList(), list[nn.Module]()
         if config.scales:
-            widths = (config.width, *(scale.channels for scale in config.scales))
-            ups = [
-                FusedScale(width, scale, bank.get(scale.size, 0))
-                for width, scale in zip(widths, config.scales, strict=False)
-            ]
-            self.to_rgb = nn.Sequential(nn.Conv2d(widths[-1], RGB, 3, padding=1))
+            width = config.width
+            for scale in config.scales:
+                up.append(FusedScale(width, scale, bank.get(scale.size, 0)))
+                width = scale.channels
         else:
             width = channels(config.lr)
             for side in config.sizes:
-                ups.append(Doubling(width, channels(side)))
+                up.append(Doubling(width, channels(side)))
                 width = channels(side) + bank.get(side, 0)
-            self.to_rgb = nn.Sequential(
-                nn.Conv2d(width, config.head, 3, padding=1),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.Conv2d(config.head, RGB, 3, padding=1),
-            )
-        self.up = nn.ModuleList(ups)
+            head = [nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            width = config.head
+        self.to_rgb = nn.Sequential(*head, nn.Conv2d(width, RGB, 3, padding=1))
+        self.up = up
         self._initialize()
 
     def train(self, mode: bool = True) -> GLEAN:
@@ -249,19 +238,14 @@ class GLEAN(nn.Module):
 
     @torch.no_grad()
     def _initialize(self) -> None:
-        passing = {module.conv for module in self.modules() if isinstance(module, FeatureFusion)}
         for name, module in self.named_modules():
-            if (
-                isinstance(module, nn.Conv2d)
-                and module not in passing
-                and not name.startswith(("prior.", "features.body."))
-            ):
+            done = name.startswith(("prior.", "features.body.", "fusions.")) or ".fusion." in name
+            if isinstance(module, nn.Conv2d) and not done:
                 initialize(module)
         weaken_residuals(self.up)
-        for module in self.to_codes:
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
-                nn.init.zeros_(module.bias)
+        linear = cast(nn.Linear, self.to_codes[-1])
+        nn.init.normal_(linear.weight, std=0.1 * linear.in_features**-0.5)
+        nn.init.zeros_(linear.bias)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Restore faces."""

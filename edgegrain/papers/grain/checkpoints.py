@@ -20,7 +20,6 @@ from codec_contract.errors import BundleError, ModelError
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
 from edgegrain.papers.convert import (
-    AUTHORS,
     STORAGE,
     ConversionOptions,
     ConversionReport,
@@ -56,6 +55,10 @@ _MARKS = {
     _MEAN: MEAN_CODE,
 }
 """Name of a file -> a tensor that it is told by."""
+_REMARK = (
+    "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that was sent, so "
+    "nothing depends on it."
+)
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
 _CODES: Names = {
     "codes.scales.#.halve.0.*": lambda side, end: f"encoder.styles.{_style(side)}.conv_first.0.{end}",
@@ -92,19 +95,15 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, li
     model = described_network(codes.path, lambda: Grain(config))
     sides = [scale.size for scale in config.decoder.scales]
     last = 2 * fusion.count("out.{}.weight", 2) - 2  # of the fusion's convolutions: it makes the picture
-    halves = nn.ModuleDict({"encoder": encoder, "decoder": model.decoder})
+    halves: Names = {
+        "encoder.*": "enc.{0}",
+        "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
+        "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
+        "decoder.head.*": "dec.out.{0}",
+        "decoder.*": "dec.{0}",
+    }
     tensor_maps = [
-        fill(
-            halves,
-            invertible,
-            {
-                "encoder.*": "enc.{0}",
-                "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
-                "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
-                "decoder.head.*": "dec.out.{0}",
-                "decoder.*": "dec.{0}",
-            },
-        ),
+        fill(nn.ModuleDict({"encoder": encoder, "decoder": model.decoder}), invertible, halves),
         fill(model, codes, {**_CODES, **bank}, filters),
         fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"}),
     ]
@@ -121,10 +120,8 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
         source = open_tensors(path, WRAPPERS)
         kind = next((kind for kind, mark in _MARKS.items() if mark in source.tensors), None)
         if kind is None:
-            raise ModelError(
-                f"{path} is no file of GRAIN's: expected one of "
-                f"{', '.join(f'{kind} (with {mark!r})' for kind, mark in _MARKS.items())}"
-            )
+            known = ", ".join(f"{name} (with {mark!r})" for name, mark in _MARKS.items())
+            raise ModelError(f"{path} is no file of GRAIN's: expected one of {known}")
         if kind in files:
             raise ModelError(f"{path} and {files[kind].path} are both a {kind}; give one of them")
         files[kind] = source
@@ -134,37 +131,26 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
 
 
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:
-    sizes = sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name)))
-    stages = 3
+    sizes = tuple(sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name))))
     with invertible.reading("GRAIN"):
+        scales, head = tuple(_scale(invertible, size) for size in sizes), invertible.widths("dec.out.{}.weight", 2)
+        width, branch = invertible.dimension("dec.conv_first.weight", 0), "encoder.styles.0.convs1.{}.weight"
+        widths = tuple(fusion.dimension(f"conv{stage}.0.weight", 0) for stage in (1, 2, 3))
+        fusion_head = fusion.widths("out.{}.weight", 2)
         return GrainConfig(
-            DecoderConfig(
-                tuple(_scale(invertible, size) for size in sizes), head=invertible.widths("dec.out.{}.weight", 2)[:-1]
-            ),
+            DecoderConfig(scales, head=head[:-1]),
             PriorConfig("stylegan2", prior),
-            CodesConfig(
-                invertible.dimension("dec.conv_first.weight", 0), codes.widths("encoder.styles.0.convs1.{}.weight", 2)
-            ),
-            FusionConfig(
-                base="none",
-                sizes=tuple(sizes[-stages:]),
-                widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                head=fusion.widths("out.{}.weight", 2)[:-1],
-            ),
+            CodesConfig(width, codes.widths(branch, 2)),
+            FusionConfig(base="none", sizes=sizes[-3:], widths=widths, head=fusion_head[:-1]),
         )
 
 
 def _scale(source: TensorFile, size: int) -> Scale:
     trunk = f"dec.RRDB_trunk{size}"
-    blocks = source.count(trunk + ".{}.")
+    blocks, width = source.count(trunk + ".{}."), source.dimension("dec.conv_first.weight", 0)
+    growth = source.dimension(f"{trunk}.0.RDB1.conv1.weight", 0)
     whole = f"{trunk}.0.RDB2.conv1.weight" in source.tensors  # three dense blocks, else the reduced one
-    return Scale(
-        size,
-        source.dimension("dec.conv_first.weight", 0),
-        rrdb=blocks if whole else 0,
-        dense=0 if whole else blocks,
-        growth=source.dimension(f"{trunk}.0.RDB1.conv1.weight", 0),
-    )
+    return Scale(size, width, rrdb=blocks if whole else 0, dense=0 if whole else blocks, growth=growth)
 
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -178,23 +164,9 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     lrs = rrdb.encode(pictures)
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
     model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
-    written = write_compared_bundle(
-        out,
-        KIND,
-        encoder,
-        decoder,
-        model,
-        lrs,
-        summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
-        remarks=[
-            "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
-            "was sent, so nothing depends on it.",
-            STORAGE,
-        ],
-        architecture=decoder.config.as_dict(),
-        licence=AUTHORS["grain"],
-        domain=options.domain,
-        **options.described(tensor_maps),
-    )
+    summary, remarks = f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.", [_REMARK, STORAGE]
+    fields = options.described(source, tensor_maps)
+    fields |= {"architecture": decoder.config.as_dict(), "domain": options.domain}
+    written = write_compared_bundle(out, KIND, encoder, decoder, model, lrs, summary, remarks, **fields)
     parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
     return ConversionReport(source, str(out), parameters, tensor_maps, written.decoder)

@@ -31,8 +31,6 @@ from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, RR
 if TYPE_CHECKING:  # exporting needs no training
     from edgegrain.training.grain.recipes import RRDBEncoderConfig
 
-LEVELS = 255
-
 
 @dataclass(frozen=True)
 class FloatEncoderConfig:
@@ -151,8 +149,8 @@ class TrainedRRDBEncoder(nn.Module):
         box = box_mean(picture, self.config.hr // self.config.lr)
         value = unit_to_levels(self.network(dequantize(picture)).float())
         if noise:
-            return (value + torch.rand_like(value) - 0.5).clamp(0, LEVELS), box
-        value = value.clamp(0, LEVELS)
+            return (value + torch.rand_like(value) - 0.5).clamp(0, 255), box
+        value = value.clamp(0, 255)
         return value + (torch.floor(value.detach() + 0.5) - value.detach()), box
 
     def bundle_part(self) -> EncoderPart:

@@ -52,16 +52,13 @@ PHOTOGRAPHS = {
     "data": "BSDS500, training and validation pictures: research use.",
 }
 """Licence of edgegrain's own weights."""
-LEVELS = 255
 _KIND = weight_file.WeightKind("IRN", "irn", IRNConfig.from_dict)
-_TRAINING = "training"
 
 
-def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None, force: bool = False) -> Path:
+def save_irn(model: IRN, path: Path, training: Mapping[str, Any], *, force: bool = False) -> Path:
     """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
-    return weight_file.save_network(
-        path, _KIND, model.config.as_dict(), model.state_dict(), force=force, records={_TRAINING: dict(training or {})}
-    )
+    config, records = model.config.as_dict(), {"training": dict(training)}
+    return weight_file.save_network(path, _KIND, config, model.state_dict(), records=records, force=force)
 
 
 def load_irn(path: str | Path) -> IRN:
@@ -74,7 +71,7 @@ def load_irn(path: str | Path) -> IRN:
 
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training record in a file's header; empty if there is none."""
-    return dict(weight_file.read_record(path, _KIND, _TRAINING, {}))
+    return dict(weight_file.read_record(path, _KIND, "training", {}))
 
 
 def irn_digest(model: IRN) -> bytes:
@@ -96,55 +93,41 @@ def write_irn_bundle(
     writer.require_bundle_formats(formats)
     training = read_training(weights)
     plus = bool((training.get("config") or {}).get("discriminator"))
-    return write_bundle_of(
-        load_irn(weights),
-        folder,
-        plus=plus,
-        training=training,
-        formats=formats,
-        version=version,
-        licence=dict(licence or PHOTOGRAPHS),
-        tables=writer.tables_in(weights.parent),
-        force=force,
-    )
+    fields = {"training": training, "licence": licence or PHOTOGRAPHS, "version": version}
+    tables = writer.tables_in(weights.parent)
+    return write_bundle_of(load_irn(weights), folder, plus, tables=tables, formats=formats, force=force, **fields)
 
 
-def write_bundle_of(
-    irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
-) -> writer.WrittenBundle:
+def write_bundle_of(irn: IRN, folder: Path, plus: bool, **described: Any) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
     ``described``: as in `write_compared_bundle`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
     factor, channels = irn.config.factor, irn.config.z_channels
     lr = TILE // factor
     graph, upscaler = irn_graph(irn, lr * factor), Upscaler(irn).eval()
-    decoder = store_half(decoder_graph(upscaler, lr))
-    add_optional_input(
-        decoder, LATENT, ["z_batch", channels, "z_height", "z_width"], np.zeros((1, channels, 1, 1), np.float32)
-    )
+    model, z = store_half(decoder_graph(upscaler, lr)), np.zeros((1, channels, 1, 1), np.float32)
+    add_optional_input(model, LATENT, ["z_batch", channels, "z_height", "z_width"], z)
     compared = np.stack(smooth_pictures(writer.COMPARED, lr * factor))
     encode = torch_encoder(graph, onednn=True)
-    flips = compare_encoder(encode, compared, irn_lrs(irn, compared))
 
     def write_weights(staging: Path) -> None:
-        save_irn(irn, staging / IRN_WEIGHTS, training=training)
+        save_irn(irn, staging / IRN_WEIGHTS, described["training"])
 
+    preprocessing = {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}
     return write_compared_bundle(
         folder,
         "irn_plus" if plus else KIND,
-        float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}),
+        float_encoder(graph, irn_digest(irn), write_weights, preprocessing),
         upscaler,
-        bytes(decoder.SerializeToString()),
+        bytes(model.SerializeToString()),
         encode(compared),
-        summary=f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling "
-        "(IRN).",
-        remarks=[
+        f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling (IRN).",
+        [
             "The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` "
             "counts such bytes. The decoder gets the LR that was sent, so nothing depends on them."
         ],
-        encoder_flips=flips,
+        encoder_flips=compare_encoder(encode, compared, irn_lrs(irn, compared)),
         architecture=irn.config.as_dict(),
-        training=training,
         domain="photographs",
         controls=("seed",),
         inputs={"z": {"input": LATENT, "channels": channels, "std": irn.config.z_std}},
@@ -174,7 +157,7 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
     graph = GraphWriter(NEGATIVE_SLOPE)
-    low, high = graph.add(Scale("picture", INPUT, 1 / LEVELS)), ""
+    low, high = graph.add(Scale("picture", INPUT, 1 / 255)), ""
     for depth, stage in enumerate(cast(Sequence[DownscalingModule], irn.stages)):
         name = f"stages.{depth}.transform"
         source = graph.concat(f"{name}.in", [low, high] if high else [low])
@@ -188,15 +171,13 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
             low = graph.add(Add(f"{name}.h1", low, graph.dense(f"{name}.phi", high, block.phi.convs())))
             if depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1:
                 break
-            rho, eta = (
-                graph.dense(f"{name}.{part}", low, dense.convs())
-                for part, dense in (("rho", block.rho), ("eta", block.eta))
-            )
+            rho = graph.dense(f"{name}.rho", low, block.rho.convs())
+            eta = graph.dense(f"{name}.eta", low, block.eta.convs())
             sigmoid = graph.add(Sigmoid(f"{name}.sigmoid", rho))
             exponent = graph.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
             scaled = graph.add(Multiply(f"{name}.scaled", high, graph.add(Exp(f"{name}.scale", exponent))))
             high = graph.add(Add(f"{name}.h2", scaled, eta))
-    graph.nodes += rounding_nodes(low, LEVELS)
+    graph.nodes += rounding_nodes(low, 255)
     name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
     return EncoderGraph(name, hr, hr // factor, tuple(graph.nodes), exact=False)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.convert import (
-    AUTHORS,
     ConversionOptions,
     ConversionReport,
     Names,
@@ -77,7 +76,5 @@ def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
     irn, tensor_map = load_irn_checkpoint(files[0])
-    written = write_bundle_of(
-        irn, out, plus=source == "irn-plus", licence=AUTHORS["irn"], **options.described([tensor_map])
-    )
+    written = write_bundle_of(irn, out, source == "irn-plus", **options.described(source, [tensor_map]))
     return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

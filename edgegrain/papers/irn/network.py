@@ -112,13 +112,8 @@ class HaarTransform(nn.Module):
         return torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], 1) / 4
 
     def inverse(self, bands: Tensor) -> Tensor:
-        mean, horizontal, vertical, diagonal = bands.chunk(4, 1)
-        cells = [
-            mean + horizontal + vertical + diagonal,
-            mean - horizontal + vertical - diagonal,
-            mean + horizontal - vertical - diagonal,
-            mean - horizontal - vertical + diagonal,
-        ]
+        m, h, v, d = bands.chunk(4, 1)  # mean; horizontal, vertical and diagonal difference
+        cells = [m + h + v + d, m - h + v - d, m + h - v - d, m - h - v + d]
         return F.pixel_shuffle(torch.stack(cells, 2).flatten(1, 2), 2)
 
 

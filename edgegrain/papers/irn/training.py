@@ -39,6 +39,8 @@ from edgegrain.training.recipe import Recipe, continued
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"
+Photograph = np.ndarray | Path
+"""uint8 ``[H, W, 3]``, or a ``.npy`` file of it."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +115,18 @@ class IRNRecipe(Recipe):
             )
 
 
-def _plus(network: IRNConfig) -> IRNRecipe:
-    # 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
-    return IRNRecipe(
-        network=network,
-        loss=IRN_PLUS,
-        discriminator=(64, 128, 256, 512),
-        discriminator_alone=0.2,
-        iterations=25_000,
-        learning_rate=1e-4,
-        halve_at=(0.4, 0.6),
-    )
-
-
-_SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
+# 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
+_PLUS = IRNRecipe(
+    loss=IRN_PLUS,
+    discriminator=(64, 128, 256, 512),
+    discriminator_alone=0.2,
+    iterations=25_000,
+    learning_rate=1e-4,
+    halve_at=(0.4, 0.6),
+)
+_SMOKE = IRNRecipe(
+    network=IRNConfig((1, 1), growth=8, z_std=0.05), batch=4, crop=32, warm_up=5, ema=0.8, random_pictures=24
+)
 
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
 # of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
@@ -148,7 +148,7 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     "irn-x2": IRNRecipe(network=PRESETS["irn-x2"]),
     "irn-x3": IRNRecipe(network=PRESETS["irn-x3"]),
     "irn-x8": IRNRecipe(network=PRESETS["irn-x8"]),
-    "irn-plus-x4": _plus(PRESETS["irn-x4"]),
+    "irn-plus-x4": _PLUS,
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
     # At 2e-3 its loss was higher than the smaller network's (experiments/2026-11.md).
@@ -156,7 +156,8 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
     # the picture's, the LR soon keeps nothing but its likeness (experiments/2026-11.md).
     "photos-x4-plus": replace(
-        _plus(PRESETS["irn-x4-light"]),
+        _PLUS,
+        network=PRESETS["irn-x4-light"],
         loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
         discriminator=(16, 32, 64, 128),
         discriminator_alone=0.03,
@@ -166,29 +167,16 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
         warm_up=50,
         ema=0.99,
     ),
-    "smoke-irn": IRNRecipe(
-        network=_SMOKE,
-        loss=IRNLosses(distribution=0.1),
-        batch=4,
-        crop=32,
-        iterations=120,
-        learning_rate=4e-3,
-        warm_up=5,
-        ema=0.8,
-        random_pictures=24,
-    ),
-    "smoke-irn-plus": IRNRecipe(
-        network=_SMOKE,
-        loss=IRNLosses(reconstruction=0.01, guide=16.0),
+    "smoke-irn": replace(_SMOKE, loss=IRNLosses(distribution=0.1), iterations=120, learning_rate=4e-3),
+    "smoke-irn-plus": replace(
+        _SMOKE,
+        loss=replace(IRN_PLUS, perceptual=0.0),
         discriminator=(4, 8),
         discriminator_alone=0.2,
-        batch=4,
-        crop=32,
         iterations=60,
         learning_rate=1e-3,
         halve_at=(0.4, 0.6),
-        warm_up=5,
-        random_pictures=24,
+        ema=0.0,
     ),
 }
 """Name -> recipe."""
@@ -209,8 +197,7 @@ def guide_loss(y: Tensor, picture: Tensor) -> Tensor:
 
 def bicubic_reduction(picture: Tensor, side: int) -> Tensor:
     """Antialiased bicubic reduction of a square ``[B, 3, S, S]`` to ``side``, in [0, 1]."""
-    small = F.interpolate(picture, (side, side), mode="bicubic", antialias=True, align_corners=False)
-    return small.clamp(0, 1)
+    return F.interpolate(picture, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def latent_loss(z: Tensor, z_std: float) -> Tensor:
@@ -229,10 +216,6 @@ def adversarial_loss(restored: Tensor) -> Tensor:
     """The loss of the network in place of the divergence's second term: minus log sigma(T), whose gradient does not
     vanish where the discriminator is certain (Goodfellow et al. 2014, the appendix's [3])."""
     return -F.logsigmoid(restored).mean()
-
-
-VGG_LAYER = 4
-"""The last; the authors' public code takes VGG19's."""
 
 
 def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
@@ -288,7 +271,7 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
 
 
 def crops(
-    photographs: Sequence[np.ndarray | Path], batch: int, side: int, seed: int, device: torch.device | None = None
+    photographs: Sequence[Photograph], batch: int, side: int, seed: int, device: torch.device | None = None
 ) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
     ([IRN] appendix 2).
@@ -315,7 +298,7 @@ def crops(
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
 
 
-def _opened(photograph: np.ndarray | Path) -> np.ndarray:
+def _opened(photograph: Photograph) -> np.ndarray:
     return np.load(photograph, mmap_mode="r") if isinstance(photograph, Path) else photograph
 
 
@@ -355,9 +338,6 @@ def load_run(folder: Path) -> IRNRun:
         return start_run(IRNRecipe.from_dict(stored.config)).load(stored)
 
 
-HELD_OUT = 8  # crops that a run is evaluated on
-
-
 class IRNTrainer(Trainer):
     """The training of IRN and IRN+: crops ``[N, 3, S, S]`` in [0, 1] are drawn from photographs."""
 
@@ -367,7 +347,7 @@ class IRNTrainer(Trainer):
         self,
         run: IRNRun,
         distributed: Distributed,
-        photographs: Sequence[np.ndarray | Path],
+        photographs: Sequence[Photograph],
         held_out: Tensor,
         networks: MetricNetworks,
     ) -> None:
@@ -375,24 +355,15 @@ class IRNTrainer(Trainer):
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.updates = 0  # of the network
         if run.discriminator is not None:
-            run.discriminator.train()
-            self._discriminator_weights = list(run.discriminator.parameters())
-            self._discriminator_optimizers = optimizers(
-                self._discriminator_weights, recipe.learning_rate, 0, 0, betas=recipe.betas
-            )
+            weights = self._weights_of_t = list(run.discriminator.train().parameters())
+            self._optimizers_of_t = optimizers(weights, recipe.learning_rate, 0, 0, betas=recipe.betas)
         self._crops = crops(photographs, recipe.batch, recipe.crop, self.seed, distributed.device)
         self._random = torch.Generator(distributed.device).manual_seed(self.seed)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
-        recipe = self.run.recipe
-        return optimizers(
-            self.parameters,
-            recipe.learning_rate,
-            recipe.muon,
-            recipe.weight_decay,
-            betas=recipe.betas,
-            adam=torch.optim.Adam,
-        )
+        recipe, adam = self.run.recipe, torch.optim.Adam
+        rates = recipe.learning_rate, recipe.muon, recipe.weight_decay
+        return optimizers(self.parameters, *rates, betas=recipe.betas, adam=adam)
 
     def learning_rate(self, progress: float) -> float:
         return learning_rate(self.run.recipe, progress, self.updates)
@@ -408,13 +379,8 @@ class IRNTrainer(Trainer):
         terms = {} if alone else self._train_network(x, y, z, restored, progress)
         if run.discriminator is not None:
             value = divergence(run.discriminator(x), run.discriminator(restored.detach()))
-            descend(
-                -value,
-                self._discriminator_weights,
-                self._discriminator_optimizers,
-                learning_rate(recipe, progress, self.steps - 1),
-                self.distributed,
-            )
+            rate = learning_rate(recipe, progress, self.steps - 1)
+            descend(-value, self._weights_of_t, self._optimizers_of_t, rate, self.distributed)
             terms["divergence"] = value.detach()
         return terms
 
@@ -428,7 +394,8 @@ class IRNTrainer(Trainer):
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
         if vgg is not None and loss.perceptual:
-            terms["perceptual"] = feature_loss(vgg, VGG_LAYER, dequantize(255 * restored), dequantize(255 * x))
+            # The last of VGG16's layers; the authors' public code takes VGG19's.
+            terms["perceptual"] = feature_loss(vgg, 4, dequantize(255 * restored), dequantize(255 * x))
         if vgg is not None and loss.lpips:
             terms["lpips"] = lpips_loss(vgg, restored, x)
         total, terms = weighted_sum(loss, terms)
@@ -475,17 +442,13 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     networks = MetricNetworks.load(options.weights, distributed.device, needed=vgg, vgg=vgg)
     if resumed:
         run = load_run(folder)
-        # The discriminator's shape depends on the crop.
-        run.recipe = continued(
-            recipe,
-            network=run.recipe.network,
-            discriminator=run.recipe.discriminator,
-            crop=run.recipe.crop if run.recipe.discriminator else recipe.crop,
-        )
+        stored = run.recipe
+        crop = stored.crop if stored.discriminator else recipe.crop  # the discriminator's shape depends on it
+        run.recipe = continued(recipe, network=stored.network, discriminator=stored.discriminator, crop=crop)
     else:
         run = start_run(recipe, options.init_from)
     recipe = run.recipe
-    photographs: Sequence[np.ndarray | Path]
+    photographs: Sequence[Photograph]
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:
@@ -493,7 +456,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     unseen = photographs
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))
-    held_out = next(crops(unseen, HELD_OUT, recipe.crop, UNSEEN_SEED))
+    held_out = next(crops(unseen, 8, recipe.crop, UNSEEN_SEED))
     return IRNTrainer(run, distributed, photographs, held_out, networks)
 
 

@@ -16,9 +16,10 @@ noise is drawn, always the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -38,12 +39,11 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
-from server_decoder.stylegan2.layers import mean_code
+from server_decoder.stylegan2.layers import StyledLayer, mean_code
 from server_decoder.stylegan2.networks import BASE, StyleGAN2, StyleGAN2Config, write_states
 from server_decoder.weight_file import described_network
 
-_LARGEST = 8192  # sizes and depths that are recognized
-_DEEPEST = 32
+_LARGEST = StyleGAN2Config(8192)  # of the sizes that are recognized
 _LICENCE = f"the file states none; NVIDIA's networks: {NVIDIA_LICENCE}"
 
 
@@ -135,15 +135,11 @@ def find_generator(
     of its tensors, and its low-pass filters, which are constants here."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
-    absent = {
-        pattern
-        for pattern in layout.optional
-        if not any(
-            rename(pattern.replace("#", str(index)), layout.generator) in part.tensors
-            for index in range(len(config.layer_resolutions))
-        )
-    }
-    names = {pattern: name for pattern, name in layout.generator.items() if pattern not in absent}
+    names = dict(layout.generator)
+    for pattern in layout.optional:
+        layers = (pattern.replace("#", str(index)) for index in range(len(config.layer_resolutions)))
+        if not any(rename(layer, layout.generator) in part.tensors for layer in layers):
+            del names[pattern]
     return config, _under(names, ours, theirs), _filters(source, theirs, layout)
 
 
@@ -153,8 +149,8 @@ def complete(generator: StyleGAN2, ours: str, *tensor_maps: TensorMap) -> None:
     placed = {name for tensor_map in tensor_maps for name in tensor_map.names.values()}
     if f"{ours}layers.0.noise" not in placed:
         random = torch.Generator().manual_seed(0)
-        for noise in (buffer for name, buffer in generator.named_buffers() if name.endswith(".noise")):
-            noise.copy_(torch.randn(noise.shape, generator=random))
+        for layer in cast(Iterable[StyledLayer], generator.layers):
+            layer.noise.copy_(torch.randn(layer.noise.shape, generator=random))
     if f"{ours}mean_code" not in placed:
         generator.mean_code.copy_(mean_code(generator.mapping, generator.config.code_width))
 
@@ -182,9 +178,8 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
         prefixes.append(prefix)
     if not networks:
         raise ModelError(
-            f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
-            f"{constant!r} or a discriminator with {conv!r}, found "
-            f"{', '.join(sorted(source.tensors)[:4])}, ..."
+            f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with {constant!r} or a "
+            f"discriminator with {conv!r}, found {', '.join(sorted(source.tensors)[:4])}, ..."
         )
     unused += tuple(name for name in source.tensors if not name.startswith(tuple(prefixes)))
     tensor_map = fill(nn.ModuleDict(networks), source, names, unused)
@@ -204,19 +199,9 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     networks, tensor_map = load_stylegan2_checkpoint(path, layout)
     states = {name: network.state_dict() for name, network in networks.items()}
     config = next(iter(networks.values())).config  # without a generator, those of the mapping network mean nothing
-    write_states(
-        out,
-        config,
-        states,
-        options.force,
-        {
-            "layout": layout.name,
-            "source": path.name,
-            "source_sha256": tensor_map.sha256,
-            "licence": _LICENCE,
-            "origin": f"{path.name}, SHA-256 {tensor_map.sha256[:16]}",
-        },
-    )
+    metadata = {"layout": layout.name, "source": path.name, "source_sha256": tensor_map.sha256, "licence": _LICENCE}
+    metadata["origin"] = f"{path.name}, SHA-256 {tensor_map.sha256[:16]}"
+    write_states(out, config, states, options.force, metadata)
     parameters = {name: count(network) for name, network in networks.items()}
     return ConversionReport(source, str(out), parameters, [tensor_map])
 
@@ -235,36 +220,25 @@ def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -
 
 
 def _generator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
-    colours = {
-        side: rename(f"to_rgb.{index}.conv.weight", layout.generator) or ""
-        for index, side in enumerate(StyleGAN2Config(_LARGEST).resolutions)
-    }
-    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) or "" for index in range(_DEEPEST)]
+    channels = {}
+    for index, side in enumerate(_LARGEST.resolutions):
+        if (name := rename(f"to_rgb.{index}.conv.weight", layout.generator) or "") in part.tensors:
+            channels[side] = part.dimension(name, -3)
+    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) or "" for index in range(32)]
     held = [name for name in mapping if name in part.tensors]
     if not held:
         raise ModelError(f"{part.path} has no mapping network: expected {mapping[0]!r}")
-    return _config(
-        {side: part.dimension(name, -3) for side, name in colours.items() if name in part.tensors},
-        part,
-        part.dimension(held[0], -1),
-        len(held),
-    )
+    return _config(channels, part, part.dimension(held[0], -1), len(held))
 
 
 def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
-    for size in reversed(StyleGAN2Config(_LARGEST).resolutions[1:]):
+    for size in reversed(_LARGEST.resolutions[1:]):
         sides, names = StyleGAN2Config(size).resolutions, layout.discriminator(size)
         blocks = [f"blocks.{index}.conv1.weight" for index in range(len(sides) - 1)]
         first, *weights = [rename(ours, names) or "" for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
         if first in part.tensors and weights[1] in part.tensors:  # of the block at 8x8
-            return _config(
-                {
-                    side: part.dimension(name, 0)
-                    for side, name in zip(sides, weights, strict=True)
-                    if name in part.tensors
-                },
-                part,
-            )
+            held = [(side, name) for side, name in zip(sides, weights, strict=True) if name in part.tensors]
+            return _config({side: part.dimension(name, 0) for side, name in held}, part)
     raise ModelError(f"{part.path}: expected a discriminator with a first convolution and residual blocks down to 8x8")
 
 
@@ -280,16 +254,10 @@ def _config(
         )
     with part.reading("StyleGAN2"):
         config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, mapping_layers)
-    if _widths(config) != tuple(channels.values()):
-        raise ModelError(
-            f"{part.path}: expected channels that halve with every resolution from some maximum on, got "
-            f"{', '.join(f'{width} at {side}' for side, width in channels.items())}"
-        )
+    if channels != {side: config.channels(side) for side in config.resolutions}:
+        found = ", ".join(f"{width} at {side}" for side, width in channels.items())
+        raise ModelError(f"{part.path}: expected channels that halve with each resolution from some on, got {found}")
     return config
-
-
-def _widths(config: StyleGAN2Config) -> tuple[int, ...]:
-    return tuple(config.channels(resolution) for resolution in config.resolutions)
 
 
 def _filters(source: TensorFile, theirs: str, layout: Layout) -> tuple[str, ...]:

@@ -101,7 +101,6 @@ DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
 STUDENT = "mobile_stylegan.safetensors"
 """The result of a run: the averaged student, as `load_mobile_stylegan` reads it."""
 FAMILY = "distillation"
-_HEAD_PICTURES = 32  # for fitting the heads with which the generator can be cut
 
 
 class Student(nn.Module):
@@ -113,14 +112,10 @@ class Student(nn.Module):
 
     def __init__(self, generator: MobileStyleGAN) -> None:
         super().__init__()
-        self.generator = generator
-        self.heads = nn.ModuleDict(
-            {
-                str(resolution): WaveletHead(channels, generator.code_width)
-                for resolution, channels in generator.feature_channels.items()
-                if 2 * resolution < generator.size
-            }
-        )
+        self.generator, self.heads = generator, nn.ModuleDict()
+        for resolution, channels in generator.feature_channels.items():
+            if 2 * resolution < generator.size:
+                self.heads[str(resolution)] = WaveletHead(channels, generator.code_width)
 
     def forward(self, codes: Tensor) -> list[Tensor]:
         """Codes ``[B, L, code_width]`` -> pictures ``[B, 3, r, r]``, coarse to fine, the last of full size."""
@@ -131,17 +126,14 @@ class Student(nn.Module):
 
 @torch.no_grad()
 def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
-    """Copy the teacher's mapping network, mean code, noise and, if it has the same shape, input to a student.
-
-    The mapping network computes the same function: equalized learning rates are multiplied into its weights. It stays
-    frozen.
-    """
+    """Copy the teacher's mapping network, which stays frozen, mean code, noise and, if of the same shape, input to a
+    student. Equalized learning rates are multiplied into the mapping network's weights."""
     mine, theirs = student.config, teacher.config
     if (mine.code_width, mine.mapping_layers) != (theirs.code_width, theirs.mapping_layers):
         raise ModelError(
-            f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
-            f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
-            "student.mapping_layers to these, or pass another teacher"
+            f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the teacher has "
+            f"{theirs.code_width} and {theirs.mapping_layers}; set student.code_width and student.mapping_layers to "
+            "these, or pass another teacher"
         )
     gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
     student.mapping.load_state_dict(
@@ -188,15 +180,9 @@ class DistilRun(Run):
 
     def save_weights(self, folder: Path) -> None:
         """Write ``mobile_stylegan.safetensors``."""
-        generator = self.average.generator
-        heads = fit_rgb_heads(generator, pictures=_HEAD_PICTURES) if generator.config.head == "wavelet" else {}
-        save_mobile_stylegan(
-            generator,
-            folder / STUDENT,
-            heads,
-            {"teacher": self.teacher, "pictures_seen": str(self.pictures)},
-            force=True,
-        )
+        generator, metadata = self.average.generator, {"teacher": self.teacher, "pictures_seen": str(self.pictures)}
+        heads = fit_rgb_heads(generator, pictures=32) if generator.config.head == "wavelet" else {}
+        save_mobile_stylegan(generator, folder / STUDENT, heads, metadata, force=True)
 
 
 def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
@@ -213,15 +199,13 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
     """The run of a folder, on the CPU, with the teacher it began with; the discriminator's weights are replaced."""
     with open_checkpoint(folder, FAMILY) as stored:
         run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator)
-        mapping = run.model.generator.mapping
-        expected = copy.deepcopy(mapping.state_dict())
+        expected = copy.deepcopy(list(run.model.generator.mapping.parameters()))
         run.load(stored)
-        if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
+        if not all(map(torch.equal, run.model.generator.mapping.parameters(), expected)):
             raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
         return run
 
 
-HELD_OUT = 16  # latents for the evaluation
 MIXING = 0.5  # share of pictures whose layers from a random one on take the codes of another latent
 TRUNCATION = 0.5, 1.0  # psi of the codes
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
@@ -261,7 +245,7 @@ class DistillationTrainer(Trainer):
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
         random, rows = torch.Generator().manual_seed(UNSEEN_SEED), []
-        for _ in range(HELD_OUT):
+        for _ in range(16):
             codes, target = self._draw(1, random)
             picture, target = (each.clamp(-1, 1) for each in (self.run.average.generator(codes).picture, target))
             rows.append({"psnr": levels_psnr(rounded_levels(picture), rounded_levels(target))})
@@ -274,9 +258,8 @@ class DistillationTrainer(Trainer):
 
     def _lpips(self, picture: Tensor, target: Tensor) -> Tensor:
         assert self.networks.lpips is not None
-        return self.networks.lpips(
-            *(F.adaptive_avg_pool2d(each, min(LPIPS_SIZE, each.shape[-1])) for each in (picture, target))
-        )
+        size = min(LPIPS_SIZE, picture.shape[-1])
+        return self.networks.lpips(F.adaptive_avg_pool2d(picture, size), F.adaptive_avg_pool2d(target, size))
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -328,14 +311,10 @@ def load_teacher(recipe: DistillationRecipe, given: str | Path | None) -> tuple[
 def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     """A generator with random weights for trial runs, the same for the same seed, with pictures near [-1, 1]."""
     student = recipe.student
-    with torch.random.fork_rng(devices=[]):
+    sizes = student.size, student.channel_base, student.channel_max, student.code_width, student.mapping_layers
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(recipe.seed)
-        teacher = StyleGAN2(
-            StyleGAN2Config(
-                student.size, student.channel_base, student.channel_max, student.code_width, student.mapping_layers
-            )
-        )
-    with torch.no_grad():
+        teacher = StyleGAN2(StyleGAN2Config(*sizes))
         for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
             head.get_parameter("conv.weight").mul_(0.25)
     teacher.measure_mean_code()

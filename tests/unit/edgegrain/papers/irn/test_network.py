@@ -112,7 +112,7 @@ def test_weights_survive_a_file(tmp_path: Path) -> None:
     assert again.config == SMALL and read_training(path) == {"crops_seen": 5}
     assert all(torch.equal(a, b.half().float()) for a, b in zip(again.parameters(), irn.parameters(), strict=True))
     assert irn_digest(again) != irn_digest(irn)
-    assert irn_digest(load_irn(save_irn(again, tmp_path / "again.safetensors"))) == irn_digest(again)
+    assert irn_digest(load_irn(save_irn(again, tmp_path / "again.safetensors", {}))) == irn_digest(again)
     save_file(load_file(path), tmp_path / "plain.safetensors")
     with pytest.raises(ModelError, match="holds no IRN"):
         load_irn(tmp_path / "plain.safetensors")

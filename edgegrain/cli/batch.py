@@ -93,10 +93,9 @@ def batch(
             param_hint="OUT",
         )
     doing = f"{verb.removesuffix('e')}ing"
-    foreign = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
-    if verb == "compress":
-        foreign = {"--format": file_format != "png", "--size": size != "original"}
-        foreign |= {"--strength": strength is not None, "--no-mark": not mark}
+    restoring = {"--format": file_format != "png", "--size": size != "original", "--strength": strength is not None}
+    compressing = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
+    foreign = compressing if verb == "restore" else {**restoring, "--no-mark": not mark}
     refuse_options(foreign, f"{doing} does not take it; leave it out")
     found = bundles_for(bundle, quality, max_bytes)
     if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
@@ -109,25 +108,14 @@ def batch(
     if device != "cpu":
         require_provider(device)
     suffix, most = (PAYLOAD_SUFFIX, MAX_PHOTO_PIXELS) if verb == "compress" else (f".{file_format}", MAX_PIXELS)
-    plan = BatchPlan(
-        store.place,
-        out.place,
-        verb,
+    folders, max_pixels = (
         [str(each.folder.resolve()) for each in manifests],
-        suffix,
-        fit=fit,
-        align=align,
-        quality=quality,
-        max_bytes=max_bytes,
-        size=wanted,
-        strength=strength,
-        mark=mark,
-        device=device,
-        batch_size=batch_size,
-        force=force,
-        inner=inner or "",
-        max_pixels=options.max_pixels_of(max_megapixels, most),
+        options.max_pixels_of(max_megapixels, most),
     )
+    given: Any = {"fit": fit, "align": align, "quality": quality, "max_bytes": max_bytes, "max_pixels": max_pixels}
+    given |= {"size": wanted, "strength": strength, "mark": mark, "device": device}
+    given |= {"batch_size": batch_size, "force": force, "inner": inner or ""}
+    plan = BatchPlan(store.place, out.place, verb, folders, suffix, **given)
     path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
     with Console(stderr=True).status(f"{doing}: starting") as status:  # on a terminal only

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from PIL import Image
 
+import sdk
 from codec_contract.errors import needs_extra
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -20,9 +22,10 @@ from edgegrain.cli import files, options
 from edgegrain.cli.files import FileJob, refuse_existing, write_result
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, progress_bar, run_all, times_less
+from sdk.api import bundles_for, compress_within
+from sdk.scenes import compress_scene_within
 
 if TYPE_CHECKING:
-    import sdk
     from edgegrain.refinement import RefiningCodec
 
 PicturesArgument = Annotated[
@@ -91,12 +94,6 @@ def compress(
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
       edgegrain compress me.jpg --remote http://host:8000
     """
-    from PIL import Image
-
-    import sdk
-    from sdk.api import bundles_for, compress_within
-    from sdk.scenes import compress_scene_within
-
     if all_faces or scene:
         given: Any = {"--no-align": not align, "--fit": fit, "--require-face": require_face}
         given |= {"--refine": refine, "--lr": lr}
@@ -224,8 +221,6 @@ def faces(
       edgegrain faces holiday/ --json
       edgegrain faces group.jpg --all-faces
     """
-    import sdk
-
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
 
     def work(path: Path) -> Row:

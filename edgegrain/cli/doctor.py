@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import typer
 
+import sdk
 from codec_contract import __version__
 from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN, load_manifest, verify_bundle
@@ -193,8 +194,6 @@ def _check_encoder(folder: Path) -> Result:
 
 
 def _check_decoder(folder: Path, device: Device) -> Result:
-    import sdk
-
     codec = sdk.Codec(folder, device)
     codec.warm_up()
     hr, lr, running = codec.bundle.hr, codec.bundle.lr, codec.running_decoder

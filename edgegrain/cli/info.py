@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import sdk
 from codec_contract.bundle.find import Control
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -16,9 +17,8 @@ from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, run_all
-
-if TYPE_CHECKING:
-    import sdk
+from sdk.inputs import read_payload_or_scene
+from sdk.scenes import small_background
 
 
 def info(
@@ -43,8 +43,6 @@ def info(
       edgegrain info restored.png
       edgegrain info payloads/
     """
-    import sdk
-    from sdk.inputs import read_payload_or_scene
 
     def work(path: Path) -> Row:
         if _is_picture(path):
@@ -69,9 +67,6 @@ def _is_picture(path: Path) -> bool:
 
 
 def _scene_row(path: Path, scene: sdk.Scene) -> Row:
-    import sdk
-    from sdk.scenes import small_background
-
     small_background(scene)
     first = sdk.inspect(scene.faces[0])
     return {

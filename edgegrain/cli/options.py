@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from codec_contract.bundle.find import Quality
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, parse_size
 
@@ -22,7 +23,6 @@ BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
 
 Device = Literal["cpu", "cuda"]
 PictureFormat = Literal["png", "jpg", "webp"]
-Quality = Literal["tiny", "small", "medium", "large"]
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
 DeviceOption = Annotated[Device, typer.Option(help="Device of the decoder, without fallback to the other one.")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
+import sdk
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli import files, options
@@ -16,9 +18,6 @@ from edgegrain.cli.files import STDOUT, FileJob
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, run_all
 from edgegrain.pictures import FORMATS, MAX_SIDES, picture_file
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def restore(
@@ -84,8 +83,6 @@ def restore(
       edgegrain restore face.grain --background group.jpg
       edgegrain restore me.grain --remote http://host:8000
     """
-    import sdk
-
     plan = files.plan_jobs(payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
     max_pixels, wanted = options.max_pixels_of(max_megapixels), options.size_of(size)
     refuse_options({"--seed": remote and seed is not None}, "the service takes no seed; leave --seed or --remote out")

@@ -35,10 +35,8 @@ class Store:
         try:
             self.system, self.root = url_to_fs(place)
         except (ValueError, ImportError) as error:  # an unknown scheme, or its library is missing
-            raise ServiceError(
-                f"cannot open {place}: {error}; expected a folder or a URI such as s3://bucket/folder, "
-                "whose library is installed (s3fs, gcsfs, adlfs)"
-            ) from error
+            expected = "a folder or a URI such as s3://bucket/folder, whose library is installed (s3fs, gcsfs, adlfs)"
+            raise ServiceError(f"cannot open {place}: {error}; expected {expected}") from error
         self.place, self.folder = place, None
         if isinstance(self.system, LocalFileSystem):
             self.place = self.root = os.path.realpath(self.root)

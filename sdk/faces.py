@@ -194,24 +194,21 @@ def paste(
     header = read_payload(payload).header
     square = header.cut
     if square is None:
+        advice = "only aligned faces and pictures compressed with fit='crop' are parts of others"
         raise PayloadError(
-            f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
-            "into; only aligned faces and pictures compressed with fit='crop' are parts of others"
+            f"the payload holds the whole picture (fit {header.fit!r}), which needs no background; {advice}"
         )
     if not 0 <= feather <= 0.5:
         raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
     if inner.shape[0] != inner.shape[1]:
         raise ImageError(f"a restored face is square, got {inner.shape[1]} x {inner.shape[0]} pixels")
-    width, height = outer.shape[1], outer.shape[0]
-    original = header.original_size
-    if abs(width * original[1] - height * original[0]) > max(original):  # a pixel's rounding of the shorter side
-        raise ImageError(
-            f"the background has {width} x {height} pixels, the original had {original[0]} x "
-            f"{original[1]}; give one of that size or aspect"
-        )
+    (width, height), (wide, high) = outer.shape[1::-1], header.original_size
+    if abs(width * high - height * wide) > max(wide, high):  # a pixel's rounding of the shorter side
+        advice = f"the original had {wide} x {high}; give one of that size or aspect"
+        raise ImageError(f"the background has {width} x {height} pixels, {advice}")
     picture = Image.fromarray(outer)
-    blend_face(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
+    blend_face(picture, Image.fromarray(inner), square.corners() * (width / wide, height / high), feather)
     if not mark:
         return picture
     return MarkedPicture(picture, face.info.get("xmp") if isinstance(face, MarkedPicture) else GeneratedMark().xmp())

@@ -105,11 +105,9 @@ class OpenBundle:
         """Check the preprocessing and the device; no file of the bundle is opened yet."""
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
-            if manifest.preprocessing.get(name) != known.get(name):
-                raise BundleError(
-                    f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
-                    f"release knows {known.get(name)!r}; update edgegrain"
-                )
+            if (found := manifest.preprocessing.get(name)) != known.get(name):
+                advice = f"this release knows {known.get(name)!r}; update edgegrain"
+                raise BundleError(f"bundle {manifest.id} prepares pictures with {name} {found!r}, {advice}")
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form

@@ -121,15 +121,13 @@ class RemoteCodec:
             import httpx
 
         if not re.fullmatch(r"https?://[^\s@?#]+", url):
-            raise ServiceError(
-                f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, expected the form "
-                "http://host:8000, without user name and password; pass a token (token, --token)"
+            expected = (
+                "expected the form http://host:8000, without user name and password; pass a token (token, --token)"
             )
+            raise ServiceError(f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, {expected}")
         if token is not None and not re.fullmatch("[!-~]+", token):
-            raise ServiceError(
-                "the token is empty, or has characters that no token has, expected printable ASCII "
-                "without spaces and line ends; read it from its file again, without the line end"
-            )
+            advice = "without spaces and line ends; read it from its file again, without the line end"
+            raise ServiceError(f"the token is empty, or has wrong characters, expected printable ASCII {advice}")
         self.url = url = url.rstrip("/")
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
         self._concurrency = concurrency
@@ -251,10 +249,10 @@ class RemoteCodec:
         try:
             with Image.open(io.BytesIO(answer), formats=["PNG"]) as image:
                 if image.width * image.height > max_pixels:
-                    raise ServiceError(
-                        f"the service sent a picture of {image.width} x {image.height} pixels, more "
-                        f"than {max_pixels}; ask for size='native' or raise max_pixels"
+                    sent = (
+                        f"the service sent a picture of {image.width} x {image.height} pixels, more than {max_pixels}"
                     )
+                    raise ServiceError(f"{sent}; ask for size='native' or raise max_pixels")
                 picture = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ServiceError(f"the service's answer is not a picture{NO_SERVICE}") from error

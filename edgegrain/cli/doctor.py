@@ -111,10 +111,8 @@ def _check_resize() -> Result:
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
     resized = b"".join(exact_resize(picture, size).tobytes() for size in sizes)
     if hashlib.sha256(resized).hexdigest() != RESIZED_SHA256:
-        return "broken", (
-            "this Pillow does not resample as the contract defines; payloads made here differ from those "
-            "of other devices; install another version of Pillow"
-        )
+        why = "payloads made here differ from those of other devices; install another version of Pillow"
+        return "broken", f"this Pillow does not resample as the contract defines; {why}"
     return "ok", f"Pillow equals the reference on {len(sizes)} sizes"
 
 
@@ -137,16 +135,12 @@ def _check_cuda() -> Result:
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         if has_nvidia_driver():
-            return "warning", (
-                "an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; to decode on the GPU "
-                "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
-            )
+            advice = "to decode on the GPU install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
+            return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {advice}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
     if (failure := cuda_failure()) is not None:
-        return "warning", (
-            f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
-            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch"
-        )
+        advice = "the libraries of CUDA and cuDNN come with 'pip install onnxruntime-gpu[cuda,cudnn]', or with torch"
+        return "warning", f"the provider cannot start: {failure}; {advice}"
     return "ok", "driver and libraries load"
 
 
@@ -186,10 +180,8 @@ def _check_encoder(folder: Path) -> Result:
         return "ok", f"a float network, which promises no exact bytes and has no golden vectors, {speed}"
     golden = check_golden(manifest.open_file(GOLDEN), encoder.encode)
     if failed := [name for name, same in golden.items() if not same]:
-        return "broken", (
-            f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)}): payloads made "
-            "here differ from those of other devices"
-        )
+        found = f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)})"
+        return "broken", f"{found}: payloads made here differ from those of other devices"
     return "ok", f"{len(golden)} golden vectors byte-identical, {speed}"
 
 

@@ -125,9 +125,7 @@ def restore_file(
     picture = picture_of(files.read_source(job.source))
     (width, height), kind = picture.size, FORMATS[suffix]
     if max(picture.size) > MAX_SIDES[kind.lower()]:
-        raise ImageError(
-            f"the picture has {width} x {height} pixels, the sides of a {kind} file have at most "
-            f"{MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
-        )
+        most = f"{MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
+        raise ImageError(f"the picture has {width} x {height} pixels, the sides of a {kind} file have at most {most}")
     files.write_result(job.target, picture_file(picture, kind), force=force)
     return {"payload": job.source, "picture": job.target, "width": width, "height": height}

@@ -116,11 +116,8 @@ class Store:
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """(name, True for a folder) of each entry of a folder."""
         path = posixpath.join(self.root, folder)
-        found = [
-            (posixpath.basename(entry["name"].rstrip("/")), entry["type"] == "directory")
-            for entry in self.system.ls(path, detail=True)
-            if entry["name"].strip("/") != path.strip("/")
-        ]
+        entries = [each for each in self.system.ls(path, detail=True) if each["name"].strip("/") != path.strip("/")]
+        found = [(posixpath.basename(each["name"].rstrip("/")), each["type"] == "directory") for each in entries]
         return [(name, is_folder) for name, is_folder in found if not name.startswith(".")]
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,6 @@ from edge_encoder.faces.detection import LEAST_PIXELS, FaceProblem
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.inputs import PayloadSource, read_payload
-
-Found = TypeVar("Found")
 
 DOMAIN = "faces"
 """Domain of the bundles that encode faces of photographs."""
@@ -110,7 +107,9 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``; a picture that is framed as in FFHQ
     is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
-    face = _require(finder().find(rgb, largest=True), size)[0]
+    if not (found := finder().find(rgb, largest=True)):
+        raise _no_face(size)
+    face = found[0]
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
     return cut_face(rgb, hr, ffhq_square(face.points, size))
@@ -120,7 +119,8 @@ def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LE
     """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first."""
     size = rgb.shape[1], rgb.shape[0]
     found = [(face.detected, _square(face, size)) for face in finder().find(rgb, every=True)]
-    faces = _require([(face, square) for face, square in found if square is not None], size)
+    if not (faces := [(face, square) for face, square in found if square is not None]):
+        raise _no_face(size)
     if faces[0][0].side < least:
         raise ImageError(faces[0][0].problems(size)["too-small"])
     for face, square in faces:
@@ -142,12 +142,9 @@ def finder() -> FaceFinder:
     return FaceFinder()
 
 
-def _require(faces: list[Found], size: tuple[int, int]) -> list[Found]:
-    """The faces, of which there must be one."""
-    if not faces:
-        advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
-        raise ImageError(f"{_NO_FACE.format(*size)}, {advice}")
-    return faces
+def _no_face(size: tuple[int, int]) -> ImageError:
+    advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
+    return ImageError(f"{_NO_FACE.format(*size)}, {advice}")
 
 
 def _square(face: FoundFace, size: tuple[int, int]) -> OrientedSquare | None:

@@ -19,7 +19,6 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
-from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
@@ -103,7 +102,7 @@ class OpenBundle:
         self, manifest: Manifest, device: Device = "cpu", threads: int | None = None, *, form: FormChoice = "auto"
     ) -> None:
         """Check the preprocessing and the device; no file of the bundle is opened yet."""
-        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
+        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": "edge"}
         for name in ("resize", "pad"):
             if (found := manifest.preprocessing.get(name)) != known.get(name):
                 advice = f"this release knows {known.get(name)!r}; update edgegrain"

@@ -200,11 +200,8 @@ class Payload(_Sent):
         return unfit_picture(self.lr, self.header, restored_size(self.header, width, "native"))
 
     def __repr__(self) -> str:
-        header = self.header
-        return (
-            f"Payload({len(self)} bytes: LR {header.lr_width} x {header.lr_height}, "
-            f"original {header.original_width} x {header.original_height}, fit {header.fit!r})"
-        )
+        (width, height), (wide, high) = self.header.lr_size, self.original_size
+        return f"Payload({len(self)} bytes: LR {width} x {height}, original {wide} x {high}, fit {self.fit!r})"
 
 
 class Scene(_Sent):

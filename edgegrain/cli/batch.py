@@ -86,12 +86,15 @@ def batch(
     if store.folder is not None and not store.folder.is_dir():
         raise typer.BadParameter(f"{source} is not a folder")
     inner = store.name_of(out)
-    verb = _verb(store, source, compress, inner)
-    if verb == "restore" and inner == "":
-        raise typer.BadParameter(
-            "restoring into the folder of the payloads could take originals there for results; choose another folder",
-            param_hint="OUT",
-        )
+    wanted_verb: Verb | None = None if compress is None else "compress" if compress else "restore"
+    names = list(islice(candidates(store.names(lambda *_: None), wanted_verb, inner), SAMPLE))
+    if not names:
+        kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted_verb]
+        raise typer.BadParameter(f"{source} holds no {kind}")
+    payloads = all(name.lower().endswith(PAYLOAD_SUFFIX) for name in names)  # pictures are compressed
+    verb = wanted_verb or ("restore" if payloads else "compress")
+    same = "restoring into the folder of the payloads could take originals there for results; choose another folder"
+    refuse_options({"OUT": verb == "restore" and inner == ""}, same)
     doing = f"{verb.removesuffix('e')}ing"
     restoring = {"--format": file_format != "png", "--size": size != "original", "--strength": strength is not None}
     compressing = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
@@ -108,13 +111,11 @@ def batch(
     if device != "cpu":
         require_provider(device)
     suffix, most = (PAYLOAD_SUFFIX, MAX_PHOTO_PIXELS) if verb == "compress" else (f".{file_format}", MAX_PIXELS)
-    folders, max_pixels = (
-        [str(each.folder.resolve()) for each in manifests],
-        options.max_pixels_of(max_megapixels, most),
-    )
+    max_pixels = options.max_pixels_of(max_megapixels, most)
     given: Any = {"fit": fit, "align": align, "quality": quality, "max_bytes": max_bytes, "max_pixels": max_pixels}
     given |= {"size": wanted, "strength": strength, "mark": mark, "device": device}
     given |= {"batch_size": batch_size, "force": force, "inner": inner or ""}
+    folders = [str(each.folder.resolve()) for each in manifests]
     plan = BatchPlan(store.place, out.place, verb, folders, suffix, **given)
     path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
@@ -138,14 +139,3 @@ def batch(
     if total.failed:
         say(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)
         raise typer.Exit(1)
-
-
-def _verb(store: Store, place: str, compress: bool | None, inner: str | None) -> Verb:
-    """The verb that is asked for, else that of the first files: pictures are compressed, payloads alone restored."""
-    wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
-    names = list(islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
-    if not names:
-        kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
-        raise typer.BadParameter(f"{place} holds no {kind}")
-    payloads = all(name.lower().endswith(PAYLOAD_SUFFIX) for name in names)
-    return wanted or ("restore" if payloads else "compress")

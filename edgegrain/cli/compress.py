@@ -8,7 +8,7 @@ import io
 import sys
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from PIL import Image
@@ -24,9 +24,6 @@ from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, progress_bar, run_all, times_less
 from sdk.api import bundles_for, compress_within
 from sdk.scenes import compress_scene_within
-
-if TYPE_CHECKING:
-    from edgegrain.refinement import RefiningCodec
 
 PicturesArgument = Annotated[
     list[Path],
@@ -127,7 +124,7 @@ def compress(
         faces_of = partial(service.compress_faces, bundle=bundle)
 
     @cache
-    def refining(folder: Path, rate: int = 0) -> RefiningCodec:
+    def refining(folder: Path, rate: int = 0) -> Any:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes)

@@ -45,7 +45,7 @@ def info(
     """
 
     def work(path: Path) -> Row:
-        if _is_picture(path):
+        if path.suffix.lower() in PICTURE_SUFFIXES:
             mark = sdk.read_mark(path)
             shown = None if mark is None else {**dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}
             return {"file": path, "mark": shown}
@@ -58,28 +58,17 @@ def info(
         return "" if lines is _fields else f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
 
     plan = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
-    lines = _fields if plan.items == payloads or any(map(_is_picture, plan.items)) else _line
+    pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in plan.items)
+    lines = _fields if pictures or plan.items == payloads else _line
     run_all(plan, work, lines, text="checking", as_json=json_output, summary=summary)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def _scene_row(path: Path, scene: sdk.Scene) -> Row:
     small_background(scene)
     first = sdk.inspect(scene.faces[0])
-    return {
-        "file": path,
-        "bytes": len(scene),
-        "faces": len(scene.faces),
-        "original_size": scene.original_size,
-        "background_bytes": len(scene.parsed.background),
-        "bundle": first.bundle,
-        "contract_id": first.contract_id,
-        "fit": "scene",
-        "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces),
-    }
+    row: Row = {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size}
+    row |= {"background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id}
+    return {**row, "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
 def _line(row: Row) -> Iterator[str]:

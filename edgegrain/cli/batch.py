@@ -28,37 +28,26 @@ SAMPLE = 100
 
 
 def batch(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Folder or URI of pictures, or of payloads.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; created if missing.")],
-    compress: Annotated[
-        bool | None,
-        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
-    ] = None,
+    source: Annotated[str, typer.Argument(metavar="IN")],
+    target: Annotated[str, typer.Argument(metavar="OUT")],
+    compress: Annotated[bool | None, typer.Option("--compress/--restore")] = None,
     bundle: options.BundleOption = "faces",
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")] = 16,
-    file_format: Annotated[
-        options.PictureFormat, typer.Option("--format", help="Format of restored pictures.")
-    ] = "png",
+    workers: Annotated[int | None, typer.Option(min=1, max=10_000)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024)] = 16,
+    file_format: Annotated[options.PictureFormat, typer.Option("--format")] = "png",
     size: options.SizeOption = "original",
     align: options.AlignOption = True,
     fit: options.FitOption = None,
-    strength: Annotated[
-        float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
-    ] = None,
+    strength: float | None = None,
     quality: options.QualityOption = None,
     max_bytes: options.MaxBytesOption = None,
     device: options.DeviceOption = "cpu",
-    gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0.01)] = 1,
     max_megapixels: options.MaxMegapixelsOption = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster [default: start Ray on this machine only].")
-    ] = None,
+    ray_address: str | None = None,
     mark: options.MarkOption = True,
-    force: Annotated[bool, typer.Option("--force", help="Process also files that have a result.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Compress or restore millions of files; an interrupted run can be continued.
 
@@ -79,6 +68,19 @@ def batch(
       edgegrain batch payloads/ pictures/ --format webp --size native
       edgegrain batch s3://bucket/photos s3://bucket/payloads --workers 64 --ray-address auto
       edgegrain batch payloads/ gs://bucket/pictures --device cuda --workers 4 --gpus 0.25
+
+    Args:
+        source: Folder or URI of pictures, or of payloads.
+        target: Folder or URI for the results; created if missing.
+        compress: What to do [default: payloads are restored, pictures compressed].
+        workers: Number of worker processes [default: one per core].
+        batch_size: Files per batch of a worker.
+        file_format: Format of restored pictures.
+        strength: Strength of restoring, for bundles with that control [default: the bundle's].
+        gpus: GPUs reserved per worker with --device cuda.
+        ray_address: A running Ray cluster [default: start Ray on this machine only].
+        force: Process also files that have a result.
+        json_output: Print the summary as JSON.
     """
     from rich.console import Console
 

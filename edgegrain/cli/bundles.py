@@ -14,7 +14,7 @@ from codec_contract.bundle.hub import cached_hub_bundles, find_hub_bundle
 from codec_contract.bundle.manifest import Rate, load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edge_encoder.contract_id import check_contract_id
-from edgegrain.cli.options import JsonOption
+from edgegrain.cli.options import Documented, JsonOption
 from edgegrain.cli.output import report, say
 from sdk.installed_bundles import bundle_info, readable_manifests
 from sdk.payload import coder_tables
@@ -38,11 +38,9 @@ def _list(context: typer.Context, verify: VerifyOption = False, json_output: Jso
         raise typer.Exit(1)
 
 
-@bundles.command()
+@bundles.command(cls=Documented)
 def show(
-    names: Annotated[
-        list[str], typer.Argument(metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="BUNDLE...")],
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -52,6 +50,9 @@ def show(
     Examples:
       edgegrain bundles show faces
       edgegrain bundles show my-bundles/my-faces --verify
+
+    Args:
+        names: Ids, aliases, folders or hf:// names of bundles.
     """
     _print([bundle_info(load_manifest(find.find_bundle(name))) for name in names], verify, json_output, {})
 
@@ -77,14 +78,8 @@ def fetch(
     report(rows, *map(str, folders), as_json=json_output)
 
 
-@bundles.command()
-def quality(
-    bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
-    name: Annotated[find.Quality, typer.Argument(help="Name of its rate among the bundles of its domain.")],
-    step: Annotated[
-        int, typer.Option(min=0, help="The further rate of this step of the levels (publish rates); 0: the first one.")
-    ] = 0,
-) -> None:
+@bundles.command(cls=Documented)
+def quality(bundle: str, name: find.Quality, step: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
 
     Only the manifest changes: payloads stay valid. Among the installed bundles of a domain, each name should occur
@@ -94,6 +89,11 @@ def quality(
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
       edgegrain bundles quality my-bundles/my-faces tiny --step 13
+
+    Args:
+        bundle: Id or folder of a bundle.
+        name: Name of its rate among the bundles of its domain.
+        step: The further rate of this step of the levels (publish rates); 0: the first one.
     """
     from export.bundle.writer import change_bundle, read_record, writable_bundle
 

@@ -35,10 +35,8 @@ CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def demo(
-    picture: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="A photograph [default: the one in the package].")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
+    picture: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("demo_out"),
     bundle: options.BundleOption = "faces",
     force: options.ForceOption = False,
 ) -> None:
@@ -51,6 +49,10 @@ def demo(
     Examples:
       edgegrain demo
       edgegrain demo me.jpg --out me_demo
+
+    Args:
+        picture: A photograph [default: the one in the package].
+        out: Folder for the pictures.
     """
     from edgegrain.evaluation.classical_codecs import ClassicalCodec
     from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet

@@ -19,7 +19,7 @@ from codec_contract import __version__
 from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN, load_manifest, verify_bundle
 from codec_contract.errors import DeviceError, EdgegrainError
-from edgegrain.cli.options import Device, JsonOption, bundle_or
+from edgegrain.cli.options import Device, JsonOption
 from edgegrain.cli.output import message_of, report, say
 
 State = Literal["ok", "warning", "broken"]
@@ -38,8 +38,8 @@ class Check(NamedTuple):
 
 
 def doctor(
-    bundle: Annotated[str | None, bundle_or("all that are installed")] = None,
-    device: Annotated[Device, typer.Option(help="Device to test the decoder on.")] = "cpu",
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
+    device: Device = "cpu",
     json_output: JsonOption = False,
 ) -> None:
     """Check this installation.
@@ -53,6 +53,10 @@ def doctor(
       edgegrain doctor
       edgegrain doctor --device cuda
       edgegrain doctor --bundle my-bundle/ --json
+
+    Args:
+        bundle: Id, alias, folder or hf:// name of the bundle [default: all that are installed].
+        device: Device to test the decoder on.
     """
     checks = []
     for check in run_checks(bundle, device):

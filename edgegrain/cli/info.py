@@ -22,15 +22,7 @@ from sdk.scenes import small_background
 
 
 def info(
-    payloads: Annotated[
-        list[Path],
-        typer.Argument(
-            parser=existing_source,
-            help="Payloads (.grain, or any file with the bytes or the text), folders of "
-            "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.",
-        ),
-    ],
-    json_output: JsonOption = False,
+    payloads: Annotated[list[Path], typer.Argument(parser=existing_source)], json_output: JsonOption = False
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
@@ -42,6 +34,10 @@ def info(
       edgegrain info *.grain --json
       edgegrain info restored.png
       edgegrain info payloads/
+
+    Args:
+        payloads: Payloads (.grain, or any file with the bytes or the text), folders of payloads (names that begin with
+            a dot are skipped), or pictures; - for a payload on standard input.
     """
 
     def work(path: Path) -> Row:

@@ -16,12 +16,8 @@ def app(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
-        print(
-            f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
-            "install: pip install 'edgegrain[cli]'",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        advice = f"{error.name} is missing; install: pip install 'edgegrain[cli]'"
+        sys.exit(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {advice}")
     except KeyboardInterrupt:  # later ones: edgegrain.cli.output
         sys.exit(130)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -35,10 +35,8 @@ class Store:
         try:
             self.system, self.root = url_to_fs(place)
         except (ValueError, ImportError) as error:  # an unknown scheme, or its library is missing
-            raise ServiceError(
-                f"cannot open {place}: {error}; expected a folder or a URI such as s3://bucket/folder, "
-                "whose library is installed (s3fs, gcsfs, adlfs)"
-            ) from error
+            expected = "a folder or a URI such as s3://bucket/folder, whose library is installed (s3fs, gcsfs, adlfs)"
+            raise ServiceError(f"cannot open {place}: {error}; expected {expected}") from error
         self.place, self.folder = place, None
         if isinstance(self.system, LocalFileSystem):
             self.place = self.root = os.path.realpath(self.root)
@@ -118,11 +116,8 @@ class Store:
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """(name, True for a folder) of each entry of a folder."""
         path = posixpath.join(self.root, folder)
-        found = [
-            (posixpath.basename(entry["name"].rstrip("/")), entry["type"] == "directory")
-            for entry in self.system.ls(path, detail=True)
-            if entry["name"].strip("/") != path.strip("/")
-        ]
+        entries = [each for each in self.system.ls(path, detail=True) if each["name"].strip("/") != path.strip("/")]
+        found = [(posixpath.basename(each["name"].rstrip("/")), each["type"] == "directory") for each in entries]
         return [(name, is_folder) for name, is_folder in found if not name.startswith(".")]
 
 

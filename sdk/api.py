@@ -11,15 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from codec_contract.bundle.find import (
-    DEFAULT_BUNDLE,
-    Control,
-    Quality,
-    bundles_to_try,
-    controls_of,
-    find_bundle,
-    too_few_bytes,
-)
+from codec_contract.bundle.find import Control, Quality, bundles_to_try, controls_of, find_bundle, too_few_bytes
 from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
@@ -176,7 +168,7 @@ def restore(
         first = source.faces[0] if isinstance(source, Scene) else source
         folder = require_manifest_for(first.header).folder.resolve()
     else:
-        folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
+        folder = _folder("faces" if bundle is None else bundle)
     return _codec(folder, device).restore(
         source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark
     )

@@ -144,19 +144,19 @@ class Codec:
             check_fit(fit)
         aligned = align and fit is None and self._manifest.domain == DOMAIN and not self._tiled
         if require_face and not aligned:
-            raise ImageError(
-                "require_face checks the face that is cut out of a photograph; leave it out with a fit, "
-                "with align=False, and with bundles of other domains"
-            )
+            advice = "leave it out with a fit, with align=False, and with bundles of other domains"
+            raise ImageError(f"require_face checks the face that is cut out of a photograph; {advice}")
         if self._tiled and fit not in (None, FIT_PAD):
             raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
-        size = rgb.shape[1], rgb.shape[0]
+        size = width, height = rgb.shape[1], rgb.shape[0]
         if self._tiled:
             if math.prod(self._manifest.lr_size(size)) > MAX_LARGE_LR_PIXELS:
-                raise ImageError(
-                    f"the picture has {size[0]} x {size[1]} pixels, bundle {self._manifest.id} takes up to "
+                most = (
                     f"{MAX_LARGE_LR_PIXELS * self._manifest.factor**2}; reduce it, or take a bundle of a larger factor"
+                )
+                raise ImageError(
+                    f"the picture has {width} x {height} pixels, bundle {self.bundle.id} takes up to {most}"
                 )
             return Fitted(rgb, size, FIT_PAD)
         if aligned:

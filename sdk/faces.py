@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,6 @@ from edge_encoder.faces.detection import LEAST_PIXELS, FaceProblem
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.inputs import PayloadSource, read_payload
-
-Found = TypeVar("Found")
 
 DOMAIN = "faces"
 """Domain of the bundles that encode faces of photographs."""
@@ -110,7 +107,9 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``; a picture that is framed as in FFHQ
     is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
-    face = _require(finder().find(rgb, largest=True), size)[0]
+    if not (found := finder().find(rgb, largest=True)):
+        raise _no_face(size)
+    face = found[0]
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
     return cut_face(rgb, hr, ffhq_square(face.points, size))
@@ -120,7 +119,8 @@ def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LE
     """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first."""
     size = rgb.shape[1], rgb.shape[0]
     found = [(face.detected, _square(face, size)) for face in finder().find(rgb, every=True)]
-    faces = _require([(face, square) for face, square in found if square is not None], size)
+    if not (faces := [(face, square) for face, square in found if square is not None]):
+        raise _no_face(size)
     if faces[0][0].side < least:
         raise ImageError(faces[0][0].problems(size)["too-small"])
     for face, square in faces:
@@ -142,12 +142,9 @@ def finder() -> FaceFinder:
     return FaceFinder()
 
 
-def _require(faces: list[Found], size: tuple[int, int]) -> list[Found]:
-    """The faces, of which there must be one."""
-    if not faces:
-        advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
-        raise ImageError(f"{_NO_FACE.format(*size)}, {advice}")
-    return faces
+def _no_face(size: tuple[int, int]) -> ImageError:
+    advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
+    return ImageError(f"{_NO_FACE.format(*size)}, {advice}")
 
 
 def _square(face: FoundFace, size: tuple[int, int]) -> OrientedSquare | None:
@@ -194,24 +191,21 @@ def paste(
     header = read_payload(payload).header
     square = header.cut
     if square is None:
+        advice = "only aligned faces and pictures compressed with fit='crop' are parts of others"
         raise PayloadError(
-            f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
-            "into; only aligned faces and pictures compressed with fit='crop' are parts of others"
+            f"the payload holds the whole picture (fit {header.fit!r}), which needs no background; {advice}"
         )
     if not 0 <= feather <= 0.5:
         raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
     if inner.shape[0] != inner.shape[1]:
         raise ImageError(f"a restored face is square, got {inner.shape[1]} x {inner.shape[0]} pixels")
-    width, height = outer.shape[1], outer.shape[0]
-    original = header.original_size
-    if abs(width * original[1] - height * original[0]) > max(original):  # a pixel's rounding of the shorter side
-        raise ImageError(
-            f"the background has {width} x {height} pixels, the original had {original[0]} x "
-            f"{original[1]}; give one of that size or aspect"
-        )
+    (width, height), (wide, high) = outer.shape[1::-1], header.original_size
+    if abs(width * high - height * wide) > max(wide, high):  # a pixel's rounding of the shorter side
+        advice = f"the original had {wide} x {high}; give one of that size or aspect"
+        raise ImageError(f"the background has {width} x {height} pixels, {advice}")
     picture = Image.fromarray(outer)
-    blend_face(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
+    blend_face(picture, Image.fromarray(inner), square.corners() * (width / wide, height / high), feather)
     if not mark:
         return picture
     return MarkedPicture(picture, face.info.get("xmp") if isinstance(face, MarkedPicture) else GeneratedMark().xmp())

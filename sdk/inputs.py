@@ -52,9 +52,8 @@ def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
         if not is_rgb(source) or source.size == 0:
             raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
         return source
-    raise PayloadError(
-        f"restore takes a payload, its text, its file or path, or an LR as array or PNG; got {type(source).__name__}"
-    )
+    expected = "restore takes a payload, its text, its file or path, or an LR as array or PNG"
+    raise PayloadError(f"{expected}; got {type(source).__name__}")
 
 
 def read_payload(source: PayloadSource) -> Payload:

@@ -12,24 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.bundle.find import strength_of
-from codec_contract.bundle.manifest import (
-    DEFAULT_FORM,
-    ENCODER_ONNX,
-    FUSED_FORM,
-    INT8_FORM,
-    BundledForm,
-    Manifest,
-    Rate,
-    decoder_forms,
-    default_form,
-)
+from codec_contract.bundle.manifest import ENCODER_ONNX, BundledForm, Manifest, Rate, decoder_forms, default_form
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
-from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
@@ -72,15 +61,15 @@ class RunningDecoder:
 def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> tuple[BundledForm, str]:
     """The form of a bundle's decoder to run on a device, and the reason if CUDA does not run the one for it."""
     forms = decoder_forms(manifest)
-    wanted = choice if choice != "auto" else FUSED_FORM if device == "cuda" else INT8_FORM
-    options = "--precision int8" if wanted == INT8_FORM else "--precision float16 --ops fused"
+    wanted = choice if choice != "auto" else "fused" if device == "cuda" else "int8"
+    options = "--precision int8" if wanted == "int8" else "--precision float16 --ops fused"
     making = f"make it with 'edgegrain export decoder {options} --bundle {manifest.folder} --into {manifest.folder}'"
     reason = ""
     if wanted not in forms:
         reason = f"the bundle has none; {making}"
     elif not forms[wanted].current:
         reason = f"{forms[wanted].file} was made from another decoder than the bundle's; {making}"
-    elif wanted == INT8_FORM and (device != "cpu" or not can_run_int8()):
+    elif wanted == "int8" and (device != "cpu" or not can_run_int8()):
         reason = (
             "the form int8 needs a CPU with dot products of bytes (VNNI, or dotprod on Arm) and a recent ONNX Runtime"
         )
@@ -92,15 +81,15 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
             raise BundleError(reason)
         return forms[choice], ""
     if device != "cuda":
-        return forms[DEFAULT_FORM if reason else INT8_FORM], ""
-    if FUSED_FORM not in forms and manifest.codec != "grain":  # other families have none
-        return forms[DEFAULT_FORM], ""
-    if not reason and forms[FUSED_FORM].ops == "fused":
+        return forms["default" if reason else "int8"], ""
+    if "fused" not in forms and manifest.codec != "grain":  # other families have none
+        return forms["default"], ""
+    if not reason and forms["fused"].ops == "fused":
         try:
             require_cuda_kernels(find_library())
         except DeviceError as error:
             reason = str(error)
-    return forms[DEFAULT_FORM if reason else FUSED_FORM], reason
+    return forms["default" if reason else "fused"], reason
 
 
 class OpenBundle:
@@ -113,13 +102,11 @@ class OpenBundle:
         self, manifest: Manifest, device: Device = "cpu", threads: int | None = None, *, form: FormChoice = "auto"
     ) -> None:
         """Check the preprocessing and the device; no file of the bundle is opened yet."""
-        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
+        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": "edge"}
         for name in ("resize", "pad"):
-            if manifest.preprocessing.get(name) != known.get(name):
-                raise BundleError(
-                    f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
-                    f"release knows {known.get(name)!r}; update edgegrain"
-                )
+            if (found := manifest.preprocessing.get(name)) != known.get(name):
+                advice = f"this release knows {known.get(name)!r}; update edgegrain"
+                raise BundleError(f"bundle {manifest.id} prepares pictures with {name} {found!r}, {advice}")
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
@@ -175,16 +162,10 @@ class OpenBundle:
         if reason:
             what = f"{form.file} in {form.precision}"
             logger.warning("bundle %s runs %s on CUDA, not a decoder for CUDA: %s", manifest.id, what, reason)
-        held = default_form(manifest).file
-        session = DecoderSession(
-            manifest.open_file(form.file),
-            self.device,
-            self.threads,
-            strength=self.default_strength,
-            step=self.tables.step if manifest.further_rates else None,
-            cuda=CudaOptions(graphs=self.graphs),
-            weights=(held, manifest.open_file(held)) if form.name == INT8_FORM else None,
-        )
+        model, held = manifest.open_file(form.file), default_form(manifest).file
+        options: Any = {"step": self.tables.step if manifest.further_rates else None, "strength": self.default_strength}
+        options["weights"] = (held, manifest.open_file(held)) if form.name == "int8" else None
+        session = DecoderSession(model, self.device, self.threads, cuda=CudaOptions(graphs=self.graphs), **options)
         ops, provider = "fused" if session.fused else "plain", session.providers[0]
         running = RunningDecoder(form.file, form.precision, ops, session.device, provider, session.graphs, reason)
         logger.info("bundle %s decodes with %s", manifest.id, running)

@@ -43,10 +43,8 @@ def check_claims(header: Header, manifest: Manifest) -> Rate:
         raise other_contract(header, f"bundle {manifest.id} has {contracts}; {advice}")
     width, height = manifest.lr_size(header.original_size)
     if header.lr_size != (width, height):
-        raise PayloadError(
-            f"the payload holds an LR of {header.lr_width} x {header.lr_height}, bundle {manifest.id} works with "
-            f"{width} x {height}; it is corrupt or forged"
-        )
+        what = f"the payload holds an LR of {header.lr_width} x {header.lr_height}"
+        raise PayloadError(f"{what}, bundle {manifest.id} works with {width} x {height}; it is corrupt or forged")
     return rate
 
 
@@ -54,10 +52,8 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
     """The header that a bare LR is restored with: that of a payload whose original is the decoder's square."""
     height, width = lr.shape[:2]
     if manifest.tile_overlap is None and (width, height) != (manifest.lr, manifest.lr):
-        raise ImageError(
-            f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}; "
-            "name the bundle it was made with"
-        )
+        what = f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}"
+        raise ImageError(f"{what}; name the bundle it was made with")
     contract, factor = manifest.lr_contract_id[:CONTRACT_ID_BYTES], manifest.factor
     return Header(VERSION, CODING_RAW, contract, width, height, width * factor, height * factor, FIT_STRETCH)
 
@@ -69,21 +65,17 @@ def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int
     if isinstance(size, int):
         check_pixels(width, height, max_pixels)
     elif (size == "original" or tiled) and width * height > max_pixels:
-        advice = "" if tiled else f"ask for {NATIVE} or "
-        raise ImageError(
-            f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
-            f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)"
-        )
+        what, native = "an original" if header.cut is None else "a part", "" if tiled else f"ask for {NATIVE} or "
+        claimed = f"{what} of {width} x {height} pixels, more than {max_pixels}"
+        raise ImageError(f"the payload claims {claimed}; {native}raise max_pixels (--max-megapixels)")
     return width, height
 
 
 def check_pixels(width: int, height: int, most: int, name: str = "picture") -> None:
     """Raise `ImageError` for a picture to restore of more than ``most`` pixels."""
     if width * height > most:
-        raise ImageError(
-            f"the {name} would have {width} x {height} pixels, more than {most}; ask for a smaller size "
-            "or raise max_pixels (--max-megapixels)"
-        )
+        advice = "ask for a smaller size or raise max_pixels (--max-megapixels)"
+        raise ImageError(f"the {name} would have {width} x {height} pixels, more than {most}; {advice}")
 
 
 def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
@@ -99,17 +91,12 @@ def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
 
 def check_side(manifest: Manifest, size: Size) -> Size:
     """The size; `ImageError` if a bundle does not restore it."""
-    size = check_size(size)
+    size, restores = check_size(size), f"bundle {manifest.id} restores pictures at"
     if isinstance(size, int) and not manifest.sides:
-        raise ImageError(
-            f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
-            "pixels; leave size out"
-        )
+        raise ImageError(f"{restores} their original's size only, not at {size} pixels; leave size out")
     if isinstance(size, int) and size > manifest.sides[-1]:
-        raise ImageError(
-            f"bundle {manifest.id} restores pictures at up to {manifest.sides[-1]} pixels, not at {size}; "
-            f"its sizes: {', '.join(map(str, manifest.sides))}"
-        )
+        sizes = ", ".join(map(str, manifest.sides))
+        raise ImageError(f"{restores} up to {manifest.sides[-1]} pixels, not at {size}; its sizes: {sizes}")
     return size
 
 
@@ -213,11 +200,8 @@ class Payload(_Sent):
         return unfit_picture(self.lr, self.header, restored_size(self.header, width, "native"))
 
     def __repr__(self) -> str:
-        header = self.header
-        return (
-            f"Payload({len(self)} bytes: LR {header.lr_width} x {header.lr_height}, "
-            f"original {header.original_width} x {header.original_height}, fit {header.fit!r})"
-        )
+        (width, height), (wide, high) = self.header.lr_size, self.original_size
+        return f"Payload({len(self)} bytes: LR {width} x {height}, original {wide} x {high}, fit {self.fit!r})"
 
 
 class Scene(_Sent):

@@ -121,32 +121,25 @@ class RemoteCodec:
             import httpx
 
         if not re.fullmatch(r"https?://[^\s@?#]+", url):
-            raise ServiceError(
-                f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, expected the form "
-                "http://host:8000, without user name and password; pass a token (token, --token)"
+            expected = (
+                "expected the form http://host:8000, without user name and password; pass a token (token, --token)"
             )
+            raise ServiceError(f"{re.sub('//.*@', '//', repr(url))} is not the address of a service, {expected}")
         if token is not None and not re.fullmatch("[!-~]+", token):
-            raise ServiceError(
-                "the token is empty, or has characters that no token has, expected printable ASCII "
-                "without spaces and line ends; read it from its file again, without the line end"
-            )
-        self.url = url.rstrip("/")
+            advice = "without spaces and line ends; read it from its file again, without the line end"
+            raise ServiceError(f"the token is empty, or has wrong characters, expected printable ASCII {advice}")
+        self.url = url = url.rstrip("/")
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
         self._concurrency = concurrency
-        headers = {"User-Agent": f"edgegrain/{__version__}"}
-        self._open = functools.partial(
-            httpx.Client,
-            base_url=self.url,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-            headers=headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        )
+        headers = {"User-Agent": f"edgegrain/{__version__}", **({"Authorization": f"Bearer {token}"} if token else {})}
+        seconds = httpx.Timeout(timeout, connect=min(timeout, 5.0))
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        self._open = functools.partial(httpx.Client, base_url=url, timeout=seconds, headers=headers, limits=limits)
         try:
             self._client, self._process = self._open(), os.getpid()
         except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
-            raise ServiceError(
-                f"there is no way to {self.url} with the proxies and certificates of the environment: {reason(error)}"
-            ) from error
+            environment = "with the proxies and certificates of the environment"
+            raise ServiceError(f"there is no way to {url} {environment}: {reason(error)}") from error
 
     def compress(
         self,
@@ -256,10 +249,10 @@ class RemoteCodec:
         try:
             with Image.open(io.BytesIO(answer), formats=["PNG"]) as image:
                 if image.width * image.height > max_pixels:
-                    raise ServiceError(
-                        f"the service sent a picture of {image.width} x {image.height} pixels, more "
-                        f"than {max_pixels}; ask for size='native' or raise max_pixels"
+                    sent = (
+                        f"the service sent a picture of {image.width} x {image.height} pixels, more than {max_pixels}"
                     )
+                    raise ServiceError(f"{sent}; ask for size='native' or raise max_pixels")
                 picture = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ServiceError(f"the service's answer is not a picture{NO_SERVICE}") from error
@@ -303,18 +296,15 @@ class RemoteCodec:
 
     def _compress(self, picture: PictureSource, background: Colour, max_pixels: int, **options: Any) -> bytes:
         """The answer for a picture: a file is sent unchanged, pixels as a PNG."""
-        picture = content_of(picture)
-        if isinstance(picture, (str, os.PathLike)):
-            try:
-                data = Path(picture).read_bytes()
-            except OSError as error:
-                raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
-        elif isinstance(picture, (bytes, bytearray, memoryview)):
-            data = bytes(picture)
-        else:
+        given = content_of(picture)
+        if not isinstance(given, (str, os.PathLike, bytes, bytearray, memoryview)):
             stream = io.BytesIO()
-            Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
-            data = stream.getvalue()
+            Image.fromarray(load_picture(given, background=background, max_pixels=max_pixels)).save(stream, "PNG")
+            given = stream.getvalue()
+        try:
+            data = Path(given).read_bytes() if isinstance(given, (str, os.PathLike)) else bytes(given)
+        except OSError as error:
+            raise ImageError(f"cannot read the picture {given}: {why_unreadable(given, error)}") from error
         headers, colour = {"Content-Type": BYTES_TYPE}, bytes(check_background(background)).hex()
         return self._send("POST", "/v1/compress", data, headers, background=colour, **options)
 

@@ -59,10 +59,9 @@ def retouch(
         raise ImageError("the edited picture has the size of an LR; restore gives the picture of an edited LR")
     before = after if original is None else load_picture(original, max_pixels=max_pixels)
     if before.shape != after.shape:
-        raise ImageError(
-            f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
-            f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size"
-        )
+        one, other = (f"{shape[1]} x {shape[0]}" for shape in (before.shape, after.shape))
+        advice = "edit it without changing its size"
+        raise ImageError(f"the original has {one} pixels, the edited picture {other}; {advice}")
     restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
     if original is not None:
         if fit == FIT_CROP:

@@ -56,10 +56,8 @@ def compress_scene_within(
             squares[hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
         fitted = squares[hr]
         if most_faces is not None and len(fitted) > most_faces:
-            raise ImageError(
-                f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
-                "compress it with the SDK, or its faces one by one"
-            )
+            found = f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}"
+            raise ImageError(f"{found}; compress it with the SDK, or its faces one by one")
         lrs = [codec._lr(face) for face in fitted]
         rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
@@ -104,11 +102,9 @@ def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int,
     elif isinstance(size, int):
         longest = size
     drawn = sum((longest * min(side, most) / most) ** 2 for side in sides)
-    if drawn > MAX_OVERLAP * max_pixels:
-        raise ImageError(
-            f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
-            f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size"
-        )
+    if drawn > (most_drawn := MAX_OVERLAP * max_pixels):
+        found = f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of {most_drawn}"
+        raise ImageError(f"{found}; ask for fewer pixels with size")
     width, height = original if longest == most else content_size(original, longest)
     check_pixels(width, height, max_pixels, "scene")
     return width, height

@@ -7,6 +7,7 @@ integers, so the same tiles give the same picture on every machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,9 +19,6 @@ from codec_contract.errors import ImageError
 from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from server_decoder.decoder_session import DecoderSession
-
-PAD = "edge"
-"""Padding of sides to multiples of the factor, in the terms of a manifest."""
 
 
 def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
@@ -37,33 +35,32 @@ def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
 
 def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int | None = None) -> Rgb:
     """The picture of an LR, uint8 ``[h, w, 3]`` -> ``[h * factor, w * factor, 3]``; without a seed, z is 0."""
-    latent = None if seed is None else _Latent(manifest, seed, lr.shape[1])
+    latent = None if seed is None else latent_windows(manifest, seed, lr.shape[1])
 
     def run(tile: Rgb, top: int, left: int) -> Rgb:
-        z = None if latent is None else latent.window(top, left, manifest.lr)
+        z = None if latent is None else latent(top, left)
         return decoder.decode(tile[None], z=z)[0]
 
     return run_tiles(lr, manifest.lr, manifest.hr, manifest.tile_overlap or 0, run)
 
 
-class _Latent:
-    """A normal z for a whole LR, drawn row by row, so that overlapping tiles see the same values."""
+def latent_windows(manifest: Manifest, seed: int, width: int) -> Callable[[int, int], npt.NDArray[np.float32]]:
+    """Windows (top, left) of a normal z for a whole LR, float32 ``[1, C, lr, lr]``; equal where they overlap."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed!r}")
+    described, side = manifest.decoder["z"], manifest.lr
+    shape, deviation = (max(width, side), described["channels"]), np.float32(described["std"])
 
-    def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
-        if not 0 <= seed <= MAX_SEED:
-            raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed!r}")
-        described = manifest.decoder["z"]
-        self._seed, self._deviation = seed, np.float32(described["std"])
-        self._shape = max(width, manifest.lr), described["channels"]
-        self._top, self._band = -1, np.empty((0, 0, 0), np.float32)
+    @functools.lru_cache(maxsize=1)  # windows are asked for row by row of tiles
+    def band(top: int) -> npt.NDArray[np.float32]:
+        rows = [np.random.default_rng((seed, row)) for row in range(top, top + side)]
+        return np.stack([row.standard_normal(shape, np.float32) for row in rows])
 
-    def window(self, top: int, left: int, side: int) -> npt.NDArray[np.float32]:
-        """float32 ``[1, C, side, side]``; windows are asked for row by row of tiles."""
-        if self._top != top:
-            rows = [np.random.default_rng((self._seed, row)) for row in range(top, top + side)]
-            self._top, self._band = top, np.stack([row.standard_normal(self._shape, np.float32) for row in rows])
-        z = self._band[:, left : left + side]  # [side, side, C]
-        return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])
+    def window(top: int, left: int) -> npt.NDArray[np.float32]:
+        z = band(top)[:, left : left + side]  # [side, side, C]
+        return np.ascontiguousarray(deviation * z.transpose(2, 0, 1)[None])
+
+    return window
 
 
 _BITS = 12

@@ -75,16 +75,16 @@ def main(
     """
 
 
-application.command("compress", rich_help_panel=USE)(compress.compress)
-application.command("restore", rich_help_panel=USE)(restore.restore)
-application.command("info", rich_help_panel=USE)(info.info)
+application.command("compress", cls=Documented, rich_help_panel=USE)(compress.compress)
+application.command("restore", cls=Documented, rich_help_panel=USE)(restore.restore)
+application.command("info", cls=Documented, rich_help_panel=USE)(info.info)
 application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
 application.command("retouch", cls=Documented, rich_help_panel=USE)(papers.retouch)
-application.command("demo", rich_help_panel=USE)(demo.demo)
-application.command("faces", rich_help_panel=USE)(compress.faces)
+application.command("demo", cls=Documented, rich_help_panel=USE)(demo.demo)
+application.command("faces", cls=Documented, rich_help_panel=USE)(compress.faces)
 
-application.command("serve", rich_help_panel=SERVE)(serve.serve)
-application.command("batch", rich_help_panel=SERVE)(batch.batch)
+application.command("serve", cls=Documented, rich_help_panel=SERVE)(serve.serve)
+application.command("batch", cls=Documented, rich_help_panel=SERVE)(batch.batch)
 
 application.command("train", cls=Documented, rich_help_panel=TRAIN)(train.train)
 application.add_typer(fetch.prior, name="prior", rich_help_panel=TRAIN)
@@ -99,4 +99,4 @@ application.command("device-report", cls=Documented, rich_help_panel=EXPORT)(exp
 
 application.command("evaluate", cls=Documented, rich_help_panel=CHECK)(evaluate.evaluate)
 application.command("models", rich_help_panel=CHECK)(papers.models)
-application.command("doctor", rich_help_panel=CHECK)(doctor.doctor)
+application.command("doctor", cls=Documented, rich_help_panel=CHECK)(doctor.doctor)

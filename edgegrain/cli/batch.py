@@ -28,37 +28,26 @@ SAMPLE = 100
 
 
 def batch(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Folder or URI of pictures, or of payloads.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; created if missing.")],
-    compress: Annotated[
-        bool | None,
-        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
-    ] = None,
+    source: Annotated[str, typer.Argument(metavar="IN")],
+    target: Annotated[str, typer.Argument(metavar="OUT")],
+    compress: Annotated[bool | None, typer.Option("--compress/--restore")] = None,
     bundle: options.BundleOption = "faces",
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")] = 16,
-    file_format: Annotated[
-        options.PictureFormat, typer.Option("--format", help="Format of restored pictures.")
-    ] = "png",
+    workers: Annotated[int | None, typer.Option(min=1, max=10_000)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024)] = 16,
+    file_format: Annotated[options.PictureFormat, typer.Option("--format")] = "png",
     size: options.SizeOption = "original",
     align: options.AlignOption = True,
     fit: options.FitOption = None,
-    strength: Annotated[
-        float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
-    ] = None,
+    strength: float | None = None,
     quality: options.QualityOption = None,
     max_bytes: options.MaxBytesOption = None,
     device: options.DeviceOption = "cpu",
-    gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0.01)] = 1,
     max_megapixels: options.MaxMegapixelsOption = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster [default: start Ray on this machine only].")
-    ] = None,
+    ray_address: str | None = None,
     mark: options.MarkOption = True,
-    force: Annotated[bool, typer.Option("--force", help="Process also files that have a result.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Compress or restore millions of files; an interrupted run can be continued.
 
@@ -79,6 +68,19 @@ def batch(
       edgegrain batch payloads/ pictures/ --format webp --size native
       edgegrain batch s3://bucket/photos s3://bucket/payloads --workers 64 --ray-address auto
       edgegrain batch payloads/ gs://bucket/pictures --device cuda --workers 4 --gpus 0.25
+
+    Args:
+        source: Folder or URI of pictures, or of payloads.
+        target: Folder or URI for the results; created if missing.
+        compress: What to do [default: payloads are restored, pictures compressed].
+        workers: Number of worker processes [default: one per core].
+        batch_size: Files per batch of a worker.
+        file_format: Format of restored pictures.
+        strength: Strength of restoring, for bundles with that control [default: the bundle's].
+        gpus: GPUs reserved per worker with --device cuda.
+        ray_address: A running Ray cluster [default: start Ray on this machine only].
+        force: Process also files that have a result.
+        json_output: Print the summary as JSON.
     """
     from rich.console import Console
 
@@ -86,17 +88,19 @@ def batch(
     if store.folder is not None and not store.folder.is_dir():
         raise typer.BadParameter(f"{source} is not a folder")
     inner = store.name_of(out)
-    verb = _verb(store, source, compress, inner)
-    if verb == "restore" and inner == "":
-        raise typer.BadParameter(
-            "restoring into the folder of the payloads could take originals there for results; choose another folder",
-            param_hint="OUT",
-        )
+    wanted_verb: Verb | None = None if compress is None else "compress" if compress else "restore"
+    names = list(islice(candidates(store.names(lambda *_: None), wanted_verb, inner), SAMPLE))
+    if not names:
+        kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted_verb]
+        raise typer.BadParameter(f"{source} holds no {kind}")
+    payloads = all(name.lower().endswith(PAYLOAD_SUFFIX) for name in names)  # pictures are compressed
+    verb = wanted_verb or ("restore" if payloads else "compress")
+    same = "restoring into the folder of the payloads could take originals there for results; choose another folder"
+    refuse_options({"OUT": verb == "restore" and inner == ""}, same)
     doing = f"{verb.removesuffix('e')}ing"
-    foreign = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
-    if verb == "compress":
-        foreign = {"--format": file_format != "png", "--size": size != "original"}
-        foreign |= {"--strength": strength is not None, "--no-mark": not mark}
+    restoring = {"--format": file_format != "png", "--size": size != "original", "--strength": strength is not None}
+    compressing = {"--no-align": not align, "--fit": fit, "--quality": quality, "--max-bytes": max_bytes}
+    foreign = compressing if verb == "restore" else {**restoring, "--no-mark": not mark}
     refuse_options(foreign, f"{doing} does not take it; leave it out")
     found = bundles_for(bundle, quality, max_bytes)
     if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
@@ -109,25 +113,12 @@ def batch(
     if device != "cpu":
         require_provider(device)
     suffix, most = (PAYLOAD_SUFFIX, MAX_PHOTO_PIXELS) if verb == "compress" else (f".{file_format}", MAX_PIXELS)
-    plan = BatchPlan(
-        store.place,
-        out.place,
-        verb,
-        [str(each.folder.resolve()) for each in manifests],
-        suffix,
-        fit=fit,
-        align=align,
-        quality=quality,
-        max_bytes=max_bytes,
-        size=wanted,
-        strength=strength,
-        mark=mark,
-        device=device,
-        batch_size=batch_size,
-        force=force,
-        inner=inner or "",
-        max_pixels=options.max_pixels_of(max_megapixels, most),
-    )
+    max_pixels = options.max_pixels_of(max_megapixels, most)
+    given: Any = {"fit": fit, "align": align, "quality": quality, "max_bytes": max_bytes, "max_pixels": max_pixels}
+    given |= {"size": wanted, "strength": strength, "mark": mark, "device": device}
+    given |= {"batch_size": batch_size, "force": force, "inner": inner or ""}
+    folders = [str(each.folder.resolve()) for each in manifests]
+    plan = BatchPlan(store.place, out.place, verb, folders, suffix, **given)
     path = (out.folder or Path()) / FAILURES
     began = time.monotonic()
     with Console(stderr=True).status(f"{doing}: starting") as status:  # on a terminal only
@@ -150,14 +141,3 @@ def batch(
     if total.failed:
         say(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)
         raise typer.Exit(1)
-
-
-def _verb(store: Store, place: str, compress: bool | None, inner: str | None) -> Verb:
-    """The verb that is asked for, else that of the first files: pictures are compressed, payloads alone restored."""
-    wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
-    names = list(islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
-    if not names:
-        kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
-        raise typer.BadParameter(f"{place} holds no {kind}")
-    payloads = all(name.lower().endswith(PAYLOAD_SUFFIX) for name in names)
-    return wanted or ("restore" if payloads else "compress")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import sdk
+from codec_contract.bundle import find
+from codec_contract.bundle.hub import cached_hub_bundles, find_hub_bundle
+from codec_contract.bundle.manifest import Rate, load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from edgegrain.cli.options import JsonOption, Quality
+from edge_encoder.contract_id import check_contract_id
+from edgegrain.cli.options import Documented, JsonOption
 from edgegrain.cli.output import report, say
-
-if TYPE_CHECKING:
-    from sdk import BundleInfo
+from sdk.installed_bundles import bundle_info, readable_manifests
+from sdk.payload import coder_tables
 
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Also check size and SHA-256 of every file.")]
 
@@ -25,25 +29,18 @@ def _list(context: typer.Context, verify: VerifyOption = False, json_output: Jso
     """List the installed bundles, and those downloaded from the Hugging Face Hub."""
     if context.invoked_subcommand is not None:
         return
-    import sdk
-    from codec_contract.bundle.find import bundle_roots, installed_bundles
-    from codec_contract.bundle.hub import cached_hub_bundles
-    from sdk.installed_bundles import bundle_info, readable_manifests
-
     cached = {folder: name for name, folder in cached_hub_bundles().items()}
     found = [*sdk.bundles(), *map(bundle_info, readable_manifests(cached))]
     if not found and not json_output:
-        say(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
+        say(f"no bundles are installed (looked in {', '.join(map(str, find.bundle_roots()))})")
     _print(found, verify, json_output, cached)
-    if len(found) < len(installed_bundles()) + len(cached):  # a warning said why
+    if len(found) < len(find.installed_bundles()) + len(cached):  # a warning said why
         raise typer.Exit(1)
 
 
-@bundles.command()
+@bundles.command(cls=Documented)
 def show(
-    names: Annotated[
-        list[str], typer.Argument(metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="BUNDLE...")],
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -53,12 +50,11 @@ def show(
     Examples:
       edgegrain bundles show faces
       edgegrain bundles show my-bundles/my-faces --verify
-    """
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import load_manifest
-    from sdk.installed_bundles import bundle_info
 
-    _print([bundle_info(load_manifest(find_bundle(name))) for name in names], verify, json_output, {})
+    Args:
+        names: Ids, aliases, folders or hf:// names of bundles.
+    """
+    _print([bundle_info(load_manifest(find.find_bundle(name))) for name in names], verify, json_output, {})
 
 
 @bundles.command()
@@ -77,22 +73,13 @@ def fetch(
       edgegrain bundles fetch hf://owner/name@v1 hf://owner/other
       EDGEGRAIN_CACHE=/srv/cache edgegrain bundles fetch hf://owner/name
     """
-    from codec_contract.bundle.hub import find_hub_bundle
-    from edge_encoder.contract_id import check_contract_id
-
     folders = [find_hub_bundle(name, verify=True, check=check_contract_id) for name in names]
     rows = [{"name": name, "folder": folder} for name, folder in zip(names, folders, strict=True)]
     report(rows, *map(str, folders), as_json=json_output)
 
 
-@bundles.command()
-def quality(
-    bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
-    name: Annotated[Quality, typer.Argument(help="Name of its rate among the bundles of its domain.")],
-    step: Annotated[
-        int, typer.Option(min=0, help="The further rate of this step of the levels (publish rates); 0: the first one.")
-    ] = 0,
-) -> None:
+@bundles.command(cls=Documented)
+def quality(bundle: str, name: find.Quality, step: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
 
     Only the manifest changes: payloads stay valid. Among the installed bundles of a domain, each name should occur
@@ -102,10 +89,13 @@ def quality(
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
       edgegrain bundles quality my-bundles/my-faces tiny --step 13
+
+    Args:
+        bundle: Id or folder of a bundle.
+        name: Name of its rate among the bundles of its domain.
+        step: The further rate of this step of the levels (publish rates); 0: the first one.
     """
-    from codec_contract.bundle.manifest import Rate
     from export.bundle.writer import change_bundle, read_record, writable_bundle
-    from sdk.payload import coder_tables
 
     target = writable_bundle(bundle)
     record = read_record(target.folder)
@@ -120,10 +110,8 @@ def quality(
     say(f"{target.id}: quality {name}")
 
 
-def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Path, str]) -> None:
+def _print(found: list[sdk.BundleInfo], verify: bool, as_json: bool, cached: dict[Path, str]) -> None:
     """Print bundles with the names they can be opened by, which for folders of the cache are those of the Hub."""
-    from codec_contract.bundle.manifest import verify_bundle
-
     damaged = {}
     for bundle in found if verify else ():
         try:

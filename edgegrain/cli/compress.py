@@ -8,10 +8,12 @@ import io
 import sys
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
+import sdk
 from codec_contract.errors import needs_extra
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -20,10 +22,8 @@ from edgegrain.cli import files, options
 from edgegrain.cli.files import FileJob, refuse_existing, write_result
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, progress_bar, run_all, times_less
-
-if TYPE_CHECKING:
-    import sdk
-    from edgegrain.refinement import RefiningCodec
+from sdk.api import bundles_for, compress_within
+from sdk.scenes import compress_scene_within
 
 PicturesArgument = Annotated[
     list[Path],
@@ -36,33 +36,18 @@ PicturesArgument = Annotated[
 
 def compress(
     pictures: PicturesArgument,
-    out: Annotated[str | None, options.out_or("payloads", "next to the picture, with the suffix .grain")] = None,
-    bundle: Annotated[str | None, options.bundle_or("faces, or the service's first")] = None,
+    out: options.OutOption = None,
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
     align: options.AlignOption = True,
-    all_faces: Annotated[
-        bool,
-        typer.Option("--all-faces", help="Encode every face of at least 32 pixels, the largest to me.1.grain, ..."),
-    ] = False,
-    scene: Annotated[
-        bool,
-        typer.Option(
-            "--scene",
-            help="Encode all faces, also small ones, and a blurred background in one file of the whole "
-            "photograph; the background takes what --max-bytes leaves.",
-        ),
-    ] = False,
+    all_faces: Annotated[bool, typer.Option("--all-faces")] = False,
+    scene: Annotated[bool, typer.Option("--scene")] = False,
     fit: options.FitOption = None,
-    require_face: Annotated[
-        bool,
-        typer.Option(
-            "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'."
-        ),
-    ] = False,
+    require_face: Annotated[bool, typer.Option("--require-face")] = False,
     quality: options.QualityOption = None,
     max_bytes: options.MaxBytesOption = None,
     refine: options.RefineOption = 0,
     refine_size: options.RefineSizeOption = 0,
-    lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
+    lr: Annotated[bool, typer.Option("--lr")] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     remote: options.RemoteOption = None,
     token: options.TokenOption = None,
@@ -90,13 +75,17 @@ def compress(
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
       edgegrain compress me.jpg --remote http://host:8000
+
+    Args:
+        out: Folder for the payloads, or for a single one a file: a name with a suffix and no final /; - for standard
+            output [default: next to the picture, with the suffix .grain; of standard input, -].
+        bundle: Id, alias, folder or hf:// name of the bundle [default: faces, or the service's first].
+        all_faces: Encode every face of at least 32 pixels, the largest to me.1.grain, ...
+        scene: Encode all faces, also small ones, and a blurred background in one file of the whole photograph; the
+            background takes what --max-bytes leaves.
+        require_face: Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.
+        lr: Also write the LR as a small PNG next to each payload.
     """
-    from PIL import Image
-
-    import sdk
-    from sdk.api import bundles_for, compress_within
-    from sdk.scenes import compress_scene_within
-
     if all_faces or scene:
         given: Any = {"--no-align": not align, "--fit": fit, "--require-face": require_face}
         given |= {"--refine": refine, "--lr": lr}
@@ -130,7 +119,7 @@ def compress(
         faces_of = partial(service.compress_faces, bundle=bundle)
 
     @cache
-    def refining(folder: Path, rate: int = 0) -> RefiningCodec:
+    def refining(folder: Path, rate: int = 0) -> Any:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes)
@@ -206,9 +195,7 @@ def _lr_file(job: FileJob) -> Path:
 
 def faces(
     pictures: PicturesArgument,
-    all_faces: Annotated[
-        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
-    ] = False,
+    all_faces: Annotated[bool, typer.Option("--all-faces")] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     json_output: options.JsonOption = False,
 ) -> None:
@@ -223,9 +210,10 @@ def faces(
       edgegrain faces me.jpg
       edgegrain faces holiday/ --json
       edgegrain faces group.jpg --all-faces
-    """
-    import sdk
 
+    Args:
+        all_faces: Search all parts of the picture, as 'compress --all-faces' does.
+    """
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
 
     def work(path: Path) -> Row:

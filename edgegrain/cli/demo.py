@@ -9,8 +9,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image
+from PIL import Image, ImageDraw
 
+import sdk
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -19,6 +20,7 @@ from edge_encoder.preprocessing import load_picture
 from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing, refuse_sources
 from edgegrain.cli.output import say, times_less
+from sdk.generated_mark import COMPOSITE, mark_of
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -33,10 +35,8 @@ CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def demo(
-    picture: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="A photograph [default: the one in the package].")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
+    picture: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("demo_out"),
     bundle: options.BundleOption = "faces",
     force: options.ForceOption = False,
 ) -> None:
@@ -49,11 +49,13 @@ def demo(
     Examples:
       edgegrain demo
       edgegrain demo me.jpg --out me_demo
+
+    Args:
+        picture: A photograph [default: the one in the package].
+        out: Folder for the pictures.
     """
-    import sdk
     from edgegrain.evaluation.classical_codecs import ClassicalCodec
     from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
-    from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
     picture = picture or SHIPPED
     files = {name: out / f"{name}.png" for name in PICTURES}
@@ -99,7 +101,7 @@ def demo(
         text = result.description.partition(", ")[2] if result else f"does not fit in {size:,} bytes"
         compared.append(Tile(result.rgb if result else None, f"face, {label}", text))
     sheet = draw_sheet([photographs, compared], side=SHEET_SIDE)
-    sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
+    sheet = sdk.MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files["payload"], force=force)
     if scene is not None:
@@ -127,8 +129,6 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
     """The photograph with the square drawn into it."""
     if square is None:
         return np.asarray(photograph)
-    from PIL import ImageDraw
-
     from edgegrain.pictures.sheets import ACCENT
 
     drawn = photograph.copy()

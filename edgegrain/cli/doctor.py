@@ -14,11 +14,12 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import typer
 
+import sdk
 from codec_contract import __version__
 from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN, load_manifest, verify_bundle
 from codec_contract.errors import DeviceError, EdgegrainError
-from edgegrain.cli.options import Device, JsonOption, bundle_or
+from edgegrain.cli.options import Device, JsonOption
 from edgegrain.cli.output import message_of, report, say
 
 State = Literal["ok", "warning", "broken"]
@@ -37,8 +38,8 @@ class Check(NamedTuple):
 
 
 def doctor(
-    bundle: Annotated[str | None, bundle_or("all that are installed")] = None,
-    device: Annotated[Device, typer.Option(help="Device to test the decoder on.")] = "cpu",
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
+    device: Device = "cpu",
     json_output: JsonOption = False,
 ) -> None:
     """Check this installation.
@@ -52,6 +53,10 @@ def doctor(
       edgegrain doctor
       edgegrain doctor --device cuda
       edgegrain doctor --bundle my-bundle/ --json
+
+    Args:
+        bundle: Id, alias, folder or hf:// name of the bundle [default: all that are installed].
+        device: Device to test the decoder on.
     """
     checks = []
     for check in run_checks(bundle, device):
@@ -110,10 +115,8 @@ def _check_resize() -> Result:
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
     resized = b"".join(exact_resize(picture, size).tobytes() for size in sizes)
     if hashlib.sha256(resized).hexdigest() != RESIZED_SHA256:
-        return "broken", (
-            "this Pillow does not resample as the contract defines; payloads made here differ from those "
-            "of other devices; install another version of Pillow"
-        )
+        why = "payloads made here differ from those of other devices; install another version of Pillow"
+        return "broken", f"this Pillow does not resample as the contract defines; {why}"
     return "ok", f"Pillow equals the reference on {len(sizes)} sizes"
 
 
@@ -136,16 +139,12 @@ def _check_cuda() -> Result:
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         if has_nvidia_driver():
-            return "warning", (
-                "an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; to decode on the GPU "
-                "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
-            )
+            advice = "to decode on the GPU install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
+            return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {advice}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
     if (failure := cuda_failure()) is not None:
-        return "warning", (
-            f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
-            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch"
-        )
+        advice = "the libraries of CUDA and cuDNN come with 'pip install onnxruntime-gpu[cuda,cudnn]', or with torch"
+        return "warning", f"the provider cannot start: {failure}; {advice}"
     return "ok", "driver and libraries load"
 
 
@@ -185,16 +184,12 @@ def _check_encoder(folder: Path) -> Result:
         return "ok", f"a float network, which promises no exact bytes and has no golden vectors, {speed}"
     golden = check_golden(manifest.open_file(GOLDEN), encoder.encode)
     if failed := [name for name, same in golden.items() if not same]:
-        return "broken", (
-            f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)}): payloads made "
-            "here differ from those of other devices"
-        )
+        found = f"{len(failed)} of {len(golden)} golden vectors differ ({', '.join(failed)})"
+        return "broken", f"{found}: payloads made here differ from those of other devices"
     return "ok", f"{len(golden)} golden vectors byte-identical, {speed}"
 
 
 def _check_decoder(folder: Path, device: Device) -> Result:
-    import sdk
-
     codec = sdk.Codec(folder, device)
     codec.warm_up()
     hr, lr, running = codec.bundle.hr, codec.bundle.lr, codec.running_decoder

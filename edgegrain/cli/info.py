@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import sdk
 from codec_contract.bundle.find import Control
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -16,21 +17,12 @@ from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, run_all
-
-if TYPE_CHECKING:
-    import sdk
+from sdk.inputs import read_payload_or_scene
+from sdk.scenes import small_background
 
 
 def info(
-    payloads: Annotated[
-        list[Path],
-        typer.Argument(
-            parser=existing_source,
-            help="Payloads (.grain, or any file with the bytes or the text), folders of "
-            "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.",
-        ),
-    ],
-    json_output: JsonOption = False,
+    payloads: Annotated[list[Path], typer.Argument(parser=existing_source)], json_output: JsonOption = False
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
@@ -42,12 +34,14 @@ def info(
       edgegrain info *.grain --json
       edgegrain info restored.png
       edgegrain info payloads/
+
+    Args:
+        payloads: Payloads (.grain, or any file with the bytes or the text), folders of payloads (names that begin with
+            a dot are skipped), or pictures; - for a payload on standard input.
     """
-    import sdk
-    from sdk.inputs import read_payload_or_scene
 
     def work(path: Path) -> Row:
-        if _is_picture(path):
+        if path.suffix.lower() in PICTURE_SUFFIXES:
             mark = sdk.read_mark(path)
             shown = None if mark is None else {**dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}
             return {"file": path, "mark": shown}
@@ -60,31 +54,17 @@ def info(
         return "" if lines is _fields else f"{len(done):,} payloads, {sum(row['bytes'] for row in done):,} bytes"
 
     plan = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
-    lines = _fields if plan.items == payloads or any(map(_is_picture, plan.items)) else _line
+    pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in plan.items)
+    lines = _fields if pictures or plan.items == payloads else _line
     run_all(plan, work, lines, text="checking", as_json=json_output, summary=summary)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES
-
-
 def _scene_row(path: Path, scene: sdk.Scene) -> Row:
-    import sdk
-    from sdk.scenes import small_background
-
     small_background(scene)
     first = sdk.inspect(scene.faces[0])
-    return {
-        "file": path,
-        "bytes": len(scene),
-        "faces": len(scene.faces),
-        "original_size": scene.original_size,
-        "background_bytes": len(scene.parsed.background),
-        "bundle": first.bundle,
-        "contract_id": first.contract_id,
-        "fit": "scene",
-        "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces),
-    }
+    row: Row = {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size}
+    row |= {"background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id}
+    return {**row, "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
 def _line(row: Row) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from codec_contract.bundle.find import Quality
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, parse_size
 
@@ -17,14 +18,12 @@ DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
 SEARCH_SIZE = "it is the size of a search; add --refine 40"
 """What is wrong with --refine-size alone."""
-BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
-"""Continued by the default of commands that have another one than `DEFAULT_BUNDLE`."""
 
 Device = Literal["cpu", "cuda"]
 PictureFormat = Literal["png", "jpg", "webp"]
-Quality = Literal["tiny", "small", "medium", "large"]
 
-BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
+BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Id, alias, folder or hf:// name of the bundle.")]
+OutOption = Annotated[str | None, typer.Option("--out", "-o", metavar="PATH")]
 DeviceOption = Annotated[Device, typer.Option(help="Device of the decoder, without fallback to the other one.")]
 FitOption = Annotated[
     Fit | None,
@@ -97,19 +96,6 @@ SizeOption = Annotated[
     ),
 ]
 TokenOption = Annotated[str | None, typer.Option(envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")]
-
-
-def bundle_or(default: str) -> Any:
-    """The option ``--bundle`` of a command that has another default than `BundleOption`."""
-    return typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: {default}].")
-
-
-def out_or(results: str, default: str) -> Any:
-    """The option ``--out`` of a command with one result for each file."""
-    about = f"Folder for the {results}, or for a single one a file: a name with a suffix and no final /; - for standard"
-    return typer.Option(
-        "--out", "-o", metavar="PATH", help=f"{about} output [default: {default}; of standard input, -]."
-    )
 
 
 class Documented(TyperCommand):

@@ -13,14 +13,12 @@ import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
 from codec_contract.errors import EdgegrainError, ExistsError
-
-if TYPE_CHECKING:
-    from edgegrain.cli.files import Plan
+from edgegrain.cli.files import Plan
 
 Item = TypeVar("Item")
 Row = dict[str, Any]

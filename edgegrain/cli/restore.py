@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
+import sdk
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli import files, options
@@ -17,52 +19,18 @@ from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, run_all
 from edgegrain.pictures import FORMATS, MAX_SIDES, picture_file
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 def restore(
-    payloads: Annotated[
-        list[Path],
-        typer.Argument(
-            parser=files.existing_source,
-            help="Payloads (.grain, or any file with the bytes or the text), LRs (.png), "
-            "or folders of payloads (names that begin with a dot are skipped); - for standard input.",
-        ),
-    ],
-    out: Annotated[str | None, options.out_or("pictures", "next to the payload, as NAME.restored.png")] = None,
-    bundle: Annotated[str | None, options.bundle_or("the one that the payload names")] = None,
+    payloads: Annotated[list[Path], typer.Argument(parser=files.existing_source)],
+    out: options.OutOption = None,
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
     size: options.SizeOption = "original",
     device: options.DeviceOption = "cpu",
-    file_format: Annotated[
-        options.PictureFormat,
-        typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides."),
-    ] = "png",
+    file_format: Annotated[options.PictureFormat, typer.Option("--format")] = "png",
     max_megapixels: options.MaxMegapixelsOption = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="For bundles with that control: seed of the faint detail that the LR does not determine [default: "
-            "the likeliest detail].",
-        ),
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(
-            help="For bundles with that control: the factor, 4 to 64, by which the picture is assumed to have been "
-            "reduced; larger values hallucinate more detail [default: the bundle's]."
-        ),
-    ] = None,
-    background: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="For an aligned or cropped picture: the whole picture, of its size or "
-            "aspect, into which the restored part is pasted; --size is then the part's, and original is native.",
-        ),
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    strength: float | None = None,
+    background: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     remote: options.RemoteOption = None,
     token: options.TokenOption = None,
     mark: options.MarkOption = True,
@@ -83,9 +51,21 @@ def restore(
       edgegrain restore me.grain --strength 24       for a bundle with that control
       edgegrain restore face.grain --background group.jpg
       edgegrain restore me.grain --remote http://host:8000
-    """
-    import sdk
 
+    Args:
+        payloads: Payloads (.grain, or any file with the bytes or the text), LRs (.png), or folders of payloads (names
+            that begin with a dot are skipped); - for standard input.
+        out: Folder for the pictures, or for a single one a file: a name with a suffix and no final /; - for standard
+            output [default: next to the payload, as NAME.restored.png; of standard input, -].
+        bundle: Id, alias, folder or hf:// name of the bundle [default: the one that the payload names].
+        file_format: Format of the pictures; for a file given by --out its suffix decides.
+        seed: For bundles with that control: seed of the faint detail that the LR does not determine [default: the
+            likeliest detail].
+        strength: For bundles with that control: the factor, 4 to 64, by which the picture is assumed to have been
+            reduced; larger values hallucinate more detail [default: the bundle's].
+        background: For an aligned or cropped picture: the whole picture, of its size or aspect, into which the restored
+            part is pasted; --size is then the part's, and original is native.
+    """
     plan = files.plan_jobs(payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
     max_pixels, wanted = options.max_pixels_of(max_megapixels), options.size_of(size)
     refuse_options({"--seed": remote and seed is not None}, "the service takes no seed; leave --seed or --remote out")
@@ -128,9 +108,7 @@ def restore_file(
     picture = picture_of(files.read_source(job.source))
     (width, height), kind = picture.size, FORMATS[suffix]
     if max(picture.size) > MAX_SIDES[kind.lower()]:
-        raise ImageError(
-            f"the picture has {width} x {height} pixels, the sides of a {kind} file have at most "
-            f"{MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
-        )
+        most = f"{MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native"
+        raise ImageError(f"the picture has {width} x {height} pixels, the sides of a {kind} file have at most {most}")
     files.write_result(job.target, picture_file(picture, kind), force=force)
     return {"payload": job.source, "picture": job.target, "width": width, "height": height}

@@ -8,33 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.errors import ServiceError, needs_extra
-from edgegrain.cli.options import BUNDLE_HELP, Device
+from edgegrain.cli.options import Device
 from edgegrain.cli.output import say
 
 
 def serve(
-    bundle: Annotated[
-        list[str] | None,
-        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces]."),
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")
-    ] = None,
-    device: Annotated[
-        Device | None, typer.Option(help="Device of the decoders, without fallback to the other one [default: cpu].")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a worker's networks on the CPU [default: all cores].")
-    ] = None,
-    show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Print every setting with its variable and description, and exit.")
-    ] = False,
+    bundle: Annotated[list[str] | None, typer.Option("--bundle", "-b")] = None,
+    host: str | None = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    device: Device | None = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64)] = None,
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    show_settings: Annotated[bool, typer.Option("--show-settings")] = False,
 ) -> None:
     """Restore and compress pictures over HTTP.
 
@@ -56,6 +41,15 @@ def serve(
       curl -H 'Content-Type: application/vnd.edgegrain' --data-binary @me.grain -o me.png http://host:8000/v1/restore
       edgegrain restore me.grain --remote http://host:8000
       http://host:8000/openapi.json, /health/ready and /metrics
+
+    Args:
+        bundle: Id, alias, folder or hf:// name of the bundle to serve; repeat it for several [default: faces].
+        host: Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].
+        port: Port; 0 picks a free one and logs it [default: 8000].
+        device: Device of the decoders, without fallback to the other one [default: cpu].
+        workers: Worker processes; each holds every bundle [default: 1].
+        threads: Threads of a worker's networks on the CPU [default: all cores].
+        show_settings: Print every setting with its variable and description, and exit.
     """
     with needs_extra("server", "serving needs", ServiceError):
         from pydantic import ValidationError

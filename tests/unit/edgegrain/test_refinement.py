@@ -190,18 +190,11 @@ class TestCommand:
         payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(path)
         assert (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
 
-    @pytest.mark.parametrize(
-        ("arguments", "said"),
-        [
-            (("--refine-size", 512), "add --refine 40"),
-            (("--refine", 5, "--remote", "http://localhost:1"), "the service does not refine"),
-        ],
-    )
-    def test_what_does_not_go_together(
-        self, shell: Shell, tmp_path: Path, arguments: tuple[object, ...], said: str
-    ) -> None:
-        (tmp_path / "me.png").touch()
-        shell.fails(said, "compress", tmp_path / "me.png", *arguments, status=2)
+    def test_what_does_not_go_together(self, shell: Shell, tmp_path: Path) -> None:
+        path, remote = tmp_path / "me.png", ("--remote", "http://localhost:1")
+        path.touch()
+        shell.fails("add --refine 40", "compress", path, "--refine-size", 512, status=2)
+        shell.fails("the service does not refine", "compress", path, "--refine", 5, *remote, status=2)
 
     def test_what_is_missing_is_named(
         self, shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

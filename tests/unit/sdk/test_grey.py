@@ -12,6 +12,7 @@ import sdk
 from codec_contract.pixels import Rgb
 from sdk.codec import Codec
 from sdk.open_bundle import GREY_LIMITS, as_grey, is_grey, without_colour
+from tests.pictures import noise
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 
@@ -34,18 +35,15 @@ def test_detail_in_colours_is_no_colour(side: int) -> None:
     assert is_grey(tinted(side, limit + 0.2), "faces", 56)  # rounding alone makes that
 
 
-def test_a_coloured_corner_is_colour() -> None:
+def test_a_coloured_corner_is_colour_and_other_domains_and_sizes_keep_theirs() -> None:
     lr = tinted(16, 0)
     lr[12:, 12:, 2] = np.minimum(lr[12:, 12:, 2].astype(int) + 55, 255)
     assert not is_grey(lr, "faces", 2)
-
-
-def test_other_domains_and_sizes_keep_their_colours() -> None:
     assert not is_grey(tinted(16, 0), "cats", 2) and not is_grey(tinted(64, 0), "faces", 2)
 
 
 def test_grey_has_the_luma_of_the_picture() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    picture = noise(7, 9)
     expected = np.asarray(Image.fromarray(picture).convert("L")).astype(int)
     grey = as_grey(picture)
     assert without_colour(grey) and not without_colour(picture)

@@ -16,6 +16,7 @@ from codec_contract.errors import BundleError, DeviceError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from sdk import open_bundle
 from sdk.open_bundle import OpenBundle, choose_form
+from tests.pictures import noise
 from tests.pretended_cuda import PretendedCuda
 from tests.tiny_bundle import (
     HR,
@@ -102,7 +103,7 @@ def test_a_bundle_without_a_form_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_the_form_restores_the_same_pictures(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
+    lr = noise(LR, LR)
     default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="fused")
     with caplog.at_level(logging.INFO):
         np.testing.assert_array_equal(np.asarray(cuda.restore(lr)), np.asarray(default.restore(lr)))

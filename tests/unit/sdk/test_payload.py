@@ -31,8 +31,7 @@ pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 @pytest.fixture
 def payload() -> sdk.Payload:
-    rgb = noise(40, 30)
-    return sdk.compress(rgb, fit="stretch")
+    return sdk.compress(noise(40, 30), fit="stretch")
 
 
 def test_is_bytes(payload: sdk.Payload) -> None:
@@ -43,9 +42,7 @@ def test_is_bytes(payload: sdk.Payload) -> None:
 
 
 def test_tells_what_it_holds(payload: sdk.Payload) -> None:
-    assert payload.original_size == (40, 30)
-    assert payload.fit == "stretch"
-    assert payload.bundle == DEFAULT_BUNDLE
+    assert (payload.original_size, payload.fit, payload.bundle) == ((40, 30), "stretch", DEFAULT_BUNDLE)
     assert (payload.header.lr_width, payload.header.lr_height) == (LR, LR)
     assert repr(payload) == f"Payload({len(payload)} bytes: LR 16 x 16, original 40 x 30, fit 'stretch')"
 
@@ -86,10 +83,8 @@ def test_saves_without_overwriting(payload: sdk.Payload, tmp_path: Path) -> None
     other = sdk.compress(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ExistsError, match=r"p\.grain exists; .* pass force=True") as refusal:
         other.save(path)
-    assert isinstance(refusal.value, sdk.EdgegrainError)
-    assert isinstance(refusal.value, FileExistsError)
-    assert "--force" not in str(refusal.value)
-    assert str(copy.copy(refusal.value)) == str(refusal.value)
+    assert isinstance(refusal.value, sdk.EdgegrainError) and isinstance(refusal.value, FileExistsError)
+    assert str(copy.copy(refusal.value)) == str(refusal.value) and "--force" not in str(refusal.value)
     assert path.read_bytes() == payload
     other.save(str(path), force=True)
     assert path.read_bytes() == other
@@ -172,10 +167,10 @@ def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
         read_restore_source(Image.new("RGB", (1 << 13, (1 << 11) + 1)))
 
 
-@pytest.mark.parametrize("lr", [np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))])
-def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
-    with pytest.raises(ImageError, match="at least one pixel|1 to .* pixels"):
-        read_restore_source(lr)
+def test_an_lr_has_pixels() -> None:
+    for lr in (np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))):
+        with pytest.raises(ImageError, match="at least one pixel|1 to .* pixels"):
+            read_restore_source(lr)
 
 
 @pytest.mark.parametrize("function", ["PIL.Image.open", "PIL.Image.Image.convert"])

@@ -16,9 +16,10 @@ from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from edge_encoder import preprocessing
 from edge_encoder.contract_id import check_contract_id
 from sdk import codec as codec_module
+from tests.pictures import noise
 from tests.tiny_bundle import add_rates, refresh_manifest, steered_decoder, write_qualities, write_tiny_bundle
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+PICTURE = noise(70, 90)
 SIDES = {"tiny": 8, "small": 16, "medium": 32}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import ImageError
 from sdk import tiles
-from sdk.tiles import _Latent, pad_to, run_tiles, tile_starts
+from sdk.tiles import latent_windows, pad_to, run_tiles, tile_starts
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -36,8 +36,8 @@ def test_overlapping_windows_see_the_same_values_and_rows_are_drawn_once(
         return generator(seed)
 
     monkeypatch.setattr(tiles, "np", SimpleNamespace(**{**vars(np), "random": SimpleNamespace(default_rng=counted)}))
-    latent = _Latent(manifest, 7, 40)
-    first, second, below = latent.window(0, 0, 16), latent.window(0, 8, 16), latent.window(8, 0, 16)
+    window = latent_windows(manifest, 7, 40)
+    first, second, below = window(0, 0), window(0, 8), window(8, 0)
     assert first.shape == (1, 2, 16, 16) and first.dtype == np.float32
     np.testing.assert_array_equal(first[..., 8:], second[..., :8])
     np.testing.assert_array_equal(first[..., 8:, :], below[..., :8, :])
@@ -47,8 +47,8 @@ def test_overlapping_windows_see_the_same_values_and_rows_are_drawn_once(
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_is_in_range(manifest: Manifest, seed: int) -> None:
     with pytest.raises(ImageError, match="a seed is an integer from 0"):
-        _Latent(manifest, seed, 16)
-    _Latent(manifest, cast(int, np.int64(3)), 16)
+        latent_windows(manifest, seed, 16)
+    latent_windows(manifest, cast(int, np.int64(3)), 16)
 
 
 @settings(max_examples=100, deadline=None)

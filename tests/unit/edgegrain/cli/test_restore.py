@@ -66,8 +66,7 @@ class TestRestore:
     def test_lr_png(self, shell: Shell, tmp_path: Path, payload: Path) -> None:
         Image.fromarray(sdk.Payload(payload.read_bytes()).lr).save(tmp_path / "lr.png")
         shell.ok("restore", tmp_path / "lr.png")
-        with Image.open(tmp_path / "lr.restored.png") as image:
-            assert image.size == (64, 64)
+        assert Image.open(tmp_path / "lr.restored.png").size == (64, 64)
 
     def test_folder_and_json(self, shell: Shell, tmp_path: Path) -> None:
         for name in ("a", "b"):

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +36,7 @@ from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.pictures.stored_pictures import list_pictures
 from sdk.faces import find_faces, finder, fit_face
 
-PASTED = 120
-"""Number of faces that are pasted into photographs."""
+PASTED = 120  # faces that are pasted into photographs
 
 
 def pasted(face: Rgb, background: Rgb, centre: tuple[float, float], side: float, degrees: float) -> Rgb:
@@ -62,16 +62,10 @@ def differences(faces: Sequence[Rgb], backgrounds: Sequence[Rgb], count: int) ->
         x, y = (random.uniform(side / 2, length - side / 2) for length in (width, height))
         check = find_faces(pasted(face, background, (x, y), side, degrees))
         square = check.faces[0].square if check.faces else None
-        if square is None or math.hypot(square.x / 4 - x, square.y / 4 - y) > side / 3:
+        if square is None or (distance := math.hypot(square.x / 4 - x, square.y / 4 - y) / side) > 1 / 3:
             continue
         roll = math.degrees(math.atan2(square.across_y, square.across_x)) - degrees
-        found.append(
-            (
-                math.hypot(square.x / 4 - x, square.y / 4 - y) / side,
-                abs(square.side / side - 1),
-                abs((roll + 180) % 360 - 180),
-            )
-        )
+        found.append((distance, abs(square.side / side - 1), abs((roll + 180) % 360 - 180)))
     return count - len(found), np.array(found)
 
 
@@ -127,13 +121,11 @@ def main(
     def edge(face: Rgb, axis: int, cut: float) -> int:
         return int(boxes[id(face)].centre[axis] + (0.5 - cut) * boxes[id(face)].side)
 
+    def small(face: Rgb, pixels: int) -> Rgb:
+        return pasted(face, empty[0], (300, 250), 256 * pixels / boxes[id(face)].side, 0)
+
     for pixels in (96, 64, 48, 40, 32, 26):
-        typer.echo(
-            f"a box of {pixels} pixels: recognized "
-            + share(
-                lambda face, pixels=pixels: pasted(face, empty[0], (300, 250), 256 * pixels / boxes[id(face)].side, 0)
-            )
-        )
+        typer.echo(f"a box of {pixels} pixels: recognized {share(partial(small, pixels=pixels))}")
     for cut in (0.1, 0.2, 0.3, 0.5):
         typer.echo(f"{cut:.0%} beyond the right edge: " + share(lambda face, cut=cut: face[:, : edge(face, 0, cut)]))
         typer.echo(f"{cut:.0%} below the lower edge: " + share(lambda face, cut=cut: face[: edge(face, 1, cut)]))

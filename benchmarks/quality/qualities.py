@@ -39,12 +39,9 @@ from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
 from edgegrain.metrics.score_names import NOTE, SCORE_NAMES, column_titles, formatted
 
 SECTION = "table of the qualities"
-SIDE = 256
-"""Side of the pictures in evaluations that name no size, in pixels."""
+SIDE = 256  # of the pictures in evaluations that name no size, in pixels
 COLUMNS = ("bytes", "psnr", "lpips_alex", "lpips_vgg", "dists", "identity", "identity_mobileface")
-"""Scores of the table."""
-PANELS = {"lpips_alex": 1, "dists": 2}
-"""Scores of the figure, and their positions in the points of `PUBLISHED`."""
+PANELS = {"lpips_alex": 1, "dists": 2}  # scores of the figure, and their positions in the points of `PUBLISHED`
 PUBLISHED = {
     # projects/illm/results.csv of github.com/facebookresearch/NeuralCompression; decoder of 174 M parameters
     "MS-ILLM": ((0.0443, 0.1576, 0.1346), (0.0806, 0.1100, 0.1085), (0.1532, 0.0732, 0.0809)),
@@ -68,9 +65,9 @@ PUBLISHED = {
 }
 """Codec -> bits per pixel, LPIPS and DISTS that its authors publish on Kodak, photographs of 768x512 or 512x512 pixels.
 Networks of LPIPS and versions of DISTS differ between publications."""
-FILLS = (OURS, "white", "#f0b8bd")
-"""Of the stars of our sizes, from the smallest on."""
+FILLS = (OURS, "white", "#f0b8bd")  # of the stars of our sizes, from the smallest on
 OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito's colours
+Scores = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -82,15 +79,15 @@ class Evaluation:
     summary: Mapping[str, Any]
 
     @property
-    def ours(self) -> Mapping[str, float | None]:
+    def ours(self) -> Scores:
         """Mean scores of the bundle."""
-        means: Mapping[str, float | None] = self.summary["means"][self.summary["bundle"]["id"]]
+        means: Scores = self.summary["means"][self.summary["bundle"]["id"]]
         return means
 
     @property
-    def classical(self) -> Mapping[str, float | None]:
+    def classical(self) -> Scores:
         """Mean scores of the best classical codec at the same bytes; empty if none was measured."""
-        means: Mapping[str, float | None] = self.summary["means"].get(CLASSICAL_BY_LPIPS, {})
+        means: Scores = self.summary["means"].get(CLASSICAL_BY_LPIPS, {})
         return means
 
 
@@ -110,8 +107,7 @@ def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
     for side in {evaluation.side for evaluation in found}:
         if len({one.summary["pictures"]["sha256"] for one in found if one.side == side}) > 1:
             raise EdgegrainError(
-                f"the evaluations at {side}x{side} are of different pictures; run `edgegrain "
-                "evaluate` with the same --data"
+                f"the evaluations at {side}x{side} are of different pictures; run `edgegrain evaluate` with one --data"
             )
     return sorted(found, key=lambda one: (one.side, one.ours["bytes"]))
 
@@ -124,9 +120,8 @@ def table(evaluations: Sequence[Evaluation]) -> list[str]:
     for each in evaluations:
         bundle = each.summary["bundle"]
         name = f"≤ {each.quality} bytes" if each.quality.isdecimal() else f"`{each.quality}`"
-        lines.append(
-            f"| {name} | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | {_cells(each.ours)} |"
-        )
+        size, version = f"{each.side}×{each.side}", f"`{bundle['id']}` {bundle['version']}"
+        lines.append(f"| {name} | {size} | {version} | {_cells(each.ours)} |")
         if each.classical:
             lines.append(f"| | | best classical codec | {_cells(each.classical)} |")
     return lines
@@ -151,37 +146,16 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
         FigureCanvasAgg(figure)
         for axes, (score, published) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             for (name, points), (colour, marker) in zip(PUBLISHED.items(), OTHERS, strict=True):
-                axes.plot(
-                    [point[0] for point in points],
-                    [point[published] for point in points],
-                    linestyle="--",
-                    color=colour,
-                    marker=marker,
-                    label=f"{name}, Kodak",
-                )
+                x, y = [point[0] for point in points], [point[published] for point in points]
+                axes.plot(x, y, linestyle="--", color=colour, marker=marker, label=f"{name}, Kodak")
             sides = sorted({each.side for each in evaluations})
             for index, side in enumerate(sides):
                 own = [each for each in evaluations if each.side == side]
-                _curve(
-                    axes,
-                    score,
-                    {each.quality: each.classical for each in own},
-                    side,
-                    color="#999999",
-                    marker="s",
-                    label=f"best classical codec, faces {side}×{side}",
-                )
-                rows = _curve(
-                    axes,
-                    score,
-                    {each.quality: each.ours for each in own},
-                    side,
-                    color=OURS,
-                    marker="*",
-                    markersize=13,
-                    markerfacecolor=FILLS[index % len(FILLS)],
-                    label=f"edgegrain, faces {side}×{side}",
-                )
+                grey = {"color": "#999999", "marker": "s", "label": f"best classical codec, faces {side}×{side}"}
+                _curve(axes, score, {each.quality: each.classical for each in own}, side, **grey)
+                star = {"color": OURS, "marker": "*", "markersize": 13, "markerfacecolor": FILLS[index % len(FILLS)]}
+                of_ours = {each.quality: each.ours for each in own}
+                rows = _curve(axes, score, of_ours, side, **star, label=f"edgegrain, faces {side}×{side}")
                 if index == 0:  # the same order on every curve
                     for quality, place in rows.items():
                         axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)
@@ -195,10 +169,7 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
 
 @errors_to_exit_codes()
 def main(
-    evaluations: Annotated[
-        list[str],
-        typer.Argument(help="QUALITY=JSON or MAX_BYTES=JSON of `edgegrain evaluate`, one for each quality and size."),
-    ],
+    evaluations: Annotated[list[str], typer.Argument(help="QUALITY=JSON or MAX_BYTES=JSON of `edgegrain evaluate`.")],
     image: Annotated[Path, typer.Option(help="PNG file to draw.")],
     write: Annotated[Path, typer.Option(help="Page whose table is replaced.")],
 ) -> None:
@@ -209,7 +180,7 @@ def main(
     write_section(write, section(found), SECTION)
 
 
-def _cells(means: Mapping[str, float | None]) -> str:
+def _cells(means: Scores) -> str:
     texts = []
     for score in COLUMNS:
         value = means.get(score)
@@ -217,9 +188,7 @@ def _cells(means: Mapping[str, float | None]) -> str:
     return " | ".join(texts)
 
 
-def _curve(
-    axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
-) -> dict[str, tuple[float, float]]:
+def _curve(axes: Axes, score: str, means: Mapping[str, Scores], side: int, **style: Any) -> Mapping[str, Any]:
     """Draw a score against bits per pixel where it was measured; returns the places by quality."""
     places = {}
     for quality, row in means.items():

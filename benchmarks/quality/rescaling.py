@@ -16,8 +16,8 @@ import math
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,11 +48,7 @@ from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables
 from sdk.tiles import pad_to
 
-OURS, SEEDED, BICUBIC = "IRN", "IRN, random z", "bicubic / bicubic"
-SEEDS = (1, 2)
 CLASSICAL = ("webp", "avif", "jpeg-xl")
-# BT.601 luma of 8-bit R, G, B, 16...235, as in MATLAB's rgb2ycbcr, which the literature uses.
-_LUMA, _LUMA_OFFSET = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ class PictureRow:
 
 
 def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
-    """Y of BT.601, 16...235 and not rounded: uint8 ``[H, W, 3]`` -> float64 ``[H, W, 1]``."""
-    y: npt.NDArray[np.float64] = (rgb.astype(np.float64) @ np.array(_LUMA))[..., None] + _LUMA_OFFSET
+    """Y of BT.601, 16...235 and not rounded, as in MATLAB's rgb2ycbcr, which the literature uses: ``[H, W, 1]``."""
+    y: npt.NDArray[np.float64] = rgb.astype(np.float64) @ np.array([[65.481], [128.553], [24.966]]) / 255 + 16
     return y
 
 
@@ -117,80 +113,56 @@ class Rescaling:
 
     def picture(self, rgb: Rgb, name: str = "") -> PictureRow:
         """Measure one picture, uint8 ``[H, W, 3]``."""
-        payload = self._codec.compress(rgb, align=False)
-        lr = bicubic_pair(rgb, self._manifest.factor)[0].astype(np.int16)
-        drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in SEEDS]
+        payload, (lr, bicubic) = self._codec.compress(rgb, align=False), bicubic_pair(rgb, self._manifest.factor)
+        contract_id, size = self._manifest.lr_contract_id, (rgb.shape[1], rgb.shape[0])
+        body = encode_payload(lr, contract_id=contract_id, tables=self._tables, original_size=size)
+        drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in (1, 2)]
         restored = {
-            OURS: (np.asarray(self._codec.restore(payload)), len(payload)),
-            SEEDED: (drawn[0], len(payload)),
-            **dict(self._others(rgb, len(payload))),
+            "IRN": (np.asarray(self._codec.restore(payload)), len(payload)),
+            "IRN, random z": (drawn[0], len(payload)),
+            "bicubic / bicubic": (bicubic, len(body)),
         }
-        scores = {method: self._scores(picture, rgb, nbytes) for method, (picture, nbytes) in restored.items()}
-        differences = (
-            float(np.abs(a - b).mean()) for a, b in ((drawn[0].astype(np.int16), drawn[1]), (lr, payload.lr))
-        )
-        return PictureRow(name, scores, *(round(difference, 4) for difference in differences))
-
-    def _others(self, rgb: Rgb, budget: int) -> Iterator[tuple[str, tuple[Rgb, int]]]:
-        lr, restored = bicubic_pair(rgb, self._manifest.factor)
-        body = encode_payload(
-            lr,
-            contract_id=self._manifest.lr_contract_id,
-            tables=self._tables,
-            original_size=(rgb.shape[1], rgb.shape[0]),
-        )
-        yield BICUBIC, (restored, len(body))
         for codec in self._classical:
-            best = ClassicalCodec(rgb, codec).best(budget)
-            if best is not None:
-                yield CODECS[codec], (best.rgb, best.nbytes)
+            if (best := ClassicalCodec(rgb, codec).best(len(payload))) is not None:
+                restored[CODECS[codec]] = best.rgb, best.nbytes
+        scores = {method: self._scores(picture, rgb, nbytes) for method, (picture, nbytes) in restored.items()}
+        differences = [np.abs(a.astype(np.int16) - b).mean() for a, b in (drawn, (lr, payload.lr))]
+        return PictureRow(name, scores, *(round(float(difference), 4) for difference in differences))
 
     @torch.inference_mode()
     def _scores(self, picture: Rgb, rgb: Rgb, nbytes: int) -> RescalingScores:
         factor = self._manifest.factor
+        of_luma = luma_psnr(picture, rgb, factor), luma_ssim(picture, rgb, factor)
         lpips = None if self._lpips is None else self._lpips(unit_batch(picture), unit_batch(rgb)).item()
-        return RescalingScores(
-            nbytes,
-            psnr(picture, rgb),
-            ssim(picture, rgb),
-            luma_psnr(picture, rgb, factor),
-            luma_ssim(picture, rgb, factor),
-            lpips,
-        )
+        return RescalingScores(nbytes, psnr(picture, rgb), ssim(picture, rgb), *of_luma, lpips)
 
 
 def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
     """Method -> mean of every score over the pictures that have it, and their number; None if none has it."""
-    methods = dict.fromkeys(method for row in rows for method in row.scores)
     result: dict[str, dict[str, float | None]] = {}
-    for method in methods:
-        own = [row.scores[method] for row in rows if method in row.scores]
-        result[method] = {"pictures": float(len(own))} | {
-            field.name: _mean([getattr(score, field.name) for score in own]) for field in fields(RescalingScores)
-        }
+    for method in dict.fromkeys(method for row in rows for method in row.scores):
+        own = [asdict(row.scores[method]) for row in rows if method in row.scores]
+        result[method] = {"pictures": float(len(own))} | {name: _mean([each[name] for each in own]) for name in own[0]}
     return result
 
 
 def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[Path]) -> dict[str, Any]:
     """Means and all results, with pictures and versions; plain JSON data, with None for an infinite PSNR."""
-    result: dict[str, Any] = rounded(
-        {
-            "bundle": bundle.id,
-            "version": bundle.version,
-            "lr_contract_id": bundle.lr_contract_id,
-            "date": datetime.date.today().isoformat(),
-            "machine": platform.machine(),
-            "versions": library_versions(),
-            "picture_set": described_pictures(pictures),
-            "means": mean_rows(rows),
-            **{
-                name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
-                for name in ("z_difference", "lr_difference")
-            },
-            "pictures": [asdict(row) for row in rows],
-        }
-    )
-    return result
+    result = {
+        "bundle": bundle.id,
+        "version": bundle.version,
+        "lr_contract_id": bundle.lr_contract_id,
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.machine(),
+        "versions": library_versions(),
+        "picture_set": described_pictures(pictures),
+        "means": mean_rows(rows),
+        "z_difference": _mean([row.z_difference for row in rows]),
+        "lr_difference": _mean([row.lr_difference for row in rows]),
+        "pictures": [asdict(row) for row in rows],
+    }
+    plain: dict[str, Any] = rounded(result)
+    return plain
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
@@ -215,34 +187,20 @@ def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
         "| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines += [
-        f"| {method} | {own['nbytes']:,.0f} | {_decibels(own['psnr_y'])} | {own['ssim_y']:.4f} | "
-        f"{_decibels(own['psnr'])} | {own['ssim']:.4f} | "
-        f"{'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
-        for method, own in means.items()
-    ]
+    for method, own in means.items():
+        of_luma, of_rgb = (f"{_decibels(own[f'psnr{y}'])} | {own[f'ssim{y}']:.4f}" for y in ("_y", ""))
+        lpips = "–" if own["lpips_alex"] is None else f"{own['lpips_alex']:.4f}"
+        lines.append(f"| {method} | {own['nbytes']:,.0f} | {of_luma} | {of_rgb} | {lpips} |")
     return "\n".join(lines)
 
 
 @errors_to_exit_codes()
 def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")],
-    data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not trained on.")
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS is not measured."
-        ),
-    ] = None,
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Pictures the bundle was not trained on.")],
+    weights: Annotated[Path | None, typer.Option(exists=True, help="Folder of the metric weights, for LPIPS.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
-    write: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="Page whose section 'rescaling FOLDER' is replaced by the table."
-        ),
-    ] = None,
+    write: Annotated[Path | None, typer.Option(exists=True, help="Page: section 'rescaling FOLDER'.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Compare a bundle of photographs with bicubic rescaling and with classical codecs at equal bytes."""
@@ -262,18 +220,11 @@ def main(
     if write is not None:
         options = " --weights METRICS" * (weights is not None)
         saved = "" if out is None else f" --out {out.as_posix()} --force"
-        write_section(
-            write,
-            section(
-                result,
-                folder.capitalize(),
-                (
-                    f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
-                    f"{options} \\\n    --write docs/codecs.md{saved}"
-                ),
-            ),
-            name,
+        command = (
+            f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}{options} \\\n"
+            f"    --write docs/codecs.md{saved}"
         )
+        write_section(write, section(result, folder.capitalize(), command), name)
     typer.echo(markdown(result["means"]))
 
 

@@ -9,13 +9,12 @@ if a result is wrong. Prints date, machine and commit with the figures.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from measurement import ROOT, circumstances, copy_rate, median_seconds
+from measurement import ROOT, circumstances, copy_rate, median_seconds, option_parser, show
 
 sys.path.append(str(ROOT))  # for the tests' definition of the ops
 
@@ -31,13 +30,8 @@ def write_models() -> dict[str, bytes]:
 
     from server_decoder.cuda_ops.library import DOMAIN
 
-    shapes = {
-        "x": ["B", "H", "W", "C"],
-        "demodulation": ["B", "C"],
-        "noise": [1, "h", "w", 1],
-        "bias": ["C"],
-        "style": ["B", "C"],
-    }
+    vectors = {"demodulation": ["B", "C"], "bias": ["C"], "style": ["B", "C"]}
+    shapes = {"x": ["B", "H", "W", "C"], "noise": [1, "h", "w", 1], **vectors}
     ops = {
         "FilteredBiasAct": (["x", *TAIL], {"pad": [1, 1, 1, 1], "filter_gain": 4.0}),
         "UpFirDn2d": (["x"], {"up": 2, "pad": [2, 1, 2, 1], "filter_gain": 4.0}),
@@ -47,19 +41,12 @@ def write_models() -> dict[str, bytes]:
     for op, (names, attributes) in ops.items():
         for kind in ("float32",) if op == "UpFirDn2d" else TOLERANCE:
             number = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[kind]
-            inputs = [
-                helper.make_tensor_value_info(
-                    name, number if name in ("x", "noise") else TensorProto.FLOAT, shapes[name]
-                )
-                for name in names
-            ]
+            types = {name: number if name in ("x", "noise") else TensorProto.FLOAT for name in names}
+            inputs = [helper.make_tensor_value_info(name, types[name], shapes[name]) for name in names]
             node = helper.make_node(op, names, ["y"], domain=DOMAIN, channels_last=1, **attributes)
-            result = helper.make_tensor_value_info("y", number, [None] * 4)
-            model = helper.make_model(
-                helper.make_graph([node], "op", inputs, [result]),
-                ir_version=8,
-                opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)],
-            )
+            graph = helper.make_graph([node], "op", inputs, [helper.make_tensor_value_info("y", number, [None] * 4)])
+            opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
+            model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
             models[f"{op}.{kind}"] = bytes(model.SerializeToString())
     return models
 
@@ -79,36 +66,24 @@ def feeds(op: str, kind: str, batch: int, channels: int, side: int) -> dict[str,
         return {"x": pictures(side // 2, 4 * channels), "style": draw(batch, 4 * channels)}
     if op == "UpFirDn2d":
         return {"x": pictures(side // 2, 3)}
-    return {
-        "x": pictures(side + 1, channels),
-        "demodulation": draw(batch, channels),
-        "noise": draw(1, side, side, 1, kind=kind),
-        "bias": draw(channels),
-        "style": draw(batch, channels),
-    }
+    vectors = {"demodulation": draw(batch, channels), "bias": draw(channels), "style": draw(batch, channels)}
+    return {"x": pictures(side + 1, channels), "noise": draw(1, side, side, 1, kind=kind), **vectors}
 
 
 def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) -> float:
     """Largest error in some channels of the last picture, relative to the largest value."""
     from tests import fused_ops as reference
 
-    channels = result.shape[3]
+    channels, x, style = result.shape[3], inputs["x"][-1:], inputs.get("style")
     some = np.linspace(0, channels - 1, min(PIECE, channels)).astype(int)
     if op == "InverseHaar":
         bands = (some + channels * np.arange(4)[:, None]).ravel()
-        expected = reference.inverse_haar(inputs["x"][-1:, ..., bands], inputs["style"][-1:, bands], scale=0.5)
+        expected = reference.inverse_haar(x[..., bands], style[-1:, bands], scale=0.5)
     elif op == "UpFirDn2d":
-        expected = reference.upfirdn2d(inputs["x"][-1:, ..., some], pad=(2, 1, 2, 1), filter_gain=4)
+        expected = reference.upfirdn2d(x[..., some], pad=(2, 1, 2, 1), filter_gain=4)
     else:
-        expected = reference.filtered_bias_act(
-            inputs["x"][-1:, ..., some],
-            inputs["demodulation"][-1:, some],
-            inputs["noise"],
-            inputs["bias"][some],
-            inputs["style"][-1:, some],
-            pad=(1, 1, 1, 1),
-            filter_gain=4,
-        )
+        tail = inputs["demodulation"][-1:, some], inputs["noise"], inputs["bias"][some], style[-1:, some]
+        expected = reference.filtered_bias_act(x[..., some], *tail, pad=(1, 1, 1, 1), filter_gain=4)
     return float(np.abs(result[-1:, ..., some] - expected).max() / np.abs(expected).max())
 
 
@@ -140,14 +115,13 @@ def measure(model: bytes, device: str, inputs: dict[str, np.ndarray], threads: i
 
 def main() -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--device", choices=PROVIDERS, default="cpu")
     parser.add_argument("--side", type=int, default=1024, help="of the result (default 1024)")
     parser.add_argument("--channels", type=int, default=32, help="of the result (default 32)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 for all cores")
     parser.add_argument("--read", type=Path, help="file to read the graphs from")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     if options.device == "cuda":
         import onnxruntime
@@ -161,36 +135,23 @@ def main() -> int:
         models = write_models()
 
     rate = copy_rate(options.device, options.threads)
-    report: dict[str, object] = {
-        **circumstances(options.device, options.threads),
-        "shape": [options.batch, options.side, options.side, options.channels],
-        "copy_gb_per_s": round(rate / 1e9, 1),
-    }
-    print(", ".join(f"{name} {value}" for name, value in report.items()))
-    failed, rows = False, []
+    shape = [options.batch, options.side, options.side, options.channels]
+    facts = circumstances(options.device, options.threads)
+    report: dict[str, object] = {**facts, "shape": shape, "copy_gb_per_s": round(rate / 1e9, 1)}
+    show(report, ", ")
+    rows = []
     for name, model in models.items():
         op, kind = name.split(".")
         inputs = feeds(op, kind, options.batch, options.channels, options.side)
         seconds, result = measure(model, options.device, inputs, options.threads)
         moved = result.nbytes + sum(array.nbytes for array in inputs.values())
         error = float(f"{largest_error(op, inputs, result):.1e}")
-        row = {
-            "op": op,
-            "type": kind,
-            "ms": round(seconds * 1e3, 3),
-            "of_copy_rate": round(moved / seconds / rate, 3),
-            "error": error,
-            "right": error <= TOLERANCE[kind],
-        }
-        failed |= not row["right"]
-        rows.append(row)
-        print(
-            f"{op:16} {kind} {row['ms']:10.3f} ms  {row['of_copy_rate']:6.1%} of the copy rate  error {error:.1e} "
-            f"{'' if row['right'] else 'WRONG'}"
-        )
+        row = {"op": op, "type": kind, "ms": round(seconds * 1e3, 3), "of_copy_rate": round(moved / seconds / rate, 3)}
+        rows.append({**row, "error": error, "right": error <= TOLERANCE[kind]})
+        show(rows[-1])
     if options.json:
         print(json.dumps({**report, "ops": rows}))
-    return int(failed)
+    return int(not all(row["right"] for row in rows))
 
 
 if __name__ == "__main__":

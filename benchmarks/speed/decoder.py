@@ -38,54 +38,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measurement
 import numpy as np
 import pack
-from measurement import (
-    PORTRAIT,
-    circumstances,
-    copy_rate,
-    in_own_process,
-    largest_shares,
-    matmul_rate,
-    median_seconds,
-    node_events,
-    peak_mebibytes,
-    rounded,
-    save,
-)
+from measurement import in_own_process, largest_shares, show
 
 TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
 SESSIONS = ("session", "session-int8")
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-fused-half": "fused.float16"}
 VARIANTS = {
-    "cpu": ("torch-eager", "ort-plain", "session", "session-int8", "torch-compile", "torch-half"),
-    "cuda": (
-        "torch-eager-half",
-        "ort-fused-half",
-        "torch-eager",
-        "ort-plain",
-        "ort-fused",
-        "torch-half",
-        "session",
-        "torch-compile",
-    ),
+    "cpu": "torch-eager,ort-plain,session,session-int8,torch-compile,torch-half",
+    "cuda": "torch-eager-half,ort-fused-half,torch-eager,ort-plain,ort-fused,torch-half,session,torch-compile",
 }
 """Variants, the most important first: time may run out."""
-PRECISIONS = ("half_vs_float32", "int8_vs_float32")
-"""The ratios of two precisions."""
 RATIOS = {
-    "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
-    "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
-    "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
-    "fused_vs_plain": ("ort-plain", "ort-fused"),
-    "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
-    "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
-    "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
-    PRECISIONS[0]: ("ort-fused", "ort-fused-half"),
-    PRECISIONS[1]: ("session", "session-int8"),
+    "ort_vs_torch_eager": ("torch-eager", "ort-plain", "ONNX Runtime is {} times as fast as torch"),
+    "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused", "with the fused ops {} times"),
+    "ort_vs_torch_compile": ("torch-compile", "ort-plain", "{} times as fast as torch.compile"),
+    "fused_vs_plain": ("ort-plain", "ort-fused", "the fused ops make it {} times as fast"),
+    "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half", "in float16 it is {} times as fast as torch"),
+    "half_ort_vs_torch_channels_last": (
+        "torch-half",
+        "ort-fused-half",
+        "{} times as fast as those in channels-last form",
+    ),
+    "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half", "{} times as fast as torch.compile in float16"),
+    "half_vs_float32": ("ort-fused", "ort-fused-half", "float16 is {} times as fast as float32"),
+    "int8_vs_float32": ("session", "session-int8", "int8 is {} times as fast as float32"),
 }
-"""Name -> slower and faster variant, at batch 1. Other ratios than `PRECISIONS` are left out if the precisions differ:
-that of torch-compile depends on the device."""
+"""Name -> slower and faster variant, at batch 1, and the text of the page. Ratios of two precisions are left out but
+``..._vs_float32``: that of torch-compile depends on the device."""
 SLOWEST = 8
 SLOW = 5.0
 """Seconds of a first run above which fewer runs are made. The second run still warms up: with ONNX Runtime it took
@@ -108,20 +90,16 @@ def measured(variant: str, batch: int, folder: Path, device: str, threads: int, 
 def measure(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
     """Time and peak memory of one variant, in this process; the picture of a batch of one is saved in the folder."""
     used = device_memory(device)
-    if variant in TORCH:
-        run = torch_run(variant, batch, folder, device, threads)
-    elif variant in SESSIONS:
-        run = session_run(variant, batch, folder, device, threads)
-    else:
-        run = ort_run(variant, batch, folder, device, threads)
+    prepare_run = torch_run if variant in TORCH else session_run if variant in SESSIONS else ort_run
+    run = prepare_run(variant, batch, folder, device, threads)
     start = time.perf_counter()
     pictures = run()
     first = time.perf_counter() - start
     if batch == 1 and variant not in SESSIONS:
         np.save(folder / f"{variant}.npy", to_numpy(pictures))
     few = {"least": 2, "warm_ups": 1} if first > SLOW else {}
-    result = {"ms": 1e3 * median_seconds(run, seconds, **few), "first_ms": 1e3 * first}
-    memory = device_memory(device) - used if device == "cuda" else peak_mebibytes()
+    result = {"ms": 1e3 * measurement.median_seconds(run, seconds, **few), "first_ms": 1e3 * first}
+    memory = device_memory(device) - used if device == "cuda" else measurement.peak_mebibytes()
     return {**result, "peak_mib": memory}
 
 
@@ -186,8 +164,7 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
     shape = (batch, size, size, 3) if session.quantizes else (batch, 3, size, size)
     output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, x.dtype, "cuda", 0)
     binding = inner.io_binding()
-    source = onnxruntime.OrtValue.ortvalue_from_numpy(x, "cuda", 0)
-    binding.bind_ortvalue_input("lr", source)
+    binding.bind_ortvalue_input("lr", onnxruntime.OrtValue.ortvalue_from_numpy(x, "cuda", 0))
     binding.bind_ortvalue_output("hr", output)
     options = onnxruntime.RunOptions()
     if session.graphs:
@@ -241,8 +218,19 @@ def device_memory(device: str) -> float:
 
 
 def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
-    """Shares of time by kind of node and by node, from ONNX Runtime's profiler."""
-    nodes = node_events(folder / "plain.float32.onnx", values(folder, 1), threads, 1 + runs)
+    """Shares of time by kind of node and by node on the CPU, from ONNX Runtime's profiler."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
+    model = folder / "plain.float32.onnx"
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    x = {session.get_inputs()[0].name: values(folder, 1)}
+    for _ in range(1 + runs):
+        session.run(None, x)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     kinds: dict[str, float] = defaultdict(float)
     names: dict[str, float] = defaultdict(float)
     moved = 0
@@ -268,9 +256,9 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:1]
-    pack.write(folder, source.name, source.decoder, source.network.lr, forms, weights=True)
+    pack.write(folder, source.name, source.decoder, forms, weights=True)
     if not options.config:
-        picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
+        picture = fit_picture(load_picture(measurement.PORTRAIT), source.network.hr)
         np.save(folder / LRS, source.encode(np.stack([picture, picture[:, ::-1]])))
         if source.manifest is not None and INT8_FORM in decoder_forms(source.manifest) and can_run_int8():
             (folder / BUNDLE).symlink_to(source.manifest.folder.resolve())
@@ -292,18 +280,17 @@ def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
 def chosen_variants(options: argparse.Namespace, folder: Path) -> list[str]:
     """The variants of this run that its forms, bundle and device permit."""
     table = pack.read_table(folder)
-    names = options.variants.split(",") if options.variants else VARIANTS[options.device]
+    names = (options.variants or VARIANTS[options.device]).split(",")
     runnable = runnable_forms(table, options.device)
-    return [
-        name
-        for name in names
-        if (name not in FORMS or FORMS[name] in runnable) and (name != "session-int8" or (folder / BUNDLE).is_dir())
-    ]
+    absent = {name for name, form in FORMS.items() if form not in runnable}
+    if not (folder / BUNDLE).is_dir():
+        absent.add("session-int8")
+    return [name for name in names if name not in absent]
 
 
 def main() -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measurement.measuring_parser(__doc__, seconds=10, limit=600)
     parser.add_argument("--bundle", default="faces", help="a bundle, or a folder of the zoo by name")
     parser.add_argument("--prior", default="mobile-stylegan-ffhq", help="the generator of a bundle from the zoo")
     parser.add_argument("--config", default="", help="instead of a bundle: a GRAIN configuration, random weights")
@@ -311,19 +298,13 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batches", default="1,4,16", help="batch sizes [default: 1,4,16]")
     parser.add_argument("--variants", default="", help="variants, comma-separated")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=10, help="seconds of each measurement")
-    parser.add_argument("--limit", type=float, default=600, help="seconds after which a measurement is aborted")
     parser.add_argument("--budget", type=float, default=0, help="seconds after which none is started; 0 for no limit")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         variant, batch = options.measure.split(":")
-        print(
-            json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads, options.seconds))
-        )
+        how = options.packed, options.device, options.threads, options.seconds
+        print(json.dumps(measured(variant, int(batch), *how)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-decoder-") as folder:
         report = compare(options, Path(folder))
@@ -336,34 +317,24 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everything; returns the report."""
     begin = time.monotonic()
     prepare(options, folder)
-    table = pack.read_table(folder)
-    kind = "float16" if options.device == "cuda" else "float32"
+    table, device, threads = pack.read_table(folder), options.device, options.threads
+    kind = "float16" if device == "cuda" else "float32"
     report: dict[str, Any] = {
         "benchmark": "decoder",
-        **circumstances(options.device, options.threads),
+        **measurement.circumstances(device, threads),
         "decoder": table["name"],
         "lr": table["lr"],
         "hr": table["hr"],
         "parameters": sum(int(np.prod(tensor["shape"])) for tensor in table["tensors"]),
         "gmac": round(table["flop"] / 2e9, 2),
-        "copy_gb_per_s": round(copy_rate(options.device, options.threads) / 1e9, 1),
-        "matmul_tflops": round(matmul_rate(options.device, options.threads, kind) / 1e12, 4),
+        "copy_gb_per_s": round(measurement.copy_rate(device, threads) / 1e9, 1),
+        "matmul_tflops": round(measurement.matmul_rate(device, threads, kind) / 1e12, 4),
         "matmul_type": kind,
     }
-    print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
-    common = [
-        "--packed",
-        str(folder),
-        "--device",
-        options.device,
-        "--threads",
-        str(options.threads),
-        "--seconds",
-        str(options.seconds),
-    ]
-    nodes = {}
-    if options.device == "cpu":
-        nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
+    show(report, ", ")
+    common = [f"--{name}={getattr(options, name)}" for name in ("device", "threads", "seconds")]
+    common += [f"--packed={folder}", "--measure"]
+    nodes = in_own_process(__file__, [*common, "nodes:1"], options.limit) if device == "cpu" else {}
     batches = [int(batch) for batch in options.batches.split(",")]
     wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, folder)]
     rows: list[dict[str, Any]] = []
@@ -372,22 +343,18 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if options.budget and time.monotonic() - begin > options.budget:
             row = {"error": LATE}
         else:
-            row = in_own_process(__file__, [*common, "--measure", f"{variant}:{batch}"], options.limit)
+            row = in_own_process(__file__, [*common, f"{variant}:{batch}"], options.limit)
         if "ms" in row:
             row["of_matmul"] = table["flop"] * batch / row["ms"] * 1e3 / (report["matmul_tflops"] * 1e12)
             if variant == "ort-plain" and nodes.get("moved_bytes") and batch == 1:
                 row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
-        rows.append({"variant": variant, "batch": batch, **rounded(row)})
-        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        rows.append({"variant": variant, "batch": batch, **measurement.rounded(row)})
+        show(rows[-1])
         left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1 :]]
-        whole = {
-            **report,
-            **side_by_side(rows, batches[0], folder, table, options.device),
-            "runs": rows,
-            "slowest": nodes,
-            **({"left": left} if left else {}),
-        }
-        save(whole, options.out)
+        whole = {**report, **side_by_side(rows, batches[0], folder, table, device), "runs": rows, "slowest": nodes}
+        if left:
+            whole["left"] = left
+        measurement.save(whole, options.out)
     for name in (*RATIOS, "largest_differences"):
         if name in whole:
             print(f"{name}: {whole[name]}")
@@ -402,24 +369,18 @@ def side_by_side(
     """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder``,
     clipped to [-1, 1], of forms with the same weights."""
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
-    found: dict[str, Any] = {
-        name: round(times[slow] / times[fast], 2)
-        for name, (slow, fast) in RATIOS.items()
-        if slow in times and fast in times and (name in PRECISIONS or in_half(slow, device) == in_half(fast, device))
-    }
-    reference = folder / "torch-eager.npy"
-    if reference.is_file():
-
-        def clipped(path: Path) -> np.ndarray:
-            return np.load(path).astype(np.float64).clip(-1, 1)  # as levels are
-
-        expected = clipped(reference)
+    found: dict[str, Any] = {}
+    for name, (slow, fast, _) in RATIOS.items():
+        comparable = name.endswith("_vs_float32") or in_half(slow, device) == in_half(fast, device)
+        if comparable and slow in times and fast in times:
+            found[name] = round(times[slow] / times[fast], 2)
+    alike = [name for name, form in FORMS.items() if pack.reference_form(table, form) == pack.FORMS[0]]
+    saved = {name: path for name in (*TORCH, *alike) if (path := folder / f"{name}.npy").is_file()}
+    if reference := saved.pop("torch-eager", None):
+        pictures = {name: np.load(path).astype(np.float64).clip(-1, 1) for name, path in saved.items() if name in times}
+        expected = np.load(reference).astype(np.float64).clip(-1, 1)  # as levels are
         found["largest_differences"] = {
-            variant: float(f"{np.abs(clipped(path) - expected).max():.1e}")
-            for variant in sorted(times)
-            if (path := folder / f"{variant}.npy").is_file()
-            and variant != "torch-eager"
-            and (variant not in FORMS or pack.reference_form(table, FORMS[variant]) == pack.FORMS[0])
+            name: float(f"{np.abs(picture - expected).max():.1e}") for name, picture in sorted(pictures.items())
         }
     return found
 

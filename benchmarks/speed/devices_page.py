@@ -43,9 +43,8 @@ def add(reports: Sequence[dict[str, Any]], folder: Path, device: str = "") -> No
         report["device"] = device or report["device"]
         name = re.sub(r"[^a-z0-9]+", "-", f"{report['platform']} {report['device']}".lower()).strip("-")
         path = folder / f"{name[:80]}.json"
-        kept = [
-            other for other in (read(path) if path.exists() else []) if any(other[key] != report[key] for key in SAME)
-        ]
+        known = read(path) if path.exists() else []
+        kept = [other for other in known if any(other[key] != report[key] for key in SAME)]
         rows = sorted([*kept, report], key=lambda row: (row["runtime"], row["threads"]))
         write_atomically(path, (json.dumps(rows, indent=1) + "\n").encode(), force=True)
 
@@ -60,11 +59,10 @@ def table(folder: Path) -> str:
         for report in read(path):
             failed = ", ".join(report["failed"])
             state = f"**differs: {failed}**" if failed else f"{report['checked']} of {report['checked']}"
-            times = report["encode_ms"]
-            lines.append(
-                f"| {report['device']} ({report['platform']}) | {report['runtime']} | {report['threads'] or ''} "
-                f"| `{report['bundle']}` | {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |"
-            )
+            device, times = f"{report['device']} ({report['platform']})", report["encode_ms"]
+            cells = device, report["runtime"], report["threads"] or "", f"`{report['bundle']}`", state
+            milliseconds = f"{times['median']:.1f} ({times['least']:.1f})"
+            lines.append(f"| {' | '.join(map(str, cells))} | {milliseconds} | {report['date']} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ Ratios are the time of the official encoder over that of the exact one, both wit
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -20,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measurement
 import numpy as np
-from measurement import circumstances, in_own_process, median_seconds, peak_mebibytes, rounded, save
+from measurement import in_own_process, rounded, show
 
 LR = 16
 RUNTIMES = {"xnnpack": "encoder.tflite", "onnx": "encoder.onnx"}
@@ -58,7 +60,7 @@ def measure(runtime: str, path: Path, size: int, threads: int, seconds: float) -
     picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     run = tflite_run(path, picture, threads) if runtime == "xnnpack" else onnx_run(path, picture, threads)
     run()
-    return {"ms": 1e3 * median_seconds(run, seconds), "peak_mib": peak_mebibytes()}
+    return {"ms": 1e3 * measurement.median_seconds(run, seconds), "peak_mib": measurement.peak_mebibytes()}
 
 
 def tflite_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], object]:
@@ -91,13 +93,8 @@ def onnx_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], obje
 
 def main() -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measurement.measuring_parser(__doc__, seconds=8, limit=300)
     parser.add_argument("--sizes", default="256,1024", help="sides of the pictures [default: 256,1024]")
-    parser.add_argument("--threads", type=int, default=0, help="threads of the comparison; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=8, help="seconds of each measurement")
-    parser.add_argument("--limit", type=float, default=300, help="seconds after which a measurement is aborted")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -106,7 +103,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
         report = compare(options, Path(folder))
-    save(report, options.out)
+    measurement.save(report, options.out)
     if options.json:
         print(json.dumps(report))
     return int(any("error" in row for row in report["runs"]))
@@ -114,28 +111,26 @@ def main() -> int:
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everything; returns the report."""
-    facts = circumstances("cpu", options.threads)
+    facts = measurement.circumstances("cpu", options.threads)
     everything = facts["threads"]
     report: dict[str, Any] = {"benchmark": "encoder", **facts, "encoders": {}}
-    print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
+    show(report, ", ")
     rows: list[dict[str, Any]] = []
-    ratios: dict[str, float] = {}
     for size in map(int, options.sizes.split(",")):
         report["encoders"][size] = prepare(size, folder / str(size))
-        for runtime, file in RUNTIMES.items():
-            for threads in sorted({1, everything}):
-                times = {}
-                for kind in ("official", "exact"):
-                    path = folder / str(size) / kind / file
-                    arguments = ["--measure", runtime, str(path), str(size), str(threads)]
-                    row = in_own_process(__file__, ["--seconds", str(options.seconds), *arguments], options.limit)
-                    if "ms" in row:
-                        times[kind] = row["ms"]
-                    rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads, **rounded(row)})
-                    print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-                if len(times) == 2 and threads == everything:
-                    name = f"exact_vs_official_encoder_{runtime}_{size}"
-                    ratios[name] = round(times["official"] / times["exact"], 1)
+        for runtime, threads, kind in itertools.product(RUNTIMES, sorted({1, everything}), ("official", "exact")):
+            path = folder / str(size) / kind / RUNTIMES[runtime]
+            arguments = ["--seconds", str(options.seconds), "--measure", runtime, str(path), str(size), str(threads)]
+            row = rounded(in_own_process(__file__, arguments, options.limit))
+            rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads, **row})
+            show(rows[-1])
+    measured = [row for row in rows if row["threads"] == everything and "ms" in row]
+    times = {(row["runtime"], row["size"], row["encoder"]): row["ms"] for row in measured}
+    ratios = {
+        f"exact_vs_official_encoder_{runtime}_{size}": round(times[runtime, size, "official"] / ms, 1)
+        for (runtime, size, kind), ms in times.items()
+        if kind == "exact" and (runtime, size, "official") in times
+    }
     for name, ratio in ratios.items():
         print(f"{name}: {ratio}")
     return {**report, **ratios, "runs": rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -12,27 +13,44 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Root folder of the checkout."""
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 WIDTH = 120
-RESULTS = ROOT / "results" / "performance"
-"""Folder of the reports that `performance_page.py` shows."""
+RESULTS = ROOT / "results" / "performance"  # the reports that `performance_page.py` shows
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def option_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of a program with a description in lines, and ``--json``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser
+
+
+def measuring_parser(description: str | None, *, seconds: float, limit: float) -> argparse.ArgumentParser:
+    """A parser of a program that measures in processes of their own."""
+    parser = option_parser(description)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all cores")
+    parser.add_argument("--seconds", type=float, default=seconds, help="seconds of each measurement")
+    parser.add_argument("--limit", type=float, default=limit, help="seconds after which a measurement is aborted")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    return parser
+
+
+def show(row: Mapping[str, Any], between: str = "  ") -> None:
+    """Print names and values in a line."""
+    print(between.join(f"{name} {value}" for name, value in row.items()), flush=True)
 
 
 def measured_on() -> dict[str, Any]:
@@ -78,22 +96,15 @@ def circumstances(device: str, threads: int) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {
-        **facts,
-        "system": platform.system(),
-        "threads": threads or facts["cores"],
-        "device": device,
-        "versions": versions,
-    }
+    facts |= {"system": platform.system(), "threads": threads or facts["cores"], "device": device}
+    return {**facts, "versions": versions}
 
 
-def median_seconds(
-    run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
-) -> float:
+def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, warm_ups: int = 2) -> float:
     """Median time of a run, after warm-up runs; takes about ``seconds``."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
-    for index in range(most + warm_ups):
+    for index in range(100 + warm_ups):
         start = time.perf_counter()
         run()
         if index >= warm_ups:
@@ -109,8 +120,7 @@ def matmul_rate(device: str, threads: int = 0, kind: str = "float32", seconds: f
 
     side = _MATMUL_SIDE[device]
     a, b = (torch.randn(side, side, device=device).to(getattr(torch, kind)) for _ in range(2))
-    with _torch_threads(threads):
-        return 2 * side**3 / median_seconds(lambda: (a @ b, _wait(device)), seconds)
+    return 2 * side**3 / _torch_seconds(lambda: a @ b, device, threads, seconds)
 
 
 def copy_rate(device: str, threads: int = 0, seconds: float = 2) -> float:
@@ -119,17 +129,26 @@ def copy_rate(device: str, threads: int = 0, seconds: float = 2) -> float:
 
     source = torch.ones(_COPY_BYTES[device], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    with _torch_threads(threads):
-        return 2 * source.numel() / median_seconds(lambda: (target.copy_(source), _wait(device)), seconds)
+    return 2 * source.numel() / _torch_seconds(lambda: target.copy_(source), device, threads, seconds)
+
+
+def _torch_seconds(run: Callable[[], object], device: str, threads: int, seconds: float) -> float:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    median = median_seconds(lambda: (run(), wait()), seconds)
+    torch.set_num_threads(before)
+    return median
 
 
 def peak_mebibytes() -> float:
     """Peak resident memory of this process."""
-    try:  # getrusage starts from the memory of the parent process
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
-    except (OSError, StopIteration):
-        pass
+    if (status := Path("/proc/self/status")).exists():  # getrusage starts from the memory of the parent process
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak / (2**20 if sys.platform == "darwin" else 2**10))  # macOS counts bytes
 
@@ -162,22 +181,6 @@ def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value if key == "error" else float(f"{value:.4g}") for key, value in row.items()}
 
 
-def node_events(model: Path, x: np.ndarray, threads: int, runs: int) -> list[dict[str, Any]]:
-    """The events of all nodes of an ONNX model in some runs on the CPU, from ONNX Runtime's profiler."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    options.log_severity_level = 3
-    options.profile_file_prefix = str(model.parent / "profile")
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    for _ in range(runs):
-        session.run(None, {session.get_inputs()[0].name: x})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-
-
 def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[list[Any]]:
     """Name and share of the total of each part, the largest first."""
     total = sum(times.values()) or 1.0
@@ -192,13 +195,9 @@ def wrapped(text: str) -> str:
         if code or len(line) <= WIDTH or line.startswith(("|", "#", "```")):
             lines.append(line)
         else:
-            lines += textwrap.wrap(
-                line,
-                WIDTH,
-                subsequent_indent="  " if line.startswith("- ") else "",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+            wrapper.subsequent_indent = "  " if line.startswith("- ") else ""
+            lines += wrapper.wrap(line)
     return "\n".join(lines)
 
 
@@ -217,24 +216,3 @@ def write_section(page: Path, lines: Sequence[str], name: str = "figures") -> No
     """Replace a section's content, with an empty line before and after."""
     before, after = page_section(page, name)
     write_atomically(page, "\n".join([before, *lines, "", after]).encode(), force=True)
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """This number of threads for torch's kernels on the CPU; 0 leaves it."""
-    import torch
-
-    before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import io
+import itertools
 import json
 import lzma
 import math
@@ -36,7 +36,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,29 +51,16 @@ if TYPE_CHECKING:
     from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 PACKED = ("grain-1024-lr16-paper", "grain-256-lr16")
-FILLED = ("grain-smoke", "grain-smoke-mobile")
-"""Packed with their weights."""
+FILLED = ("grain-smoke", "grain-smoke-mobile")  # packed with their weights
 FORMS = ("plain.float32", "fused.float32", "fused.float16")
 TABLE = "pack.json"
-PARTS = ROOT / "gpu_host_onnxruntime"
-ARCHIVE = "onnxruntime.tar.xz"
-MEBI = 1 << 20
-_WANTED = re.compile(
-    r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])"
-    r"|[^/]*\.dist-info/METADATA"
-)
+_WANTED = r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])|[^/]*\.dist-info/METADATA"
 _CONTAINER = 0xBA55ED50  # first word of nvcc's fat binaries, each with kernels of several architectures
 _SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 
 def write(
-    folder: Path,
-    name: str,
-    decoder: Grain | RRDBDecoder,
-    lr: int,
-    forms: tuple[str, ...] = FORMS,
-    *,
-    weights: bool = False,
+    folder: Path, name: str, decoder: Grain | RRDBDecoder, forms: Sequence[str] = FORMS, *, weights: bool = False
 ) -> None:
     """Write the graphs and the table; with ``weights`` also all tensors, which `fill` then leaves as they are."""
     import torch
@@ -85,18 +72,15 @@ def write(
     from server_decoder.grain.grain import Grain
 
     folder.mkdir(parents=True, exist_ok=True)
+    lr = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
     tensors = {key: tensor.detach().cpu() for key, tensor in decoder.state_dict().items()}
     own: dict[str, list[dict[str, Any]]] = {}
     for form in forms:
-        ops, kind = form.split(".")
-        graph = (
-            fused_graph(decoder, half=kind == "float16")
-            if ops == "fused"
-            else decoder_graph(served_decoder(decoder), lr)
-        )
-        if ops == "plain":
+        if form.startswith("plain"):
+            graph = decoder_graph(served_decoder(decoder), lr)
             _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
         else:
+            graph = fused_graph(decoder, half=form.endswith("float16"))
             own[form] = _leave_own_weights(graph, folder / f"{form}.bin", keep=weights)
         (folder / f"{form}.onnx").write_bytes(graph.SerializeToString())
     shapes_only = copy.deepcopy(decoder).to("meta")
@@ -111,15 +95,7 @@ def write(
         "own_tensors": own,
         "filled": weights,
         "architecture": decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config),
-        "tensors": [
-            {
-                "name": key,
-                "shape": list(tensor.shape),
-                "mean": float(tensor.nan_to_num().mean()),
-                "deviation": float(tensor.nan_to_num().std(correction=0)),
-            }
-            for key, tensor in tensors.items()
-        ],
+        "tensors": [_statistics(key, tensor.nan_to_num().numpy()) for key, tensor in tensors.items()],
     }
     (folder / TABLE).write_text(json.dumps(table))
     if weights:
@@ -166,11 +142,9 @@ def load(folder: Path) -> Grain | RRDBDecoder:
 
     table = read_table(folder)
     architecture = table["architecture"]
-    decoder: Grain | RRDBDecoder
-    if architecture.get("kind") == KIND:
-        decoder = Grain(GrainConfig.from_dict(architecture))
-    else:
-        decoder = RRDBDecoder(DecoderConfig.from_dict(architecture))
+    whole = architecture.get("kind") == KIND
+    config = (GrainConfig if whole else DecoderConfig).from_dict(architecture)
+    decoder: Grain | RRDBDecoder = Grain(config) if whole else RRDBDecoder(config)
     values = np.fromfile(folder / "float32.bin", np.float32)
     state, offset = {}, 0
     for tensor in table["tensors"]:
@@ -184,6 +158,7 @@ def load(folder: Path) -> Grain | RRDBDecoder:
 def main() -> None:
     """Write the input of `gpu_host.sh`."""
     import cuda_ops
+    import safetensors
 
     from codec_contract.bundle.find import find_bundle
     from export.decoder.export import random_decoder
@@ -192,16 +167,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
     parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
-    parser.add_argument(
-        "--architecture", type=int, help="also pack onnxruntime-gpu, for a GPU of this compute capability times ten"
-    )
+    of_gpu = "also pack onnxruntime-gpu, for a GPU of this compute capability times ten"
+    parser.add_argument("--architecture", type=int, help=of_gpu)
     parser.add_argument("--version", default="1.31.1", help="of onnxruntime-gpu")
     parser.add_argument("--python", default="3.12", help="version of the host's Python")
     parser.add_argument("--parts", type=int, default=4, help="folders of onnxruntime-gpu")
     options = parser.parse_args()
     for name in (*options.configs.split(","), *FILLED):
         source = random_decoder(name)
-        write(options.folder / name, name, source.decoder, source.network.lr, weights=name in FILLED)
+        write(options.folder / name, name, source.decoder, weights=name in FILLED)
         size = sum(path.stat().st_size for path in (options.folder / name).iterdir())
         print(f"{options.folder / name}: {size:,} bytes")
     graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}
@@ -211,14 +185,8 @@ def main() -> None:
     package = options.folder / "site" / PACKAGE
     package.mkdir(parents=True, exist_ok=True)
     shutil.copy(library, package / library.name)
-    found = importlib.util.find_spec("safetensors")
-    if found is not None and found.submodule_search_locations:
-        shutil.copytree(
-            found.submodule_search_locations[0],
-            options.folder / "site" / "safetensors",
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
+    without, target = shutil.ignore_patterns("__pycache__"), options.folder / "site" / "safetensors"
+    shutil.copytree(Path(safetensors.__file__).parent, target, dirs_exist_ok=True, ignore=without)
     if options.architecture:
         for part in pack_onnxruntime(options.version, options.python, options.architecture, options.parts):
             print(f"{part}: {sum(path.stat().st_size for path in part.iterdir()):,} bytes")
@@ -257,9 +225,7 @@ def prune(library: bytes, architecture: int) -> bytes:
     with tempfile.NamedTemporaryFile(suffix=".so") as file:
         file.write(library)
         file.flush()
-        sections = subprocess.run(
-            ["readelf", "--sections", "--wide", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        sections = subprocess.check_output(["readelf", "--sections", "--wide", file.name], text=True)
     data = bytearray(library)
     for offset, size in re.findall(r"\.nv_fatbin\s+PROGBITS\s+\w+\s+(\w+)\s+(\w+)", sections):
         start, end = int(offset, 16), int(offset, 16) + int(size, 16)
@@ -271,50 +237,35 @@ def pack_onnxruntime(version: str, python: str, architecture: int, parts: int) -
     """Write the folders with the parts of onnxruntime-gpu."""
     with tempfile.TemporaryDirectory() as folder:
         platforms = [word for number in (28, 27, 17) for word in ("--platform", f"manylinux_2_{number}_x86_64")]
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary=:all:",
-                "--python-version",
-                python,
-                "--implementation",
-                "cp",
-                *platforms,
-                "--dest",
-                folder,
-                f"onnxruntime-gpu=={version}",
-            ],
-            check=True,
-        )
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *platforms]
+        command += ["--python-version", python, "--implementation", "cp", "--dest", folder]
+        subprocess.run([*command, f"onnxruntime-gpu=={version}"], check=True)
         packed = io.BytesIO()
-        filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 * MEBI}]
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 << 20}]
         with (
             zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel,
             lzma.open(packed, "wb", filters=filters) as stream,
             tarfile.open(fileobj=stream, mode="w") as archive,
         ):
-            for name in filter(_WANTED.fullmatch, wheel.namelist()):
+            for name in filter(re.compile(_WANTED).fullmatch, wheel.namelist()):
                 content = wheel.read(name)
                 if name.endswith("libonnxruntime_providers_cuda.so"):
                     content = prune(content, architecture)
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
-    content = packed.getvalue()
+    content, folders = packed.getvalue(), [ROOT / f"gpu_host_onnxruntime_{index}" for index in range(parts)]
     piece = -(-len(content) // parts)
-    folders = []
-    for index in range(parts):
-        target = Path(f"{PARTS}_{index}")
+    for index, target in enumerate(folders):
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
-        (target / f"{ARCHIVE}.{index}").write_bytes(content[index * piece : (index + 1) * piece])
-        folders.append(target)
+        part = content[index * piece : (index + 1) * piece]
+        (target / f"onnxruntime.tar.xz.{index}").write_bytes(part)
     return folders
+
+
+def _statistics(name: str, values: np.ndarray) -> dict[str, Any]:
+    return {"name": name, "shape": list(values.shape), "mean": float(values.mean()), "deviation": float(values.std())}
 
 
 def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:
@@ -330,14 +281,11 @@ def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
 
 def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:
     """Replace the tensors of the decoder by references to the file of `fill`."""
-    offsets, offset = {}, 0
-    for name, shape in shapes.items():
-        offsets[name] = offset
-        offset += math.prod(shape)
+    ends = itertools.accumulate(map(math.prod, shapes.values()), initial=0)
+    offsets = dict(zip(shapes, ends, strict=False))
     for tensor in graph.graph.initializer:
-        if tensor.name not in shapes or math.prod(tensor.dims) < _SMALL:
-            continue
-        _refer(tensor, "float32.bin", 4 * offsets[tensor.name], 4 * math.prod(tensor.dims))
+        if tensor.name in shapes and math.prod(tensor.dims) >= _SMALL:
+            _refer(tensor, "float32.bin", 4 * offsets[tensor.name], 4 * math.prod(tensor.dims))
 
 
 def _leave_own_weights(graph: onnx.ModelProto, file: Path, *, keep: bool) -> list[dict[str, Any]]:
@@ -351,17 +299,8 @@ def _leave_own_weights(graph: onnx.ModelProto, file: Path, *, keep: bool) -> lis
             continue
         values = numpy_helper.to_array(tensor)
         wide = values.astype(np.float32)
-        found.append(
-            {
-                "name": tensor.name,
-                "shape": list(tensor.dims),
-                "type": str(values.dtype),
-                "mean": float(wide.mean()),
-                "deviation": float(wide.std()),
-                "least": float(wide.min()),
-                "largest": float(wide.max()),
-            }
-        )  # squares and norms are positive
+        limits = {"least": float(wide.min()), "largest": float(wide.max())}  # squares and norms are positive
+        found.append({**_statistics(tensor.name, wide), "type": str(values.dtype), **limits})
         if keep:
             parts.append(values.tobytes())
         _refer(tensor, file.name, offset, values.nbytes)

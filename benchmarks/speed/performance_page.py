@@ -10,12 +10,11 @@ interrupted run is shown with a list of what is missing; it does not replace one
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from decoder import in_half
+from decoder import RATIOS, in_half
 from measurement import RESULTS, ROOT, wrapped
 
 from codec_contract.files import write_atomically
@@ -32,17 +31,6 @@ VARIANTS = {
     "session": "LR to picture, uint8 (`DecoderSession`)",
     "session-int8": "LR to picture, uint8, int8",
 }
-RATIOS = {
-    "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch",
-    "ort_fused_vs_torch_eager": "with the fused ops {} times",
-    "ort_vs_torch_compile": "{} times as fast as torch.compile",
-    "fused_vs_plain": "the fused ops make it {} times as fast",
-    "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch",
-    "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
-    "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
-    "half_vs_float32": "float16 is {} times as fast as float32",
-    "int8_vs_float32": "int8 is {} times as fast as float32",
-}
 RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
 
 
@@ -51,30 +39,26 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     batches = sorted({row["batch"] for row in report["runs"]})
     rows = {(row["variant"], row["batch"]): row for row in report["runs"]}
     first, device = batches[0], report["device"]
+    columns = [*(f"batch {batch}" for batch in batches), "of the matmul rate", f"peak memory, batch {first}"]
     lines = [
         f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M weights, "
         f"{report['gmac']:,.1f} GMAC per picture.",
         "",
-        "| | "
-        + " | ".join(f"batch {batch}" for batch in batches)
-        + f" | of the matmul rate | peak memory, batch {first} |",
-        "|---|" + "---:|" * (len(batches) + 2),
+        f"| | {' | '.join(columns)} |",
+        "|---|" + "---:|" * len(columns),
     ]
     for variant in VARIANTS:
         found = [rows.get((variant, batch)) for batch in batches]
         if not any(found):
             continue
-        times = " | ".join(_time(row) for row in found)
-        row = rows.get((variant, first)) or {}
+        row = found[0] or {}
         share = f"{row['of_matmul']:.0%}" if "of_matmul" in row else ""
         memory = _memory(row["peak_mib"]) if "peak_mib" in row else ""
-        lines.append(f"| {_label(variant, device)} | {times} | {share} | {memory} |")
+        lines.append(f"| {' | '.join([_label(variant, device), *map(_time, found), share, memory])} |")
     lines += _not_measured(report)
-    said = [text.format(report[name]) for name, text in RATIOS.items() if name in report]
+    said = [text.format(report[name]) for name, (_, _, text) in RATIOS.items() if name in report]
     if said:
         lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
-    if "matmul_tflops" not in report:
-        return [*lines, "", _origin(report, command)]
     lines += [
         "",
         f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
@@ -82,18 +66,14 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     ]
     plain = rows.get(("ort-plain", 1), {})
     if "of_copy" in plain:
-        lines[-1] += (
-            f" ONNX Runtime's nodes read and write {report['slowest']['moved_bytes'] / 1e6:,.0f} MB per "
-            f"picture, at {plain['of_copy']:.0%} of the copy rate."
-        )
+        moved = f"{report['slowest']['moved_bytes'] / 1e6:,.0f} MB per picture"
+        lines[-1] += f" ONNX Runtime's nodes read and write {moved}, at {plain['of_copy']:.0%} of the copy rate."
     differences = report.get("largest_differences", {})
     whole = [value for variant, value in differences.items() if not in_half(variant, device)]
     half = [value for variant, value in differences.items() if in_half(variant, device)]
     if whole:
-        lines[-1] += (
-            f" Pictures of the variants differ by at most {max(whole):.0e} in [-1, 1]"
-            f"{f', in float16 by {max(half):.0e}' if half else ''}."
-        )
+        of_half = f", in float16 by {max(half):.0e}" if half else ""
+        lines[-1] += f" Pictures of the variants differ by at most {max(whole):.0e} in [-1, 1]{of_half}."
     return [*lines, "", _origin(report, command)]
 
 
@@ -105,19 +85,15 @@ def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
         "| picture | runtime | threads | paper's (ms) | exact (ms) | times as fast |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    rows = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row for row in report["runs"]}
-    for (kind, size, runtime, threads), exact in rows.items():
-        official = rows.get(("official", size, runtime, threads), {})
-        if kind != "exact" or "ms" not in exact or "ms" not in official:
-            continue
-        lines.append(
-            f"| {size}² | {RUNTIMES[runtime]} | {threads} | {official['ms']:.1f} | {exact['ms']:.1f} | "
-            f"{official['ms'] / exact['ms']:.1f} |"
-        )
-    costs = [
-        f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
-        for size, cost in report["encoders"].items()
-    ]
+    measured = [row for row in report["runs"] if "ms" in row]
+    times = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row["ms"] for row in measured}
+    for (kind, size, runtime, threads), exact in times.items():
+        if kind == "exact" and (official := times.get(("official", size, runtime, threads))):
+            figures = f"{official:.1f} | {exact:.1f} | {official / exact:.1f}"
+            lines.append(f"| {size}² | {RUNTIMES[runtime]} | {threads} | {figures} |")
+    costs = []
+    for size, cost in report["encoders"].items():
+        costs.append(f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC")
     return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, command)]
 
 
@@ -129,15 +105,14 @@ def ops_section(report: Mapping[str, Any], command: str) -> list[str]:
         "",
         "| op | type | time | of the copy rate | error |",
         "|---|---|---:|---:|---:|",
-        *(
-            f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | {row['error']:.0e} |"
-            for row in report["ops"]
-        ),
     ]
+    for row in report["ops"]:
+        share, error = f"{row['of_copy_rate']:.0%}", f"{row['error']:.0e}"
+        lines.append(f"| {row['op']} | {row['type']} | {row['ms']} ms | {share} | {error} |")
     return [*lines, "", f"`{command}` on {report['date']}, {report['machine']}, commit {report['commit']}."]
 
 
-SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], ...] = (
+SECTIONS = (
     ("decoder-256-cpu", "A bundle's decoder at 256², on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
@@ -146,15 +121,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], 
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
     ("cuda_ops", "The generators' fused ops, on a GPU", ops_section),
 )
-"""Name of the report in results/performance, heading, and the function that writes the section from the report and the
-command that measured it."""
-COMMANDS: Mapping[str, Sequence[str]] = {
-    "decoder-256-cpu": ("decoder.py",),
-    "encoder-cpu": ("encoder.py",),
-    "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1"),
-}
-"""Name of the report in results/performance -> command that measures it on a CPU, with ``--out``."""
+"""Name of the report in results/performance, heading, and the function that writes the section."""
 GPU_COMMAND = "benchmarks/gpu_host.sh"
+COMMANDS = {
+    "decoder-256-cpu": "python benchmarks/speed/decoder.py",
+    "encoder-cpu": "python benchmarks/speed/encoder.py",
+    "decoder-1024-cpu": "python benchmarks/speed/decoder.py --config grain-1024-lr16-paper --batches 1",
+}
+"""Name of the report in results/performance -> command that measures it, with ``--out``; others: `GPU_COMMAND`."""
 
 
 def page(folder: Path = RESULTS) -> str:
@@ -171,7 +145,7 @@ def page(folder: Path = RESULTS) -> str:
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"
         if path.is_file():
-            lines += ["", f"## {heading}", "", *show(json.loads(path.read_text()), command_of(name))]
+            lines += ["", f"## {heading}", "", *show(json.loads(path.read_text()), COMMANDS.get(name, GPU_COMMAND))]
         else:
             missing.append((name, heading))
     if missing:
@@ -181,13 +155,6 @@ def page(folder: Path = RESULTS) -> str:
     return wrapped("\n".join(lines) + "\n")
 
 
-def command_of(name: str) -> str:
-    """The command that measures a report; those of GPUs are all measured by one script."""
-    if name not in COMMANDS:
-        return GPU_COMMAND
-    return f"python benchmarks/speed/{shlex.join(COMMANDS[name])}"
-
-
 def _label(variant: str, device: str) -> str:
     """The precision of torch.compile depends on the device."""
     return VARIANTS[variant] + ", float16" * (variant == "torch-compile" and in_half(variant, device))
@@ -195,11 +162,8 @@ def _label(variant: str, device: str) -> str:
 
 def _not_measured(report: Mapping[str, Any]) -> list[str]:
     """The reasons of variants without a time."""
-    reasons = [
-        f"{_label(row['variant'], report['device'])}, batch {row['batch']}: {row['error']}"
-        for row in report["runs"]
-        if "error" in row
-    ]
+    failed = [row for row in report["runs"] if "error" in row]
+    reasons = [f"{_label(row['variant'], report['device'])}, batch {row['batch']}: {row['error']}" for row in failed]
     if report.get("left"):
         reasons.append(f"the run was interrupted before {', '.join(report['left'])}")
     return ["", "Not measured: " + "; ".join(reasons) + "."] if reasons else []

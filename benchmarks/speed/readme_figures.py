@@ -37,10 +37,12 @@ def quality(manifest: Manifest) -> list[str]:
         "classical codec, best PSNR": "classical, best PSNR",
     }
     rows = [(label, manifest.hr, evaluation["methods"][name]) for label, name in methods.items()]
-    rows += [
-        ("edgegrain", side, larger["means"][manifest.id]),
-        ("edgegrain, enlarged bicubically", side, larger["means"][f"{manifest.id}, bicubic"]),
-    ]
+    for label, name in (("edgegrain", ""), ("edgegrain, enlarged bicubically", ", bicubic")):
+        rows.append((label, side, larger["means"][manifest.id + name]))
+    table = []
+    for label, size, scores in rows:
+        cells = " | ".join(format(scores[name], form) for name, form in SCORES.items())
+        table.append(f"| {label} | {size}×{size} | {cells} |")
     return [
         f"Means over unseen faces, {evaluation['pictures']['count']} at {manifest.hr}×{manifest.hr} and "
         f'{larger["pictures"]["count"]} at {side}×{side}, bundle `{manifest.id}` {manifest.version}. "Classical" is '
@@ -50,12 +52,7 @@ def quality(manifest: Manifest) -> list[str]:
         "",
         "| method | size | bytes | PSNR (dB) | DISTS | identity (MobileFace) |",
         "|---|---|---:|---:|---:|---:|",
-        *(
-            f"| {label} | {side}×{side} | "
-            + " | ".join(format(scores[name], form) for name, form in SCORES.items())
-            + " |"
-            for label, side, scores in rows
-        ),
+        *table,
     ]
 
 
@@ -70,31 +67,23 @@ def speed(manifest: Manifest) -> list[str]:
     runs = {
         "find face, compress": lambda codec: codec.compress(PORTRAIT),
         "compress only": lambda codec: codec.compress(PORTRAIT, align=False),
-    } | {
-        f"restore {side}×{side}": lambda codec, side=side: codec.restore(payload, size=side) for side in manifest.sides
     }
+    for side in manifest.sides:
+        runs[f"restore {side}×{side}"] = lambda codec, side=side: codec.restore(payload, size=side)
     for label, run in runs.items():
         times = [median_seconds(lambda run=run, codec=codec: run(codec), 0, least=15) for codec in codecs]
         lines.append(f"| {label} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in times) + " |")
+    program = "import time; start = time.perf_counter(); import sdk; print(time.perf_counter() - start)"
+    command, environment = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(ROOT)}
+    imports = [float(subprocess.check_output(command, env=environment)) for _ in range(6)][1:]  # the first fills caches
     facts = measured_on()
     return [
         *lines,
-        f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |",
+        f"| `import sdk` | {1e3 * statistics.median(imports):.0f} ms | |",
         "",
         f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
         f"{facts['cores']} cores, commit {facts['commit']}.",
     ]
-
-
-def measure(runs: int) -> list[float]:
-    """Seconds of ``import sdk`` in fresh interpreters, after a first one that fills the disk cache."""
-    program = "import time; start = time.perf_counter(); import sdk; print(time.perf_counter() - start)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    seconds = []
-    for _ in range(runs + 1):
-        result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
-        seconds.append(float(result.stdout))
-    return seconds[1:]
 
 
 def main() -> None:

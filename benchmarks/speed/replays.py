@@ -10,7 +10,6 @@ are used on CUDA by a decoder that can be captured.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pack
+from measurement import option_parser, show
 
 from server_decoder.cuda_ops.library import contains
 from server_decoder.decoder_session import CudaOptions, DecoderSession
@@ -45,14 +45,8 @@ def compare(name: str, model: Path, reference: Path, device: str, nhwc: bool, ki
     psnr = 10 * float(np.log10(255**2 / max(noise, 1e-6)))
     uncaptured = kind == "float32" and not nhwc and contains(model, b"ConvTranspose")  # as `DecoderSession` warns
     graphs = session.graphs or uncaptured or device == "cpu"
-    right = levels <= LEVELS[kind] and psnr >= LEAST_PSNR[kind]
-    return {
-        "decoder": name,
-        "graphs": session.graphs,
-        "levels": levels,
-        "psnr": round(psnr, 1),
-        "right": bool(right and graphs),
-    }
+    right = bool(graphs and levels <= LEVELS[kind] and psnr >= LEAST_PSNR[kind])
+    return {"decoder": name, "graphs": session.graphs, "levels": levels, "psnr": round(psnr, 1), "right": right}
 
 
 def smooth_lrs(session: DecoderSession, batch: int) -> np.ndarray:
@@ -66,11 +60,10 @@ def smooth_lrs(session: DecoderSession, batch: int) -> np.ndarray:
 
 def main() -> int:
     """Compare and print; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--decoder", type=Path, help="an ONNX file in float32")
     parser.add_argument("--packed", type=Path, help="instead: a folder written by benchmarks/speed/pack.py")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     if (options.decoder is None) == (options.packed is None):
         parser.error("one of --decoder and --packed is needed")
@@ -79,17 +72,14 @@ def main() -> int:
     layouts = {"": False} | ({"-nhwc": True} if options.device == "cuda" else {})
     rows = []
     with tempfile.TemporaryDirectory(prefix="edgegrain-replays-") as work:
+        models = [(options.decoder.name, options.decoder, options.decoder)] if options.decoder else []
         if options.packed:
             folder = Path(work)
             pack.copy_filled(options.packed, folder)
             table = pack.read_table(folder)
-            models = {
-                form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
-                for form in table["forms"]
-            }
-        else:
-            models = {options.decoder.name: (options.decoder, options.decoder)}
-        for name, (model, reference) in models.items():
+            for form in table["forms"]:
+                models.append((form, folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx"))
+        for name, model, reference in models:
             for suffix, nhwc in layouts.items():
                 kind = "float16" if "float16" in name else "float32"
                 try:
@@ -97,7 +87,7 @@ def main() -> int:
                 except Exception as error:  # errors of ONNX Runtime have no common class; the other forms go on
                     row = {"decoder": name + suffix, "error": f"{type(error).__name__}: {error}"[:300], "right": False}
                 rows.append(row)
-                print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+                show(row)
     if options.json:
         print(json.dumps({"device": options.device, "batches": BATCHES, "kept": KEPT, "decoders": rows}))
     return int(not all(row["right"] for row in rows))

@@ -54,8 +54,7 @@ class DiscriminatorConfig:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels at the resolutions ``size, size / 2, ..., 4``."""
-        steps = int(math.log2(self.size)) - 1
-        return tuple(min(self.widest, self.width * 2**index) for index in range(steps))
+        return tuple(min(self.widest, self.width << index) for index in range(self.size.bit_length() - 2))
 
 
 class ResidualDown(nn.Module):
@@ -100,8 +99,7 @@ class SmallDiscriminator(nn.Module):
         return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]
 
 
-LAYERS = (64, 192, 384, 256)
-"""Channels of the first four layers of AlexNet."""
+LAYERS = (64, 192, 384, 256)  # channels of the first four layers of AlexNet
 
 
 @dataclass(frozen=True)
@@ -144,8 +142,7 @@ class ProjectedDiscriminator(nn.Module):
         return [head(layer).float() for head, layer in zip(self.heads, scaled, strict=True)]
 
 
-R1_EVERY = 16
-"""Updates between two R1 penalties, which then count so many times (Karras et al. 2020, 3.1)."""
+R1_EVERY = 16  # updates between two R1 penalties, which then count so many times (Karras et al. 2020, 3.1)
 
 
 @dataclass(frozen=True)
@@ -231,19 +228,6 @@ PROJECTED = AdversarialConfig(
 falling with 0.25 (experiments/2026-11.md)."""
 
 
-def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, ratio: float) -> Tensor:
-    """A scalar with the value of ``loss`` and, at ``picture``, its gradient plus that of ``adversarial`` scaled to
-    ``ratio`` times its norm, so that no fixed weight has to fit both losses throughout a run.
-
-    Esser et al. 2021 (VQGAN, equation 7) do the same with the gradients at the decoder's last layer. Both losses are
-    computed from ``seen``, which is ``picture`` detached and requires a gradient of its own.
-    """
-    (base,) = torch.autograd.grad(loss, seen)
-    (other,) = torch.autograd.grad(adversarial, seen)
-    product = (picture * (base + ratio * base.norm() / (other.norm() + 1e-8) * other)).sum()
-    return loss.detach() + product - product.detach()
-
-
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """Mean squared norm of the logits' gradient at originals ``[B, 3, H, W]``, float32 throughout; a scalar."""
     real = real.detach().float().requires_grad_(True)
@@ -317,7 +301,9 @@ def joint_loss(
     """The losses of pictures ``[B, 3, S, S]``, with their adversarial loss once that has begun, and the terms.
 
     ``compare`` gives the other losses, a scalar and its terms; the discriminator sees the pictures of ``shown`` next to
-    ``originals``.
+    ``originals``. With a ratio the result has the value of the other losses and, at ``picture``, their gradient plus
+    the adversarial one scaled to ``ratio`` times its norm, so that no fixed weight has to fit both throughout a run;
+    Esser et al. 2021 (VQGAN, equation 7) do the same with the gradients at the decoder's last layer.
     """
     if adversarial is None or progress < adversarial.config.begins:
         return compare(picture)
@@ -332,7 +318,9 @@ def joint_loss(
                 "adversarial.ratio relates the adversarial loss to the other losses, and none of them is active in "
                 "this step; set adversarial.ratio=0, or give one a weight above 0"
             )
-        return balanced(picture, seen, loss, part, config.ratio), terms
+        (base,), (other,) = torch.autograd.grad(loss, seen), torch.autograd.grad(part, seen)
+        product = (picture * (base + config.ratio * base.norm() / (other.norm() + 1e-8) * other)).sum()
+        return loss.detach() + product - product.detach(), terms
     return loss + config.weight * part, terms
 
 
@@ -345,19 +333,16 @@ class Discriminator(nn.Module):
         self.config = config
         channels = [config.channels(resolution) for resolution in reversed(config.resolutions)]  # fine to coarse
         self.from_rgb = EqualizedConv(3, channels[0], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(a, b) for a, b in zip(channels, channels[1:], strict=False))
+        self.blocks = nn.Sequential(*(DiscriminatorBlock(a, b) for a, b in zip(channels, channels[1:], strict=False)))
         self.conv = EqualizedConv(channels[-1] + 1, channels[-1], 3)
         self.linear = EqualizedLinear(channels[-1] * 4 * 4, channels[-1])
         self.score = EqualizedLinear(channels[-1], 1)
 
     def forward(self, picture: Tensor) -> Tensor:
         """Pictures ``[B, 3, size, size]`` in [-1, 1] -> scores ``[B]``, unbounded."""
-        x = activate(self.from_rgb(picture))
-        for block in self.blocks:
-            x = block(x)
-        x = activate(self.conv(minibatch_stddev(x)))  # [B, C, 4, 4]
-        x = activate(self.linear(x.flatten(1)))
-        return self.score(x).float()[:, 0]
+        x = self.blocks(activate(self.from_rgb(picture)))  # [B, C, 4, 4]
+        x = activate(self.conv(minibatch_stddev(x)))
+        return self.score(activate(self.linear(x.flatten(1)))).float()[:, 0]
 
 
 class DiscriminatorBlock(nn.Module):

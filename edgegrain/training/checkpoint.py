@@ -49,10 +49,11 @@ class Run:
 
     Attributes:
         recipe: what is trained, and how.
-        model: the network that the optimizer changes.
-        average: the same with averaged weights, which is evaluated and published.
+        model, average: the network that the optimizer changes, and that with averaged weights, which is published.
         adversarial: the discriminator, in recipes that have one.
         pictures: seen so far.
+        prefix: of the model in a checkpoint.
+        frozen: prefixes of the weights that no checkpoint holds.
     """
 
     recipe: Any
@@ -63,9 +64,7 @@ class Run:
 
     family: ClassVar[str]
     prefix: ClassVar[str] = "model"
-    """Of the model in a checkpoint."""
     frozen: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the weights that no checkpoint holds."""
 
     def networks(self) -> dict[str, nn.Module]:
         """All networks by their prefix in a checkpoint."""

@@ -42,13 +42,9 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        check(
-            *(
-                (getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
-                for name, least in _LEAST.items()
-                if hasattr(self, name)
-            )
-        )
+        for name, least in _LEAST.items():
+            value = getattr(self, name, least)
+            check((value >= least, f"{name} is at least {least}, got {value}"))  # nan is not either
 
     @property
     def prior(self) -> PriorConfig | None:

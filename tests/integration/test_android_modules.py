@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.programs import run
 
 
 def test_all_modules_compile_against_stubs(repository: Path, tmp_path: Path) -> None:
@@ -20,8 +21,7 @@ def test_all_modules_compile_against_stubs(repository: Path, tmp_path: Path) -> 
     modules = [file for name in ("core", "litert", "sample") for file in (client / name).glob("src/main/**/*.java")]
     options = ["-Xlint:all,-options", "-Werror", "--release", "8", "-d", tmp_path / "out"]
     compiler = ["javac", "-J-XX:TieredStopAtLevel=1"]  # it runs for a second, and need not be optimized
-    built = subprocess.run([*compiler, *options, *stubs, *modules], capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stdout + built.stderr
+    run([*compiler, *options, *stubs, *modules])
 
 
 def _write_stubs(text: str, folder: Path) -> list[Path]:

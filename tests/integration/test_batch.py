@@ -29,12 +29,9 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES, DAMAGED = 800, 7
-PATIENCE = 300.0
-"""Seconds for what takes ten on a quiet machine: Ray's start, mostly."""
+PATIENCE = 300.0  # seconds for what takes ten on a quiet machine: Ray's start, mostly
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Processes that touch no payload; when Ray is killed they look for it for a minute, so the test ends them."""
-
-
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -46,19 +43,18 @@ def start(place: Path) -> Iterator[Start]:
     (place / "elsewhere" / "edge_encoder.py").write_text("raise ImportError")
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        runs.append(
-            subprocess.Popen(
-                [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"],
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                cwd=place / "elsewhere",
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
-                start_new_session=True,
-            )
-        )  # a process group of its own, as a shell makes one for what Ctrl-C is to end
-        return runs[-1]
+        run = subprocess.Popen(
+            [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=place / "elsewhere",
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
+            start_new_session=True,  # a process group of its own, as a shell makes one for what Ctrl-C is to end
+        )
+        runs.append(run)
+        return run
 
     yield start
     for run in runs:
@@ -120,10 +116,6 @@ def whole_payloads(out: Path) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for name, path in found.items()}
 
 
-def wait_for_the_end_of(processes: list[int]) -> None:
-    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
-
-
 @pytest.fixture(scope="module")
 def arguments(place: Path) -> tuple[object, ...]:
     return place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
@@ -134,16 +126,15 @@ def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str
     """The payloads of a run that lost two workers, and was killed itself."""
     out = place / "out"
     run = start(*arguments)
-    reach(run, out, 20)
-    os.kill(worker(run.pid), signal.SIGKILL)
-    reach(run, out, 50)
-    os.kill(worker(run.pid), signal.SIGKILL)
+    for least in (20, 50):
+        reach(run, out, least)
+        os.kill(worker(run.pid), signal.SIGKILL)
     reach(run, out, 80)
     processes = descendants(run.pid)
     agents = [pid for pid in processes if command_line(pid).startswith(RAY_AGENTS)]
     run.kill()
     assert run.wait(PATIENCE) == -signal.SIGKILL
-    wait_for_the_end_of([pid for pid in processes if pid not in agents])
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes if pid not in agents))
     for pid in agents:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -158,7 +149,7 @@ def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C, at once: a fast machine needs a second for the rest
     processes = descendants(run.pid)
     stdout, stderr = run.communicate(timeout=PATIENCE)
-    wait_for_the_end_of(processes)
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
     assert (run.returncode, stdout) == (130, "")
     assert stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
     return whole_payloads(place / "out")

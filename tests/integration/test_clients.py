@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import run
+
 
 def test_golden_files_are_what_python_computes(repository: Path, default_bundle: Path) -> None:
     from tests.golden.regenerate_clients import golden_files
@@ -24,30 +26,17 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
     if not (shutil.which("javac") and shutil.which("java")):
         pytest.skip("needs a JDK: javac and java")
     sources = sorted((repository / "clients" / "android" / "core" / "src").rglob("*.java"))
-    compile_all = [
-        "javac",
-        "-J-XX:TieredStopAtLevel=1",  # a compiler that runs for a second need not be optimized
-        "-Xlint:all,-options",
-        "-Werror",
-        "--release",
-        "8",
-        "-d",
-        tmp_path,
-        *sources,
-    ]
-    built = subprocess.run(compile_all, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stdout + built.stderr
-    run_all = ["java", "-cp", tmp_path, "dev.edgegrain.ClientTests", repository]
-    tested = subprocess.run(run_all, capture_output=True, text=True, timeout=300)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert re.search(r"^(\d+) of \1 tests passed", tested.stdout, re.MULTILINE)
+    quick = "-J-XX:TieredStopAtLevel=1"  # a compiler that runs for a second need not be optimized
+    run(["javac", quick, "-Xlint:all,-options", "-Werror", "--release", "8", "-d", tmp_path, *sources])
+    tested = run(["java", "-cp", tmp_path, "dev.edgegrain.ClientTests", repository])
+    assert re.search(r"^(\d+) of \1 tests passed", tested, re.MULTILINE)
 
 
 def test_the_web_client(repository: Path, tmp_path: Path) -> None:
     """Run `make test-web` on a copy next to links to the files it reads: packages stay out of the checkout."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("needs Node and npm")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    version = run(["node", "--version"])
     if int(re.findall(r"\d+", version)[0]) < 20:
         pytest.skip(f"needs Node 20 or later, found {version.strip()}")
     web = tmp_path / "clients" / "web"
@@ -59,5 +48,4 @@ def test_the_web_client(repository: Path, tmp_path: Path) -> None:
     if installed.returncode and re.search("ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH", installed.stderr):
         pytest.skip("needs the npm registry, which cannot be reached")
     assert installed.returncode == 0, installed.stdout + installed.stderr
-    tested = subprocess.run(["npm", "test"], cwd=web, capture_output=True, text=True, timeout=600)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    run(["npm", "test"], web)

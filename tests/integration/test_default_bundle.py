@@ -13,12 +13,12 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.pixels import dequantize, network_input
+from codec_contract.pixels import network_input
 from edgegrain.cli.doctor import check_bundle
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.picture_metrics import chroma_difference
+from edgegrain.metrics.picture_metrics import chroma_difference, unit_batch
 from edgegrain.metrics.pixel_scores import periodic_peaks, psnr
-from edgegrain.pictures.stored_pictures import list_pictures, original_of
+from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.refinement import RefiningCodec
 from export.decoder.export import bundle_decoder
 from sdk.open_bundle import is_grey
@@ -90,25 +90,20 @@ def test_all_pictures_of_its_training_are_counted(manifest: Manifest) -> None:
 def test_its_fine_scales_have_capacity(manifest: Manifest) -> None:
     decoder = bundle_decoder(manifest)
     assert isinstance(decoder, RRDBDecoder)
-    assert [(scale.size, scale.channels, scale.residual) for scale in decoder.config.scales[-2:]] == [
-        (128, 64, 3),
-        (256, 32, 2),
-    ]
+    finest = [(scale.size, scale.channels, scale.residual) for scale in decoder.config.scales[-2:]]
+    assert finest == [(128, 64, 3), (256, 32, 2)]
     assert manifest.entry(manifest.decoder["file"]).size < 9e6
 
 
 @torch.inference_mode()
-def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_weights: Path, shared_data: Path) -> None:
+def test_it_restores_unseen_faces_without_a_grid(
+    default_bundle: Path, shared_weights: Path, faces: list[np.ndarray]
+) -> None:
     lpips, codec = LPIPS(shared_weights), sdk.Codec(default_bundle, threads=1)
     distances, peaks = [], []
-    for path in list_pictures(shared_data / "dev_eval" / "faces_256")[:4]:
-        original = original_of(path, 256)
+    for original in faces[:4]:
         restored = np.asarray(codec.restore(codec.compress(original)))
-        x, target = (
-            dequantize(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None])
-            for picture in (restored, original)
-        )
-        distances.append(float(lpips(x, target)))
+        distances.append(float(lpips(unit_batch(restored), unit_batch(original))))
         peaks.append(periodic_peaks(restored)[8])
     assert np.mean(distances) < 0.15  # of the classical codecs with as few bytes the best has 0.49
     assert np.mean(peaks) < 3  # dB; originals have 1.8, bundle 0.5.0 had 16
@@ -139,22 +134,25 @@ def test_a_grey_portrait_comes_back_grey(default_bundle: Path, repository: Path)
     assert cielab_chroma(np.asarray(codec.restore(codec.compress(sepia), size="native"))).mean() > 8
 
 
-def test_unseen_grey_faces_come_back_grey(default_bundle: Path, shared_data: Path) -> None:
-    if not (faces := sorted((shared_data / "dev_eval" / "faces_256").glob("*"))):
+@pytest.fixture(scope="module")
+def faces(shared_data: Path) -> list[np.ndarray]:
+    """Unseen faces, uint8 ``[256, 256, 3]``."""
+    if not (paths := sorted((shared_data / "dev_eval" / "faces_256").glob("*"))):
         pytest.skip("needs ../shared/data/dev_eval/faces_256")
+    return [original_of(path, 256) for path in paths]
+
+
+def test_unseen_grey_faces_come_back_grey(default_bundle: Path, faces: list[np.ndarray]) -> None:
     codec = sdk.Codec(default_bundle, threads=1)
-    originals = [original_of(path, 256) for path in faces]
-    lrs = [codec.compress(in_grey(rgb), align=False).lr for rgb in originals]
+    lrs = [codec.compress(in_grey(rgb), align=False).lr for rgb in faces]
     chroma = [cielab_chroma(np.asarray(restored)) for restored in codec.restore_batch(lrs[::4])]
     assert np.percentile(chroma, 99) < 2
     assert np.mean([is_grey(lr, "faces", 2) for lr in lrs]) > 0.99
-    assert not any(is_grey(codec.compress(in_grey(rgb, 0.3), align=False).lr, "faces", 2) for rgb in originals)
+    assert not any(is_grey(codec.compress(in_grey(rgb, 0.3), align=False).lr, "faces", 2) for rgb in faces)
 
 
-def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights: Path, shared_data: Path) -> None:
+def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights: Path, faces: list[np.ndarray]) -> None:
     """The payload is as small as before, and an ordinary one."""
-    if not (faces := sorted((shared_data / "dev_eval" / "faces_256").glob("*"))):
-        pytest.skip("needs ../shared/data/dev_eval/faces_256")
     plain = sdk.Codec(default_bundle, threads=1)
     original = plain.fit(faces[1]).rgb
     start = plain.compress(original)
@@ -162,10 +160,8 @@ def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights:
     assert len(found) <= len(start) and found != start
     assert np.abs(found.lr.astype(int) - start.lr).mean() < 2  # levels: the LR stays a small version of the picture
     before, after = (np.asarray(plain.restore(payload)) for payload in (start, found))
-    lpips, target = LPIPS(shared_weights), torch.from_numpy(network_input(original[None]))
+    lpips, target = LPIPS(shared_weights), unit_batch(original)
     with torch.inference_mode():
-        distances = [
-            lpips(torch.from_numpy(network_input(picture[None])), target).item() for picture in (before, after)
-        ]
+        distances = [lpips(unit_batch(picture), target).item() for picture in (before, after)]
     assert distances[1] < 0.95 * distances[0]
     assert psnr(after, original) > psnr(before, original) - 0.3

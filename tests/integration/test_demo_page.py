@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from codec_contract.oriented_square import OrientedSquare
 from edge_encoder.preprocessing import load_picture
 from sdk.faces import cut_face
 from tests.golden.regenerate_contract import generated_picture
+from tests.programs import run
 from tests.service_harness import SOON, live_service
 from tests.unit.edge_encoder.test_same_pictures import FILES
 
@@ -42,10 +42,8 @@ def test_pictures_are_those_of_python(drive: list[str], repository: Path, tmp_pa
     """Orientation, colour, frame and refusals of the table in docs/exact_square.md."""
     for name, (data, *_) in FILES.items():
         (tmp_path / name).write_bytes(data)
-    command = ["node", str(repository / "clients" / "web" / "e2e" / "pictures.mjs"), str(tmp_path)]
-    decoded = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert decoded.returncode == 0, decoded.stderr
-    for name, found in json.loads(decoded.stdout).items():
+    decoded = run(["node", repository / "clients" / "web" / "e2e" / "pictures.mjs", tmp_path])
+    for name, found in json.loads(decoded).items():
         data, expected, _ = FILES[name]
         if isinstance(expected, str):
             assert found["error"].startswith("ImageError: "), name
@@ -63,10 +61,7 @@ def test_a_component_shows_pythons_preview_and_picture(
         payload = sdk.compress(image.convert("RGB").resize((300, 400)), fit="pad")
     script = Path(drive[1]).with_name("image.mjs")
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", cors_origins="*") as service:
-        command = ["node", str(script), payload.text(), service.url]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert shown.returncode == 0, shown.stderr
-    seen = json.loads(shown.stdout)
+        seen = json.loads(run(["node", script, payload.text(), service.url]))
     assert (seen["revoked"], seen["trouble"]) == (True, [])
     preview, restored = seen["shown"]
     for one, step, expected, difference in (
@@ -124,21 +119,8 @@ def test_from_a_file_to_the_restored_picture(
     assert sdk.find_faces(others / "small.png").problems == ("too-small",)
 
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", tokens=TOKEN) as service:
-        command = [
-            *drive,
-            "--url",
-            service.url,
-            "--picture",
-            str(picture),
-            "--others",
-            str(others),
-            "--out",
-            str(out),
-            "--token",
-            TOKEN,
-        ]
-        driven = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert driven.returncode == 0, driven.stderr
+        pictures = ["--picture", picture, "--others", others, "--out", out]
+        run([*drive, "--url", service.url, *pictures, "--token", TOKEN])
     page = json.loads((out / "page.json").read_text())
 
     # The browser finds Python's face, and encodes its square to Python's bytes.
@@ -159,14 +141,10 @@ def test_from_a_file_to_the_restored_picture(
     assert_alike(square_of(out / "turned.grain"), turned)
     assert page["turned"] == "600 × 800 pixels"
     assert page["ready"].startswith("Ready. This device encoded all 12 test pictures to exactly the right bytes")
-    assert page["small"] == {
-        "sent": 0,
-        "sentence": ("This face is very small. Come closer, or choose a larger picture. Nothing has been sent yet."),
-    }
-    assert page["empty"] == {
-        "sent": 0,
-        "sentence": ("No face was found. Only faces are restored well. Nothing has been sent yet."),
-    }
+    unsent = "Nothing has been sent yet."
+    small = f"This face is very small. Come closer, or choose a larger picture. {unsent}"
+    assert page["small"] == {"sent": 0, "sentence": small}
+    assert page["empty"] == {"sent": 0, "sentence": f"No face was found. Only faces are restored well. {unsent}"}
     assert page["fits"] == ["500 × 400 pixels", "400 × 400 pixels", False]
     assert page["done"] == f"{picture.stat().st_size:,} bytes became {len(payload)}, and a face again."
 

@@ -6,16 +6,14 @@ Commands are compared with the parameters of the command line in this process; n
 from __future__ import annotations
 
 import ast
-import inspect
 import itertools
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
@@ -32,9 +30,13 @@ PAGES = sorted(
         ROOT / "edgegrain" / "cli" / "authoring" / "device_kit.md",
     }
 )
-HISTORY = {ROOT / "CHANGELOG.md"}
-"""Pages that name the commands and files of earlier releases; only their links are checked."""
-CURRENT = [page for page in PAGES if page not in HISTORY]
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages that name the commands and files of this release; of the other only the links are checked."""
+
+
+def for_each(pages: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
+
 
 PACKAGES = ("codec_contract", "edge_encoder", "server_decoder", "sdk", "export", "edgegrain")
 FOLDERS = (*PACKAGES, "benchmarks", "clients", "containers", "docs", "examples", "experiments", "requirements", "tests")
@@ -70,15 +72,22 @@ def _text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
 def _fences(page: Path) -> list[tuple[str, str]]:
     """(language, content) of every fenced block."""
-    return re.findall(r"^ *```(\w*)\n(.*?)^ *```$", _text(page), re.MULTILINE | re.DOTALL)
+    return FENCE.findall(_text(page))
+
+
+def _prose(page: Path) -> str:
+    """The text without fenced blocks."""
+    return FENCE.sub("", _text(page))
 
 
 def _spans(page: Path) -> list[str]:
     """Every piece of inline code, on one line."""
-    prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _prose(page))]
 
 
 def _split(line: str) -> Iterator[tuple[str, ...]]:
@@ -130,11 +139,7 @@ CLI = typer.main.get_command(application)
 SPEEDRUN = ROOT / "examples" / "speedrun.sh"
 COMMANDS = [command for page in (*CURRENT, SPEEDRUN) for command in _commands(page)] + list(_help_commands(CLI))
 OURS = [command for command in COMMANDS if command.words[0] == "edgegrain"]
-SCRIPTS = [
-    command
-    for command in COMMANDS
-    if command.words[0] == "python" and len(command.words) > 1 and command.words[1].endswith(".py")
-]
+SCRIPTS = [command for command in COMMANDS if re.match(r"python \S+\.py( |$)", " ".join(command.words))]
 
 
 def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
@@ -162,21 +167,11 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
         value = given.get(parameter.name)
         if whole and parameter.required and not value:
             return f"'{path}' needs {parameter.opts[0]}"
-        choices = _choices(command, parameter.name)
+        kind = parameter.type_descriptor.annotation
+        choices = [name for each in (kind, *get_args(kind)) if get_origin(each) is Literal for name in get_args(each)]
         if value and choices and value not in choices and not value.isupper():
             return f"{parameter.opts[0]} of '{path}' takes {', '.join(choices)}, not {value!r}"
     return None
-
-
-def _choices(command: Any, parameter: str) -> list[str]:
-    """The values that an option with named choices takes; empty for others."""
-    hint = get_type_hints(inspect.unwrap(command.callback)).get(parameter)
-    for kind in (hint, *get_args(hint)):
-        if get_origin(kind) is Literal:
-            return list(get_args(kind))
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return [str(member.value) for member in kind]
-    return []
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)
@@ -194,19 +189,12 @@ def test_the_check_refuses_what_does_not_exist() -> None:
     assert problem(("restore", "--ou", "x"), whole=False) == "'edgegrain restore': No such option: --ou"
     assert "needs" in (problem(("restore",), whole=True) or "") and problem(("restore",), whole=False) is None
     assert problem(("restore", "me.grain", "--out"), whole=True) is not None
-    assert [words[0] for words in _split("A=1 edgegrain serve | tee x && python a.py  # edgegrain no")] == [
-        "edgegrain",
-        "tee",
-        "python",
-    ]
+    programs = [words[0] for words in _split("A=1 edgegrain serve | tee x && python a.py  # edgegrain no")]
+    assert programs == ["edgegrain", "tee", "python"]
     assert list(_split("torchrun --nproc-per-node 2 -- .venv/bin/edgegrain doctor")) == [("edgegrain", "doctor")]
 
 
-TRAININGS = [
-    command
-    for command in OURS
-    if command.words[1:2] == ("train",) and re.fullmatch(r"[a-z][\w-]*", (*command.words, "", "")[2])
-]
+TRAININGS = [command for command in OURS if re.match(r"edgegrain train [a-z]", " ".join(command.words))]
 
 
 @pytest.mark.parametrize("command", TRAININGS, ids=str)
@@ -223,14 +211,10 @@ def test_the_recipe_and_its_fields_exist(command: Command, capsys: pytest.Captur
 
 @cache
 def _script_options(script: Path) -> set[str]:
-    """The options of a maintainer's program, read from its source."""
-    tree = ast.parse(script.read_text(encoding="utf-8"))
-    options = {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"--[a-z-]+", node.value)
-    }
-    for node in ast.walk(tree):
+    """The options of a maintainer's program, read from its source and that of the parsers in ``measurement.py``."""
+    sources = [path.read_text(encoding="utf-8") for path in (script, *script.parent.glob("measurement.py"))]
+    options = {option for source in sources for option in re.findall(r'"(--[a-z-]+)"', source)}
+    for node in ast.walk(ast.parse(sources[0])):
         if isinstance(node, ast.FunctionDef) and node.name == "main":
             options |= {f"--{argument.arg.replace('_', '-')}" for argument in (*node.args.args, *node.args.kwonlyargs)}
     return options
@@ -247,20 +231,14 @@ def test_the_script_and_its_options_exist(command: Command) -> None:
     assert not unknown, f"{command.place}: no option {', '.join(unknown)}"
 
 
-@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+@for_each(CURRENT)
 def test_programs_are_subcommands(page: Path) -> None:
-    named = re.findall(r"python3? -m ([\w.]+)", _text(page))
-    wrong = sorted(
-        {
-            name
-            for name in named
-            if name.split(".")[0] in (*PACKAGES, "benchmarks", "tests") and name not in MODULE_COMMANDS
-        }
-    )
-    assert not wrong, f"only {', '.join(MODULE_COMMANDS)} is called as a module, not {', '.join(wrong)}"
+    for name in re.findall(r"python3? -m ([\w.]+)", _text(page)):
+        ours = name.split(".")[0] in (*PACKAGES, "benchmarks", "tests")
+        assert not ours or name in MODULE_COMMANDS, f"only {', '.join(MODULE_COMMANDS)} is called as a module"
 
 
-@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+@for_each(CURRENT)
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     code = [*(block for language, block in _fences(page) if language == "sh"), *_spans(page)]
@@ -271,12 +249,11 @@ def test_make_targets_exist(page: Path) -> None:
 @cache
 def _anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
-    prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
-    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@for_each(PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
         if re.match(r"[a-z]+:", target):
@@ -288,16 +265,10 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in _anchors(file), f"no heading {target}"
 
 
-GENERATED = {ROOT / "docs" / "performance.md"}
-
-
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page not in GENERATED], ids=lambda page: page.relative_to(ROOT).as_posix()
-)
+@for_each([page for page in PAGES if page.name != "performance.md"])
 def test_lines_are_short(page: Path) -> None:
-    """At most 120 characters, except in tables, code and sections that programs write between markers."""
-    prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
-    prose = re.sub(r"^<!-- (\w[^>]*) -->$.*?^<!-- /\1 -->$", "", prose, flags=re.MULTILINE | re.DOTALL)
+    """At most 120 characters, except in tables, code and what programs write."""
+    prose = re.sub(r"^<!-- (\w[^>]*) -->$.*?^<!-- /\1 -->$", "", _prose(page), flags=re.MULTILINE | re.DOTALL)
     long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
     assert not long, f"{len(long)} lines, first: {long[0]}"
 
@@ -306,15 +277,11 @@ def test_lines_are_short(page: Path) -> None:
 def _names() -> set[str]:
     """The names of all files in the repository, without what is installed or built there."""
     passed = {"node_modules", "build", "dist", "runs"}
-    return {
-        path.name
-        for folder in FOLDERS
-        for path in (ROOT / folder).rglob("*")
-        if not passed & set(path.relative_to(ROOT).parts)
-    }
+    files = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
+    return {path.name for path in files if not passed & set(path.relative_to(ROOT).parts)}
 
 
-@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+@for_each(CURRENT)
 def test_named_files_exist(page: Path) -> None:
     for span in _spans(page):
         for path in re.findall(rf"(?<![\w./@-])((?:{'|'.join(FOLDERS)})/[\w./-]*)(?![\w*{{])", span):
@@ -338,7 +305,7 @@ def _lacks(dotted: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+@for_each(CURRENT)
 def test_named_definitions_exist(page: Path) -> None:
     """``package.module.name`` in running text is a module, or a name that the module defines or imports."""
     for span in _spans(page):
@@ -347,11 +314,7 @@ def test_named_definitions_exist(page: Path) -> None:
             assert (lack := _lacks(match[1])) is None, f"{span}: {lack}"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in CURRENT if any(kind == "python" for kind, _ in _fences(page))],
-    ids=lambda page: page.relative_to(ROOT).as_posix(),
-)
+@for_each([page for page in CURRENT if any(kind == "python" for kind, _ in _fences(page))])
 def test_python_blocks_use_what_exists(page: Path) -> None:
     for kind, block in _fences(page):
         for node in ast.walk(ast.parse(block)) if kind == "python" else ():

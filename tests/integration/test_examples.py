@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,17 +11,7 @@ import pytest
 from PIL import Image
 
 import sdk
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(command: list[str], folder: Path) -> str:
-    """Output of a command that must succeed, run in ``folder`` with the environment's scripts."""
-    scripts = os.path.dirname(sys.executable)
-    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+from tests.programs import ROOT, run
 
 
 @pytest.fixture
@@ -34,7 +22,7 @@ def folder(tmp_path: Path, portrait_path: Path, default_bundle: Path) -> Path:
 
 
 def test_round_trip_example(folder: Path) -> None:
-    output = run([sys.executable, str(ROOT / "examples/round_trip.py"), "me.jpg", "out"], folder)
+    output = run([sys.executable, ROOT / "examples/round_trip.py", "me.jpg", "out"], folder)
     payload = (folder / "out/picture.grain").read_bytes()
     assert f"{len(payload)} bytes" in output
     with Image.open(folder / "out/lr.png") as image:
@@ -48,7 +36,7 @@ def test_compress_folder_example(folder: Path) -> None:
     with Image.open(folder / "me.jpg") as image:
         image.save(folder / "me.png")
     Image.new("RGB", (8, 8)).save(folder / "none.png")
-    output = run([sys.executable, str(ROOT / "examples/compress_folder.py"), ".", "payloads"], folder)
+    output = run([sys.executable, ROOT / "examples/compress_folder.py", ".", "payloads"], folder)
     assert "notes.txt: skipped" in output and "none.png: skipped, no face was found" in output
     for name in ("me.jpg", "me.png"):
         assert (folder / f"payloads/{name}.grain").read_bytes() == bytes(sdk.compress(folder / name))

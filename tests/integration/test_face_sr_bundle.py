@@ -45,10 +45,8 @@ def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     out = tmp_path_factory.mktemp("bundles")
     bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
     for name, more in (("gcfsr", ("--version", "2.0.0")), ("glean", bank)):
-        result = CliRunner().invoke(
-            application,
-            ["export", "bundle", str(zoo / name), "--out", str(out / f"{name}-32"), "--formats", "onnx", *more],
-        )
+        command = ["export", "bundle", str(zoo / name), "--out", str(out / f"{name}-32"), "--formats", "onnx", *more]
+        result = CliRunner().invoke(application, command)
         assert result.exit_code == 0, result.output
         assert f"{out / f'{name}-32'}: " in result.output and "differs from torch by at most" in result.output
     return {name: out / f"{name}-32" for name in ("gcfsr", "glean")}

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-HEAVY = (
-    "torch",
-    "tensorflow",
-    "coremltools",
-    "pydantic",
-    "onnx",
-    "ai_edge_litert",
-    "safetensors",
-    "typer",
-    "rich",
-    "scipy",
-    "edgegrain.training",
-    "edgegrain.evaluation",
-    "edgegrain.cli",
-    "export",
-)
+import pytest
 
+from tests.programs import run
 
-def run(program: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+LIBRARIES = {"torch", "tensorflow", "coremltools", "pydantic", "onnx", "ai_edge_litert", "safetensors"}
+HEAVY = LIBRARIES | {"typer", "rich", "scipy", "edgegrain.training", "edgegrain.evaluation", "edgegrain.cli", "export"}
 
 
 def loaded_after(program: str) -> set[str]:
-    return set(json.loads(run(f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))")))
+    listing = "import json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    return set(json.loads(run([sys.executable, "-c", f"{program}\n{listing}"])))
 
 
 def test_import_loads_nothing_heavy() -> None:
@@ -66,16 +45,13 @@ def test_editing_a_bundle_needs_no_torch() -> None:
 def test_import_takes_less_than_half_a_second() -> None:
     # Processor time of the import alone, in one of six tries: a busy machine must not fail the test.
     program = "import time; start = time.process_time(); import sdk; print(time.process_time() - start)"
-    assert any(float(run(program)) < 0.5 for _ in range(6))
+    assert any(float(run([sys.executable, "-c", program])) < 0.5 for _ in range(6))
 
 
-def test_onnx_runtime_writes_no_device_id(tmp_path: Path) -> None:
+def test_onnx_runtime_writes_no_device_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime writes a device id and a queue of events into the user's cache folder where telemetry is on."""
-    hidden = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
+    for hidden in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(hidden, raising=False)
     code = "import numpy, sdk; print(len(sdk.compress(numpy.zeros((256, 256, 3), numpy.uint8), align=False)))"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path, capture_output=True)
+    run([sys.executable, "-c", code], tmp_path, HOME=str(tmp_path))
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from PIL import Image
 
 import sdk
 from codec_contract import __version__
+from tests.programs import run
 
 PLUGIN = Path("/usr/share/maven-repo/org/codehaus/mojo/exec-maven-plugin")
 
@@ -22,20 +22,11 @@ PLUGIN = Path("/usr/share/maven-repo/org/codehaus/mojo/exec-maven-plugin")
 def test_a_fresh_project_reads_a_payload(
     repository: Path, default_bundle: Path, portrait_path: Path, tmp_path: Path
 ) -> None:
-    maven = [
-        "mvn",
-        "--batch-mode",
-        "--quiet",
-        "--offline",
-        "-Daether.offline.protocols=file",
-        "--settings",
-        str(repository / "clients" / "android" / "debian-settings.xml"),
-        f"-Dmaven.repo.local={tmp_path / 'maven'}",
-    ]
-    make = ["make", "-C", str(repository), "maven", f"MAVEN_REPOSITORY={tmp_path / 'maven'}"]
-    built = subprocess.run(make, capture_output=True, text=True, timeout=600)
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert re.search(r"^(\d+) of \1 tests passed", built.stdout, re.MULTILINE)
+    settings = repository / "clients" / "android" / "debian-settings.xml"
+    maven = ["mvn", "--batch-mode", "--quiet", "--offline", "-Daether.offline.protocols=file", "--settings", settings]
+    maven.append(f"-Dmaven.repo.local={tmp_path / 'maven'}")
+    built = run(["make", "-C", repository, "maven", f"MAVEN_REPOSITORY={tmp_path / 'maven'}"])
+    assert re.search(r"^(\d+) of \1 tests passed", built, re.MULTILINE)
     installed = {path.name for path in (tmp_path / "maven" / "dev" / "edgegrain" / "edgegrain-core").rglob("*.jar")}
     assert installed == {f"edgegrain-core-{__version__}{kind}.jar" for kind in ("", "-sources")}
 
@@ -47,9 +38,7 @@ def test_a_fresh_project_reads_a_payload(
     sdk.compress(portrait).save(framed)
     sdk.compress(photo).save(photograph)
     for file, size in ((framed, portrait.size), (photograph, photo.size)):
-        run = [*maven, "compile", "exec:java", f"-Dexec.args={default_bundle} {file}"]
-        used = subprocess.run(run, cwd=tmp_path / "example", capture_output=True, text=True, timeout=600)
-        assert used.returncode == 0, used.stdout + used.stderr
+        used = run([*maven, "compile", "exec:java", f"-Dexec.args={default_bundle} {file}"], tmp_path / "example")
         expected = f"{file.stat().st_size} bytes, LR 16 x 16, picture {size[0]} x {size[1]}"
-        assert f"{default_bundle.name}: {expected}" in used.stdout
+        assert f"{default_bundle.name}: {expected}" in used
         assert Path(f"{file}.again").read_bytes() == file.read_bytes()

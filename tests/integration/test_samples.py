@@ -7,12 +7,9 @@ skipped. Its commands and options are checked by ``test_documented_commands.py``
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,14 +21,12 @@ from PIL import Image
 
 import sdk
 from edgegrain.__main__ import app as edgegrain
+from tests.programs import ROOT, run
 from tests.service_harness import SOON, LiveService, live_service
 
-ROOT = Path(__file__).resolve().parents[2]
+OTHERS = ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/authoring/device_kit.md")
 PAGES = [
-    *(
-        ROOT / name
-        for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/authoring/device_kit.md")
-    ),
+    *(ROOT / name for name in OTHERS),
     *sorted(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *sorted((ROOT / "bundles").glob("*/README.md")),
     *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
@@ -161,19 +156,8 @@ def run_block(block: Block, code: str) -> None:
             with pytest.raises(SystemExit) as left:
                 edgegrain([*words[1:], *shorter])
             assert not left.value.code, f"{block.place}: {line}"
-        else:
-            run_in_shell(line, block.place)
-
-
-def run_in_shell(script: str, place: str) -> None:
-    """Run a script that must succeed; curl fails on status codes from 400."""
-    scripts = os.path.dirname(sys.executable)
-    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
-    strict = f'curl() {{ command curl --fail --no-progress-meter "$@"; }}\n{script}'
-    run = subprocess.run(
-        ["bash", "-ec", strict], env=environment, capture_output=True, text=True, timeout=SOON, check=False
-    )
-    assert run.returncode == 0, f"{place}: {script}\n{run.stdout}\n{run.stderr}"
+        else:  # curl fails on status codes from 400
+            run(["bash", "-ec", f'curl() {{ command curl --fail --no-progress-meter "$@"; }}\n{line}'])
 
 
 def image_sizes(folder: Path, *names: str) -> list[tuple[str | None, tuple[int, int]]]:
@@ -199,22 +183,15 @@ def check_readme(folder: Path) -> None:
 def check_devices(folder: Path) -> None:
     payload = sdk.compress(folder / "me.jpg")
     assert (folder / "me.grain").read_bytes() == payload == (folder / "same.grain").read_bytes()
-    square = (256, 256)
-    assert image_sizes(folder, "me.webp", "restored.png", "preview.png") == [
-        ("WEBP", square),
-        ("PNG", square),
-        ("PNG", (16, 16)),
-    ]
+    found = image_sizes(folder, "me.webp", "restored.png", "preview.png")
+    assert found == [("WEBP", (256, 256)), ("PNG", (256, 256)), ("PNG", (16, 16))]
 
 
 def check_faces(folder: Path) -> None:
     square = sdk.inspect(folder / "group.grain").square
     assert square is not None
-    assert image_sizes(folder, "face.png", "whole.png", "photograph.png") == [
-        ("PNG", (square.side, square.side)),
-        ("PNG", (250, 200)),
-        ("PNG", (500, 400)),
-    ]
+    found = image_sizes(folder, "face.png", "whole.png", "photograph.png")
+    assert found == [("PNG", (square.side, square.side)), ("PNG", (250, 200)), ("PNG", (500, 400))]
     assert (folder / "group.1.grain").read_bytes() == (folder / "group.grain").read_bytes()
 
 
@@ -225,8 +202,8 @@ def check_service(folder: Path) -> None:
 
 
 def check_training(folder: Path, runs: tuple[str, ...]) -> None:
-    for run in runs:
-        assert (folder / "runs" / run / "samples.png").is_file(), run
+    for name in runs:
+        assert (folder / "runs" / name / "samples.png").is_file(), name
 
 
 RESULTS: dict[str, Callable[[Path], None]] = {

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 import sdk
+from tests.programs import run
 from tests.service_harness import PAYLOAD, SOON, get, pixels, post, raw_payloads, stub_worker, until
 from tests.service_process import ROOT, SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
@@ -46,12 +47,8 @@ def differ(data: bytes, picture: Image.Image) -> int:
 
 async def send_all(url: str, payloads: Sequence[bytes], connections: int) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=connections)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=SOON, verify=False) as client:
-        return list(
-            await asyncio.gather(
-                *(client.post("/v1/restore", content=payload, headers=PAYLOAD) for payload in payloads)
-            )
-        )
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=SOON, verify=False, headers=PAYLOAD) as client:
+        return await asyncio.gather(*(client.post("/v1/restore", content=payload) for payload in payloads))
 
 
 def test_200_faces_at_once_come_back_each_as_its_own(process: Process, bundle: Path, portrait_path: Path) -> None:
@@ -99,18 +96,8 @@ def test_logs_are_json_and_hold_no_content(process: Process, bundle: Path) -> No
     request_id = answer.headers["x-request-id"]
     until(lambda: any(event["request_id"] == request_id for event in process.events("request")))
     (event,) = [event for event in process.events("request") if event["request_id"] == request_id]
-    assert set(event) == {
-        "time",
-        "level",
-        "logger",
-        "event",
-        "request_id",
-        "method",
-        "route",
-        "status",
-        "seconds",
-        "problem",
-    }
+    names = "time level logger event request_id method route status seconds problem"
+    assert set(event) == set(names.split())
     assert (event["route"], event["status"]) == ("/v1/restore", 200)
 
 
@@ -118,22 +105,11 @@ def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) ->
     rgb = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     Image.fromarray(rgb).save(tmp_path / "me.png")
 
-    def edgegrain(*arguments: str) -> str:
-        result = subprocess.run(
-            [sys.executable, "-m", "edgegrain", *arguments, "--remote", process.url],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    codec = sdk.Codec(bundle)
-    edgegrain("compress", "me.png")
+    codec, edgegrain = sdk.Codec(bundle), [sys.executable, "-m", "edgegrain"]
+    run([*edgegrain, "compress", "me.png", "--remote", process.url], tmp_path)
     payload = (tmp_path / "me.grain").read_bytes()
     assert payload == codec.compress(rgb)
-    (row,) = json.loads(edgegrain("restore", "me.grain", "--json"))["done"]
+    (row,) = json.loads(run([*edgegrain, "restore", "me.grain", "--json", "--remote", process.url], tmp_path))["done"]
     assert (row["width"], row["height"], row["device"]) == (90, 70, process.url)
     # Floats computed in another process, by another number of threads.
     assert differ((tmp_path / "me.restored.png").read_bytes(), codec.restore(payload)) <= 1
@@ -170,9 +146,8 @@ def test_a_full_disk_does_not_matter(bundle: Path, portrait_path: Path) -> None:
         image = {"Content-Type": "image/jpeg"}
         assert post(f"{process.url}/v1/compress", portrait_path.read_bytes(), headers=image).status_code == 200
         form = httpx.Request("POST", "http://x", files={"payload": ("a.grain", bytes(2 << 20))})
-        answer = post(
-            f"{process.url}/v1/restore/batch", form.read(), headers={"Content-Type": form.headers["content-type"]}
-        )
+        kind = {"Content-Type": form.headers["content-type"]}
+        answer = post(f"{process.url}/v1/restore/batch", form.read(), headers=kind)
         assert answer.status_code == 413 and "part 0 has 2097152 bytes" in answer.json()["detail"]
         assert process.stop() == 0
 
@@ -207,9 +182,7 @@ def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
             (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
             (["--bundle", str(bundle), "--port", port], "Address already in use"),
         ):
-            result = subprocess.run(
-                [*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON, check=False
-            )
+            result = subprocess.run([*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON)
             assert result.returncode == 1 and result.stdout == ""
             assert result.stderr.startswith("error: ") and message in result.stderr and result.stderr.count("\n") == 1
 
@@ -218,14 +191,10 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     payloads = raw_payloads(bundle, 50, size=(128, 128))
     with running([*SERVE, "--bundle", str(bundle)], deadline=SOON) as process:
-        resident: list[list[int]] = []
+        resident: list[list[int]] = []  # pages of each process
         for _ in range(6):
             assert {answer.status_code for answer in asyncio.run(send_all(process.url, payloads, 16))} == {200}
-            resident.append(
-                [
-                    int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 10
-                    for pid in (process.popen.pid, *process.workers)
-                ]
-            )
-    for first, last in zip(resident[1], resident[-1], strict=True):
-        assert last - first < 4 << 10  # KiB over 200 requests; a leaked picture each would be 9 MiB
+            pids = process.popen.pid, *process.workers
+            resident.append([int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids])
+    for first, last in zip(resident[1], resident[-1], strict=True):  # over 200 requests
+        assert (last - first) * resource.getpagesize() < 4 << 20  # a leaked picture each would be 9 MiB

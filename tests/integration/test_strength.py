@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import httpx
 import numpy as np
@@ -54,11 +54,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def payload(root: Path) -> bytes:
-    lr = np.full((LR, LR, 3), LEVEL, np.uint8)
-    contract = load_manifest(root / BUNDLE).lr_contract_id
-    return encode_payload(
-        lr, contract_id=contract, tables=CoderTables.default(), original_size=(HR, HR), coding=CODING_RAW
-    )
+    lr, contract = np.full((LR, LR, 3), LEVEL, np.uint8), load_manifest(root / BUNDLE).lr_contract_id
+    options = {"contract_id": contract, "tables": CoderTables.default(), "coding": CODING_RAW}
+    return encode_payload(lr, original_size=(HR, HR), **options)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +77,8 @@ class TestSdk:
             assert level(picture) == brightness(strength)
 
     def test_the_strength_of_a_batch(self, root: Path, payload: bytes) -> None:
-        codec = sdk.Codec(root / BUNDLE)
-        assert [level(picture) for picture in codec.restore_batch(iter([payload] * 3), strength=np.float32(24))] == [
-            112
-        ] * 3
+        restored = sdk.Codec(root / BUNDLE).restore_batch(iter([payload] * 3), strength=np.float32(24))
+        assert [level(picture) for picture in restored] == [112] * 3
 
     def test_refusals(self, root: Path, payload: bytes) -> None:
         codec, plain = sdk.Codec(root / BUNDLE), sdk.Codec(root / "tiny-64-lr16")
@@ -133,30 +129,19 @@ def form_parts(service: LiveService, payloads: list[bytes], **parameters: object
 
 
 class TestService:
-    def test_strengths_that_meet_in_a_batch_do_not_mix(
-        self, root: Path, payload: bytes, service: LiveService, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_strengths_that_meet_in_a_batch_do_not_mix(self, root: Path, payload: bytes, service: LiveService) -> None:
         chosen = [4, 64, 16, 40]
         with ThreadPoolExecutor(4) as pool:
-            answers = list(
-                pool.map(lambda strength: service.restore(payload, params={"strength": strength}).content, chosen)
-            )
-        assert [level(answer) for answer in answers] == [brightness(strength) for strength in chosen]
+            answers = pool.map(lambda strength: service.restore(payload, params={"strength": strength}), chosen)
+            levels = [level(answer.content) for answer in answers]
+        assert levels == [brightness(strength) for strength in chosen]
         assert level(service.restore(payload).content) == brightness(None)
         # The same in one call of the network, for certain: three of a batch of four that was warmed up.
-        batches: list[Any] = []
-        decode = DecoderSession.decode
-        monkeypatch.setattr(
-            DecoderSession,
-            "decode",
-            lambda self, lr, *, z=None, strength=None, step=None: (
-                batches.append(strength) or decode(self, lr, z=z, strength=strength)
-            ),
-        )
         engine = Engine([root / BUNDLE], threads=1, batch_sizes=(1, 4))
         options = [RestoreOptions(strength=strength) for strength in (4, None, 2, 64)]
-        outcomes = engine.restore(BUNDLE, [payload] * 4, options)
-        assert batches == [[4, STRENGTH_DEFAULT, 64, 4]]
+        with patch.object(DecoderSession, "decode", autospec=True, side_effect=DecoderSession.decode) as decode:
+            outcomes = engine.restore(BUNDLE, [payload] * 4, options)
+        assert [call.kwargs["strength"] for call in decode.call_args_list] == [[4, STRENGTH_DEFAULT, 64, 4]]
         assert [level(item) for item in outcomes if isinstance(item, bytes)] == [102, 104, 132]
         assert isinstance(outcomes[2], sdk.ImageError)
 
@@ -183,10 +168,8 @@ class TestService:
 
     def test_what_the_service_says(self, service: LiveService) -> None:
         offered = {item["id"]: item["controls"] for item in httpx.get(f"{service.url}/v1/bundles").json()}
-        assert offered == {
-            BUNDLE: {"strength": {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}},
-            "tiny-64-lr16": {},
-        }
+        control = {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}
+        assert offered == {BUNDLE: {"strength": control}, "tiny-64-lr16": {}}
 
 
 class TestRemote:

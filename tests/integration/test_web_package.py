@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ import sdk
 from codec_contract.scene import parse_scene
 from edge_encoder.preprocessing import load_picture
 from sdk.faces import cut_face
-from tests.integration.test_demo_page import assert_alike, photograph
+from tests.integration.test_demo_page import assert_alike, photograph, square_of
+from tests.programs import run
 from tests.service_harness import SOON, live_service
 
 
@@ -28,24 +28,11 @@ def test_a_fresh_project_encodes_pythons_bytes(
     with Image.open(portrait_path) as image:
         photograph(image.convert("RGB"), (640, 480), (220, -12, 420, 260), (140, 8, 130, 170)).save(picture)
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", page=False, cors_origins="*") as service:
-        command = [
-            "node",
-            str(web / "e2e" / "package.mjs"),
-            "--picture",
-            str(picture),
-            "--out",
-            str(tmp_path / "out"),
-            "--service",
-            service.url,
-        ]
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert tried.returncode == 0, tried.stdout + tried.stderr
+        out = tmp_path / "out"
+        run(["node", web / "e2e" / "package.mjs", "--picture", picture, "--out", out, "--service", service.url])
 
-    out = tmp_path / "out"
-    square, largest = (
-        face.header.square for face in (sdk.Payload((out / "built.grain").read_bytes()), sdk.compress(picture))
-    )
-    assert square is not None and largest is not None
+    square, largest = square_of(out / "built.grain"), sdk.compress(picture).header.square
+    assert largest is not None
     assert_alike(square, largest)
     codec = sdk.Codec(default_bundle)
     payload = codec.compress_fitted(cut_face(load_picture(picture), codec.bundle.hr, square))
@@ -62,13 +49,6 @@ def test_a_fresh_project_encodes_pythons_bytes(
 
     packed = json.loads((out / "package.json").read_text())
     assert packed["size"] < 1_600_000
-    paths = {file["path"] for file in packed["files"]}
-    sources = {path.stem for path in (web / "src").iterdir()}
-    assert paths == {
-        "LICENSE",
-        "README.md",
-        "package.json",
-        "dist/face_detector.onnx",
-        "dist/face_landmarks.onnx",
-        *(f"dist/{name}{suffix}" for name in sources for suffix in (".js", ".d.ts")),
-    }
+    built = {f"dist/{path.stem}{suffix}" for path in (web / "src").iterdir() for suffix in (".js", ".d.ts")}
+    models = {"dist/face_detector.onnx", "dist/face_landmarks.onnx"}
+    assert {file["path"] for file in packed["files"]} == {"LICENSE", "README.md", "package.json", *models, *built}

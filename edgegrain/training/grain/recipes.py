@@ -141,10 +141,7 @@ class GrainRecipe(RestorationRecipe):
             (mixes, f"synthetic={mix} mixes a batch, of 2 pictures at least; set it to 0 or 1, or a larger batch"),
             (not side or stage == "2", f"only stage 2 trains on windows; stage {stage} needs window=0"),
             (not side or cuts, f"window is a multiple of {GRID_PERIOD}, at most {self.encoder.hr}, got {side}"),
-            (
-                not loss.codes or mix > 0,
-                "loss.codes needs codes of synthetic pictures, and there are none; set it to 0",
-            ),
+            (not loss.codes or mix > 0, "loss.codes needs codes of synthetic pictures, and there are none; make it 0"),
             (not self.lr_steps or trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
             (not loss.rate or learns, "loss.rate is for runs that train an encoder, named in trains, with correction"),
             (not self.target_bytes or bool(loss.rate), "loss.rate is steered to target_bytes; set it above 0"),

@@ -31,16 +31,15 @@ def summary(nbytes: float, lpips: float, pictures: str = "0") -> dict[str, Any]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    (tmp_path / "small.json").write_text(json.dumps(summary(353.9, 0.157)))
-    (tmp_path / "medium.json").write_text(json.dumps(summary(896.7, 0.12)))
-    (tmp_path / "least.json").write_text(json.dumps(summary(118.2, 0.3)))
     large = summary(338.9, 0.346, pictures="1") | {"size": 1024}
     del large["means"][CLASSICAL_BY_LPIPS]
-    (tmp_path / "large.json").write_text(json.dumps(large))
-    return [
-        f"{quality}={tmp_path / name}.json"
-        for quality, name in (("small", "large"), ("medium", "medium"), ("120", "least"), ("small", "small"))
-    ]
+    medium, least, small = summary(896.7, 0.12), summary(118.2, 0.3), summary(353.9, 0.157)
+    named = []
+    for quality, content in (("small", large), ("medium", medium), ("120", least), ("small", small)):
+        path = tmp_path / f"{len(named)}.json"
+        path.write_text(json.dumps(content))
+        named.append(f"{quality}={path}")
+    return named
 
 
 def test_the_table_rises_in_rate_and_marks_losses(files: list[str]) -> None:

@@ -16,7 +16,6 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_grain import INVERTIBLE, tiny_grain
 
     folder = tmp_path_factory.mktemp("pack")
-    pack.write(
-        folder, "tiny", tiny_grain(INVERTIBLE), INVERTIBLE.decoder.lr, ("plain.float32", "fused.float32"), weights=True
-    )
+    forms = "plain.float32", "fused.float32"
+    pack.write(folder, "tiny", tiny_grain(INVERTIBLE), forms, weights=True)
     return folder

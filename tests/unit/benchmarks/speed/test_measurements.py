@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -61,10 +62,8 @@ def test_the_session_takes_fused_ops_if_they_run(
 
 
 def test_ratios_are_of_one_precision(packed: Path, tmp_path: Path) -> None:
-    rows = [
-        {"variant": variant, "batch": 1, "ms": ms}
-        for variant, ms in (("torch-compile", 4.0), ("ort-plain", 2.0), ("ort-fused", 2.0), ("ort-fused-half", 1.0))
-    ]
+    times = {"torch-compile": 4.0, "ort-plain": 2.0, "ort-fused": 2.0, "ort-fused-half": 1.0}
+    rows = [{"variant": variant, "batch": 1, "ms": ms} for variant, ms in times.items()]
     for device, compiled in (("cpu", {"ort_vs_torch_compile": 2.0}), ("cuda", {"half_ort_vs_torch_compile": 4.0})):
         ratios = decoder.side_by_side(rows, 1, tmp_path, pack.read_table(packed), device)
         assert ratios == {**compiled, "fused_vs_plain": 1.0, "half_vs_float32": 2.0}
@@ -74,18 +73,9 @@ def test_what_cannot_be_measured_says_why(packed: Path, monkeypatch: pytest.Monk
     assert "FileNotFoundError" in decoder.measured("session", 1, packed / "none", "cpu", 1, 0.01)["error"]
 
     # What torch says without a compiler; asking it takes half a minute.
-    monkeypatch.setattr(
-        decoder,
-        "torch_run",
-        Mock(
-            side_effect=RuntimeError(
-                "InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more"
-            )
-        ),
-    )
-    assert decoder.measured("torch-compile", 1, packed, "cpu", 1, 0.01) == {
-        "error": "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"
-    }
+    said = "InvalidCxxCompiler: No working C++ compiler found"
+    monkeypatch.setattr(decoder, "torch_run", Mock(side_effect=RuntimeError(f"{said}\n\nSet TORCHDYNAMO_VERBOSE=1")))
+    assert decoder.measured("torch-compile", 1, packed, "cpu", 1, 0.01) == {"error": f"RuntimeError: {said}"}
 
 
 def test_a_report_grows_while_it_is_measured(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,32 +91,18 @@ def test_a_report_grows_while_it_is_measured(packed: Path, tmp_path: Path, monke
         return {"error": "no compiler"} if what.startswith("torch-compile") else {"ms": 5.0 if "ort" in what else 10.0}
 
     monkeypatch.setattr(decoder, "in_own_process", in_own_process)
-    monkeypatch.setattr(decoder, "copy_rate", lambda device, threads: 1e9)
-    monkeypatch.setattr(decoder, "matmul_rate", lambda device, threads, kind: 1e12)
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        [
-            "decoder.py",
-            "--packed",
-            str(packed),
-            "--batches",
-            "1,2",
-            "--variants",
-            "torch-eager,ort-plain,torch-compile,session",
-            "--out",
-            str(out),
-        ],
-    )
+    monkeypatch.setattr(measurement, "copy_rate", lambda device, threads: 1e9)
+    monkeypatch.setattr(measurement, "matmul_rate", lambda device, threads, kind: 1e12)
+    variants = "--variants=torch-eager,ort-plain,torch-compile,session"
+    monkeypatch.setattr(sys, "argv", ["decoder.py", f"--packed={packed}", "--batches=1,2", variants, f"--out={out}"])
     with pytest.raises(KeyboardInterrupt):
         decoder.main()
     assert [len(report.get("runs", ())) for report in seen] == list(range(8))
     kept = json.loads(out.read_text())
     assert kept["left"] == ["session in batches of 2"] and kept["ort_vs_torch_eager"] == 2.0
-    assert (
-        "Not measured: torch.compile, batch 1: no compiler; torch.compile, batch 2: no compiler; the run was "
-        "interrupted before session in batches of 2."
-    ) in "\n".join(performance_page.decoder_section(kept, "the command"))
+    missing = "torch.compile, batch 1: no compiler; torch.compile, batch 2: no compiler"
+    missing += "; the run was interrupted before session in batches of 2"
+    assert f"Not measured: {missing}." in performance_page.decoder_section(kept, "the command")
 
 
 def test_packs_are_measured_without_onnx(repository: Path, packed: Path, tmp_path: Path) -> None:
@@ -193,19 +169,15 @@ def test_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
-    subprocess.run(["sh", "-n", str(repository / "benchmarks" / "gpu_host.sh")], check=True)
-    help_text = subprocess.run(
-        [sys.executable, str(repository / "benchmarks" / "speed" / "decoder.py"), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    script = (repository / "benchmarks" / "gpu_host.sh").read_text()
-    used = {
-        word
-        for line in script.splitlines()
-        if line.startswith(("step decoder", "  --"))
-        for word in line.split()
-        if word.startswith("--")
-    } - {"--side", "--batch", "--read"}
-    assert {"--packed", "--budget", "--variants"} <= used and all(option in help_text for option in used)
+    script = repository / "benchmarks" / "gpu_host.sh"
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    commands = script.read_text().replace("\\\n", " ")
+    for program in ("cuda_ops", "decoder", "replays"):
+        path = repository / "benchmarks" / "speed" / f"{program}.py"
+        text = subprocess.check_output([sys.executable, str(path), "--help"], text=True)
+        used = {
+            option
+            for line in re.findall(rf"^ *step .*{program}\.py (.*)$", commands, re.MULTILINE)
+            for option in re.findall(r"--\w+", line)
+        }
+        assert {"--device", "--json"} <= used and all(option in text for option in used)

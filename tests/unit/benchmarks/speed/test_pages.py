@@ -33,19 +33,9 @@ def test_one_section_is_replaced_and_can_be_again(tmp_path: Path) -> None:
 
 
 def report(**changes: object) -> dict[str, object]:
-    facts = {
-        "date": "2026-01-02",
-        "machine": "Abacus",
-        "cores": 2,
-        "threads": 2,
-        "device": "cpu",
-        "commit": "abc",
-        "versions": {"torch": "1"},
-        "matmul_tflops": 0.1,
-        "matmul_type": "float32",
-        "copy_gb_per_s": 8.0,
-    }
-    return {**facts, **changes}
+    facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "device": "cpu", "commit": "abc"}
+    rates = {"matmul_tflops": 0.1, "matmul_type": "float32", "copy_gb_per_s": 8.0}
+    return {**facts, **rates, "versions": {"torch": "1"}, **changes}
 
 
 def test_the_page_shows_reports_and_names_what_is_missing(repository: Path, tmp_path: Path) -> None:
@@ -54,44 +44,25 @@ def test_the_page_shows_reports_and_names_what_is_missing(repository: Path, tmp_
         {"variant": "ort-plain", "batch": 1, "ms": 750.0, "peak_mib": 4096.0, "of_matmul": 0.5, "of_copy": 0.75},
         {"variant": "ort-plain", "batch": 4, "error": "out of memory"},
     ]
-    (tmp_path / "decoder-1024-cpu.json").write_text(
-        json.dumps(
-            report(
-                decoder="big",
-                lr=16,
-                hr=1024,
-                parameters=82_270_000,
-                gmac=1150.0,
-                runs=runs,
-                ort_vs_torch_eager=2.0,
-                slowest={"kinds": [["Conv", 0.9]], "moved_bytes": 3e9},
-                largest_differences={"ort-plain": 2e-6},
-            )
-        )
-    )
-    sizes = [
-        {"encoder": kind, "size": 1024, "runtime": "onnx", "threads": 2, "ms": ms, "peak_mib": 100.0}
-        for kind, ms in (("official", 400.0), ("exact", 20.0))
-    ]
-    (tmp_path / "encoder-cpu.json").write_text(
-        json.dumps(report(runs=sizes, encoders={"1024": {"official": {"gmac": 16.5}, "exact": {"gmac": 0.5}}}))
-    )
+    big = {"decoder": "big", "lr": 16, "hr": 1024, "parameters": 82_270_000, "gmac": 1150.0}
+    both = {"official": 400.0, "exact": 20.0}
+    sizes = [{"encoder": kind, "size": 1024, "runtime": "onnx", "threads": 2, "ms": ms} for kind, ms in both.items()]
     on_gpu = [{"variant": name, "batch": 1, "ms": 5.0, "peak_mib": 300.0} for name in ("torch-compile", "ort-plain")]
-    (tmp_path / "decoder-1024.json").write_text(
-        json.dumps(
-            report(
-                device="cuda",
-                decoder="big",
-                lr=16,
-                hr=1024,
-                parameters=1,
-                gmac=1.0,
-                runs=on_gpu,
-                slowest={},
-                largest_differences={"ort-plain": 2e-6, "torch-compile": 3e-3},
-            )
-        )
-    )
+    reports = {
+        "decoder-1024-cpu": report(
+            **big,
+            runs=runs,
+            ort_vs_torch_eager=2.0,
+            slowest={"kinds": [["Conv", 0.9]], "moved_bytes": 3e9},
+            largest_differences={"ort-plain": 2e-6},
+        ),
+        "encoder-cpu": report(runs=sizes, encoders={"1024": {"official": {"gmac": 16.5}, "exact": {"gmac": 0.5}}}),
+        "decoder-1024": report(
+            **big, device="cuda", runs=on_gpu, largest_differences={"ort-plain": 2e-6, "torch-compile": 3e-3}
+        ),
+    }
+    for name, content in reports.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
     page = performance_page.page(tmp_path)
     for line in (
         "| torch | 1.50 s |  | 25% | 300 MiB |",
@@ -126,32 +97,19 @@ def test_the_readme_shows_the_stored_results(repository: Path) -> None:
 
 
 def device_report(**changes: Any) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "platform": "web",
-        "device": "A phone",
-        "runtime": "wasm",
-        "threads": 2,
-        "bundle": "faces",
-        "lr_contract_id": "00",
-        "checked": 12,
-        "failed": [],
-        "encode_ms": {"runs": 3, "median": 7.06, "least": 5, "most": 9},
-        **changes,
-    }
+    phone = {"platform": "web", "device": "A phone", "runtime": "wasm", "threads": 2, "bundle": "faces"}
+    times = {"runs": 3, "median": 7.06, "least": 5, "most": 9}
+    found = {"schema": 1, "lr_contract_id": "00", "checked": 12, "failed": [], "encode_ms": times}
+    return {**phone, **found, **changes}
 
 
 def test_reports_of_devices_become_rows(tmp_path: Path) -> None:
     devices_page.add([device_report(), device_report(threads=1, date="2026-01-02")], tmp_path)
-    devices_page.add(
-        [device_report(date="2026-01-03", failed=["black"]), device_report(platform="ios", date="2026-01-04")], tmp_path
-    )
+    devices_page.add([device_report(date="2026-01-03", failed=["black"])], tmp_path)
+    devices_page.add([device_report(platform="ios", date="2026-01-04")], tmp_path)
     devices_page.add([device_report(threads=0, date="2026-01-05")], tmp_path, device="Another phone")
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [
-        "ios-a-phone.json",
-        "web-a-phone.json",
-        "web-another-phone.json",
-    ]
+    names = ["ios-a-phone", "web-a-phone", "web-another-phone"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{name}.json" for name in names]
     assert len(json.loads((tmp_path / "web-a-phone.json").read_text())) == 2
     assert devices_page.table(tmp_path).splitlines()[2:] == [
         "| A phone (ios) | wasm | 2 | `faces` | 12 of 12 | 7.1 (5.0) | 2026-01-04 |",

@@ -18,8 +18,8 @@ deployment. The stand-ins:
   --ca FILE    PEM file of all certificates to trust, for machines behind a proxy with its own authority
   BUILDAH OPTION   e.g. --build-arg CUDA_ARCHITECTURES=90
 
-Needs root, debootstrap, buildah, and for cuda the package ubuntu-keyring. Where no namespaces or overlays are allowed,
-set BUILDAH_ISOLATION=chroot and STORAGE_DRIVER=vfs.
+Needs root, debootstrap, buildah, and for cuda the package ubuntu-keyring (Debian 12 takes that of Debian 13). Where no
+namespaces or overlays are allowed, set BUILDAH_ISOLATION=chroot and STORAGE_DRIVER=vfs.
 TEXT
 }
 
@@ -45,6 +45,8 @@ case $kind in cpu|cuda) shift ;; *) usage >&2; exit 2 ;; esac
 for tool in debootstrap buildah; do
   command -v $tool >/dev/null || fail "$tool is not installed"
 done
+# debootstrap does not check the signatures of a release whose keys are missing.
+[ "$kind" = cpu ] || [ -f /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || fail "ubuntu-keyring is not installed"
 [ -z "$ca" ] || [ -f "$ca" ] || fail "there is no file $ca"
 mkdir -p "$work"
 
@@ -101,8 +103,9 @@ RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
         nvidia-curand==10.4.0.* nvidia-cudnn-cu13==9.* \
     && ls -d /nvidia/lib/python3.12/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/cuda.conf && ldconfig
 TEXT
+  # DECODER because buildah 1.28, Debian 12's, builds no stage that only the default of an ARG names.
   set -- --build-arg DEBIAN_IMAGE=localhost/$debian --build-arg DEVEL_IMAGE=localhost/cuda:devel \
-    --build-arg RUNTIME_IMAGE=localhost/cuda:runtime "$@"
+    --build-arg RUNTIME_IMAGE=localhost/cuda:runtime --build-arg DECODER=fused "$@"
 fi
 buildah build --layers --format docker --tag "localhost/edgegrain:$kind" \
   --file "$repository/containers/Dockerfile.$kind" "$@" "$repository"

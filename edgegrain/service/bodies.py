@@ -103,8 +103,8 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
         wanted = "it needs a boundary and readable part headers"
         raise Problem("bad-request", f"the multipart body is malformed: {wanted}") from error
     try:
-        values = [value for _, value in form.multi_items()]  # a text is without a file name
-        found = [await value.read() if isinstance(value, UploadFile) else value.encode() for value in values]
+        values = [value for _, value in form.multi_items()]
+        found = [await value.read() if isinstance(value, UploadFile) else _field_bytes(value) for value in values]
     finally:
         await form.close()
     if not parser.ended:
@@ -115,3 +115,11 @@ async def parts(chunks: Chunks, request: Request, part_limit: int, most: int) ->
         if len(data) > part_limit:
             raise Problem("too-large", f"part {index} has {len(data)} bytes, a payload has at most {part_limit}")
     return found
+
+
+def _field_bytes(value: str) -> bytes:
+    """The bytes of a part without a file name; Starlette reads them as UTF-8, or those of a payload as latin-1."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()

@@ -110,13 +110,15 @@ def test_text_in_a_form(client: httpx.Client, payload: bytes) -> None:
     files = [
         ("payload", (None, text)),
         ("payload", ("me.txt", text, "text/plain; charset=utf-8")),
+        ("payload", (None, f"\ufeff{text}")),
         ("payload", ("me.grain", payload)),
+        ("payload", (None, payload)),
         ("payload", (None, text[:40])),
     ]
-    parts = client.post("/v1/restore/batch", files=files[:3]).content.split(b"Content-ID: ")
+    parts = client.post("/v1/restore/batch", files=files[:5]).content.split(b"Content-ID: ")
     expected = client.post("/v1/restore", content=payload, headers=PAYLOAD).content
-    assert len(parts) == 4 and all(expected in part for part in parts[1:])
-    refused = client.post("/v1/restore/batch", files=files[3:])
+    assert len(parts) == 6 and all(expected in part for part in parts[1:])
+    refused = client.post("/v1/restore/batch", files=files[5:])
     assert refused.status_code == 200 and "invalid-payload" in refused.text
 
 

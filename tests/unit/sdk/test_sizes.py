@@ -115,7 +115,10 @@ def test_sizes_that_cannot_be_restored(plain: Codec) -> None:
     payload = plain.compress(noise(70, 70))
     refused: dict[Any, str] = {
         65: "plain-64-lr16 restores pictures at up to 64 pixels, not at 65; its sizes: 64$",
-        0: "a size is 1 to 65535 pixels, got 0", -4: "got -4", 1 << 20: "got 1048576", 64.0: "unknown size 64.0",
+        0: "a size is 1 to 65535 pixels, got 0",
+        -4: "got -4",
+        1 << 20: "got 1048576",
+        64.0: "unknown size 64.0",
         "large": "unknown size 'large', expected 'original', 'native' or a number",
     }
     for size, message in refused.items():

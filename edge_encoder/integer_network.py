@@ -127,7 +127,7 @@ def validate_network(network: IntegerNetwork) -> None:
         for name in (layer.name, *sources):
             if not isinstance(name, str) or not name:
                 raise BundleError(f"layers of the integer encoder have names, also as input and skip; got {name!r}")
-        where, weight, out = f"layer {layer.name!r} of the integer encoder", layer.weight, layer.out_channels
+        where, weight = f"layer {layer.name!r} of the integer encoder", layer.weight
         if layer.name in channels:
             raise BundleError(f"{where} appears twice; layer names must be unique")
         for source in sources:
@@ -135,7 +135,7 @@ def validate_network(network: IntegerNetwork) -> None:
                 raise BundleError(f"{where} reads {source!r}, which is not the output of an earlier layer")
         if weight.dtype != np.int8 or weight.ndim != 4 or weight.size == 0:
             raise BundleError(f"{where} has weights {describe_array(weight)}, expected int8 [O, I / groups, kh, kw]")
-        expected, given = layer.in_channels, channels[layer.input]
+        out, expected, given = layer.out_channels, layer.in_channels, channels[layer.input]
         if layer.groups not in (1, given) or expected != given:
             raise BundleError(f"{where} expects {expected} channels in {layer.groups} groups, gets {given}")
         if layer.skip and channels[layer.skip] != out:
@@ -190,19 +190,17 @@ def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
     height, width = convolved((x.shape[1], x.shape[2]), layer.kernel, layer.strides, layer.padding)
     top, left, bottom, right = layer.padding
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    kh, kw = layer.kernel
     weight = layer.weight.astype(np.int64)
     down, across = layer.strides
     acc = np.broadcast_to(layer.bias.astype(np.int64), (x.shape[0], height, width, layer.out_channels)).copy()
-    for i in range(kh):
-        for j in range(kw):
-            tap = x[:, i : i + height * down : down, j : j + width * across : across]
-            if layer.groups == 1:
-                # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte
-                # and an int8 summed over fewer than 2^37 channels stay below 2^53, which float64 holds exactly.
-                acc += (tap.astype(np.float64) @ weight[:, :, i, j].T.astype(np.float64)).astype(np.int64)
-            else:
-                acc += tap * weight[:, 0, i, j]
+    for i, j in np.ndindex(layer.kernel):
+        tap = x[:, i : i + height * down : down, j : j + width * across : across]
+        if layer.groups == 1:
+            # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte and
+            # an int8 summed over fewer than 2^37 channels stay below 2^53, which float64 holds exactly.
+            acc += (tap.astype(np.float64) @ weight[:, :, i, j].T.astype(np.float64)).astype(np.int64)
+        else:
+            acc += tap * weight[:, 0, i, j]
     return acc
 
 
@@ -273,16 +271,11 @@ DEPTHWISE_MAX = 48  # largest |w| there: one heavy corner tap weighs most in the
 
 
 def layer_bound(layer: IntegerConv) -> np.ndarray:
-    """int64 ``[O]``: the bound of every partial sum of a layer, in any order of summation.
-
-    sum |w| * 255 + |b + 2^(s-1)| + 1/2 (rounded up) + 255 * 2^s for a skip.
-    """
-    l1 = np.abs(layer.weight.astype(np.int64)).sum((1, 2, 3))
-    offset = np.abs(layer.bias.astype(np.int64) + (np.int64(1) << (layer.shift.astype(np.int64) - 1))) + 1
-    bound = l1 * ACTIVATION_MAX + offset
-    if layer.skip:
-        bound = bound + (np.int64(ACTIVATION_MAX) << layer.shift.astype(np.int64))
-    return bound
+    """int64 ``[O]``: the bound of every partial sum of a layer, in any order: sum |w| * 255 + |b + 2^(s-1)| + 1/2
+    (rounded up) + 255 * 2^s for a skip."""
+    weight, bias, shift = (array.astype(np.int64) for array in (layer.weight, layer.bias, layer.shift))
+    bound = np.abs(weight).sum((1, 2, 3)) * ACTIVATION_MAX + np.abs(bias + (np.int64(1) << (shift - 1))) + 1
+    return bound + (np.int64(ACTIVATION_MAX) << shift) if layer.skip else bound
 
 
 def is_winograd_shaped(groups: int, stride: int, kernel: int) -> bool:

@@ -174,10 +174,9 @@ class TwinConv(nn.Module):
         if is_winograd_shaped(self.groups, self.stride, self.kernel):
             largest = torch.minimum(largest, torch.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak))
         shift = (torch.floor(torch.log2(largest)) + self.offset).clamp_(1, MAX_SHIFT).to(torch.int32)
-        shift = torch.where(self._breaks_a_limit(*self._rounded(weight, bias, shift), shift), shift - 1, shift)
-        shift = shift.clamp_min(1)
-        integer_weight, integer_bias = self._rounded(weight, bias, shift)
-        return integer_weight, integer_bias, shift
+        broken = self._breaks_a_limit(*self._rounded(weight, bias, shift), shift)
+        shift = torch.where(broken, shift - 1, shift).clamp_min(1)
+        return *self._rounded(weight, bias, shift), shift
 
     def _rounded(self, weight: Tensor, bias: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         exponent = (shift - self.offset).view(-1, 1, 1, 1)

@@ -82,6 +82,7 @@ def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
         ({"input": "nowhere"}, "nowhere"),
         ({"weight": np.ones((3, 3, 1, 1), np.int16)}, "int16"),
         ({"weight": np.ones((0, 3, 1, 1), np.int8)}, r"weights int8 \[0, 3, 1, 1\]"),
+        ({"weight": np.ones((), np.int8)}, r"weights int8 \[\]"),
         ({"shift": np.zeros(3, np.int32)}, "1...22"),
         ({"bias": np.zeros(2, np.int32)}, "bias"),
     ],

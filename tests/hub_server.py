@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.tiny_bundle import files_of
+
 
 @dataclass
 class Repository:
@@ -48,11 +50,6 @@ class Hub:
         return self.repositories.setdefault(name, Repository()).commit(files_of(folder))
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    """The files of a folder by their path in it."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @contextmanager
 def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Serve a `Hub` until the block ends, and make it the one that huggingface-hub asks in this process."""
@@ -75,8 +72,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, code: str = "") -> None:
-        self.status, self.code = status, code
+    """Arguments: status, and perhaps an error code."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -108,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 raise _Refusal(404)
         except _Refusal as refusal:
-            self._send(refusal.status, b"{}", {"X-Error-Code": refusal.code})
+            self._send(refusal.args[0], b"{}", {"X-Error-Code": "".join(refusal.args[1:])})
 
     do_HEAD = do_GET = do_POST = _answer
 

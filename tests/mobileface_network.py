@@ -19,13 +19,10 @@ def write_mobileface(folder: Path) -> Path:
         helper.make_node("Flatten", ["fields"], ["flat"]),
         helper.make_node("Sub", ["flat", "middle"], ["descriptor"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "fields",
-        [helper.make_tensor_value_info("levels", TensorProto.FLOAT, ["B", MOBILEFACE_SIZE, MOBILEFACE_SIZE, 3])],
-        [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, ["B", 27])],
-        [helper.make_tensor("middle", TensorProto.FLOAT, [], [127.5])],
-    )
+    levels = helper.make_tensor_value_info("levels", TensorProto.FLOAT, ["B", MOBILEFACE_SIZE, MOBILEFACE_SIZE, 3])
+    descriptor = helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, ["B", 27])
+    middle = helper.make_tensor("middle", TensorProto.FLOAT, [], [127.5])
+    graph = helper.make_graph(nodes, "fields", [levels], [descriptor], [middle])
     path = folder / MOBILEFACE_FILE
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path

@@ -48,9 +48,8 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of these rows, with chunks before them, which Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(*each) for each in ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    )
+    parts = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:

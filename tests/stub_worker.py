@@ -2,7 +2,7 @@
 
 Items to compress take ``argv[3]`` seconds, and its start ``argv[4]``.
 
-A payload that ends in a key of `MISCHIEF` makes it die, hang, or send what is no answer.
+A raw body that ends (before the CRC) in ``die!``, ``hang`` or ``lie!`` makes it die, hang, or send what is no answer.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import json
 import os
 import sys
 import time
-
-MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
-"""Bytes at the end of a raw body (before the CRC) -> behaviour."""
 
 
 def main() -> None:
@@ -32,12 +29,12 @@ def main() -> None:
         batch = json.loads(line)
         blobs = [requests.read(length) for length in batch["lengths"]]
         time.sleep(fixed + (compress if batch["verb"] == "compress" else item) * len(blobs))
-        mischief = {MISCHIEF.get(blob[-7:-3]) for blob in blobs}
-        if "die" in mischief:
+        endings = {blob[-7:-3] for blob in blobs}
+        if b"die!" in endings:
             os._exit(9)
-        if "hang" in mischief:
+        if b"hang" in endings:
             time.sleep(3600)
-        if "lie" in mischief:
+        if b"lie!" in endings:
             answers.write(b"this is no message\n")
             answers.flush()
             continue

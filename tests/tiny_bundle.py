@@ -48,11 +48,9 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
         helper.make_node("DepthToSpace", ["copies"], ["hr"], blocksize=factor, mode="CRD"),
     ]
     weight = numpy_helper.from_array(np.ones((3 * factor**2, 1, 1, 1), np.float16), "weight16")
-    inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, side, side])]
-        for name, side in (("lr", lr), ("hr", hr))
-    )
-    graph = helper.make_graph(nodes, "repeat", inputs, outputs, [weight])
+    small = helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["b", 3, lr, lr])
+    large = helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, hr, hr])
+    graph = helper.make_graph(nodes, "repeat", [small], [large], [weight])
     return checked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
 
 
@@ -107,11 +105,8 @@ def steered_decoder(control: str = "strength") -> bytes:
         helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
         helper.make_node("Add", ["repeated", "light"], ["hr"]),
     ]
-    weights = {
-        control: np.full(1, STRENGTH_DEFAULT, np.float32),
-        "level": np.float32(1 / 255),
-        "shape": np.array([-1, 1, 1, 1]),
-    }
+    weights = {control: np.full(1, STRENGTH_DEFAULT, np.float32)}
+    weights |= {"level": np.float32(1 / 255), "shape": np.array([-1, 1, 1, 1])}
     return changed_decoder(nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
 
 
@@ -278,15 +273,16 @@ def decoder_of(root: Path) -> dict[str, Any]:
     return dict(json.loads((root / MANIFEST).read_text())["decoder"])
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their path in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def write_manifest(root: Path, fields: dict[str, object]) -> None:
     """Write ``manifest.json`` with the sizes and hashes of the files in the folder."""
-    files = {}
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
-            data = path.read_bytes()
-            record = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            files[path.relative_to(root).as_posix()] = record
-    (root / MANIFEST).write_text(json.dumps({**fields, "files": files}, indent=2))
+    files = {name: data for name, data in sorted(files_of(root).items()) if name != MANIFEST}
+    entries = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    (root / MANIFEST).write_text(json.dumps({**fields, "files": entries}, indent=2))
 
 
 def refresh_manifest(root: Path, **changes: object) -> None:

@@ -14,8 +14,8 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.hub import cached_hub_bundles, find_hub_bundle, hub_errors, parse_hub_name
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from tests.hub_server import Hub, files_of, hub_server
-from tests.tiny_bundle import write_tiny_bundle
+from tests.hub_server import Hub, hub_server
+from tests.tiny_bundle import files_of, write_tiny_bundle
 
 REPOSITORY = "anna/tiny"
 NAME = f"hf://{REPOSITORY}"

@@ -18,7 +18,7 @@ from export.decoder.export import Comparison, ExportedDecoder, export_decoder, f
 from sdk import open_bundle
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
-from tests.tiny_bundle import HR, LR, write_tiny_bundle
+from tests.tiny_bundle import HR, LR, files_of, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import shaken
 
@@ -42,10 +42,6 @@ def folder(tmp_path: Path, model: bytes) -> Path:
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str], folder: Path) -> Shell:
     return Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, shell: Shell) -> None:

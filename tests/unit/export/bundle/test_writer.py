@@ -8,19 +8,15 @@ import pytest
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from export.bundle.writer import bundle_card, refuse_to_replace, state_enlarger, update_card, with_kept
-from tests.tiny_bundle import write_tiny_bundle
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.tiny_bundle import files_of, write_tiny_bundle
 
 
 def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
     (folder / "notes.txt").write_text("not for others")
-    before, listed = _files(folder), load_manifest(folder).files
+    before, listed = files_of(folder), load_manifest(folder).files
     manifest = update_card(folder, evaluation={"pictures": 3}, card="# A new card")
-    after = _files(folder)
+    after = files_of(folder)
     assert manifest == verify_bundle(folder) and manifest.evaluation == {"pictures": 3}
     assert manifest.open_file("README.md") == b"# A new card"
     assert {name for name in after if after[name] != before.get(name)} == {"README.md", "manifest.json"}
@@ -32,7 +28,7 @@ def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
 def test_a_change_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path, large: str) -> None:
     resource = pytest.importorskip("resource")  # of POSIX
     folder = write_tiny_bundle(tmp_path)
-    before, limits = _files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, limits = files_of(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
     evaluation, card = ({}, "c" * 50_000) if large == "card" else ({"methods": "m" * 50_000}, "card")
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # longer files fail as on a full disk
     try:
@@ -40,7 +36,7 @@ def test_a_change_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path
             update_card(folder, evaluation=evaluation, card=card)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert _files(folder) == before
+    assert files_of(folder) == before
 
 
 def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:

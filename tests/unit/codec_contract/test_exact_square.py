@@ -128,9 +128,6 @@ def test_corners_form_a_square() -> None:
     assert np.allclose((edges * np.roll(edges, 1, axis=0)).sum(axis=1), 0)
 
 
-# -- resize ------------------------------------------------------------------------------------------------
-
-
 def resized_axis(levels: np.ndarray, size_out: int) -> np.ndarray:
     """The second axis of uint8 [rows, size_in, channels] as docs/exact_square.md resamples it, in integers."""
     size_in = levels.shape[1]

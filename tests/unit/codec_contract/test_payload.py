@@ -183,8 +183,6 @@ def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int, 
     assert parse_header(pack(content("noise", width, height, 0), coding=coding)).coding == CODING_RAW
 
 
-# -- damage ---------------------------------------------------------------------------------------------
-
 ALIGNED = {"fit": "align", "square": OrientedSquare(9, 999, 7, -80)}
 DAMAGED = [
     pack(lr, version=version, **changes)
@@ -383,9 +381,6 @@ ABSURD = [
 def test_absurd_claims_are_refused_before_anything_is_allocated(index: int) -> None:
     with memory_below(64_000):
         refused(ABSURD[index])
-
-
-# -- contracts and arguments ------------------------------------------------------------------------------
 
 
 @BOTH_VERSIONS

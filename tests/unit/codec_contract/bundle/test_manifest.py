@@ -162,8 +162,6 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes) -> None:
             load_manifest(folder)
 
 
-# -- enlargers ----------------------------------------------------------------------------------------------
-
 ENLARGERS = ["enlarger_x2.onnx", "enlarger_x4.onnx"]
 BOTH = {"files": ENLARGERS}
 

@@ -47,9 +47,6 @@ def test_coding_is_fast_enough() -> None:
     assert time.process_time() - start < 6.0  # about one second on the machine this was written on
 
 
-# -- tables ---------------------------------------------------------------------------------------------
-
-
 def test_tables_survive_json_and_are_small() -> None:
     data = TABLES.to_json()
     assert CoderTables.from_json(data.decode()).to_json() == data

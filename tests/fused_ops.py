@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Input = npt.ArrayLike
+Inputs = Sequence[npt.ArrayLike]
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 """StyleGAN2's [1, 3, 3, 1] / 8."""
@@ -144,26 +145,18 @@ def fused_conv(
     return value, value if style is None else value * _wide(style)[:, None, None]
 
 
-def dense_block(
-    x: Input,
-    outer: Input | None,
-    weights: Sequence[Input],
-    biases: Sequence[Input],
-    *,
-    slope: float = 0.2,
-    scale: float = 0.2,
-    outer_scale: float = 0.2,
-) -> Array:
+def dense_block(x: Input, outer: Input | None, weights: Inputs, biases: Inputs, **steps: float) -> Array:
     """``DenseBlock``: the residual dense block of ESRGAN, 3x3 convolutions that see x and all results before them.
 
     x and ``outer``, the group's input, are ``[B, H, W, C]``; ``weights`` ``[growth, 3, 3, C + k * growth]``
     for k = 0, 1, ..., the last one with C filters.
     """
-    features = _wide(x)
+    steps = {"slope": 0.2, "scale": 0.2, "outer_scale": 0.2, **steps}
+    features, slope = _wide(x), steps.pop("slope")
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         grown, _ = fused_conv(features, weight, bias=bias, pads=(1, 1, 1, 1), slope=slope)
         features = np.concatenate([features, grown], axis=3)
-    added = {"residual": x, "outer": outer, "scale": scale, "outer_scale": outer_scale}
+    added = {"residual": x, "outer": outer, **steps}
     return fused_conv(features, weights[-1], bias=biases[-1], pads=(1, 1, 1, 1), **added)[0]
 
 

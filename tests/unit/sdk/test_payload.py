@@ -191,39 +191,38 @@ def test_a_damaged_picture_is_an_image_error() -> None:
             read_restore_source(source)
 
 
-def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def root(tiny_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with copies of the installed bundles, which are installed instead."""
+    root = shutil.copytree(tiny_bundles, tmp_path / "bundles")
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (root,))
+    return root
+
+
+def test_a_broken_bundle_is_left_out_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     payload = sdk.compress(np.full((HR, HR, 3), 90, np.uint8))
-    broken = tiny_bundles / "a-broken-one"
-    broken.mkdir()
-    try:
-        (broken / "manifest.json").write_text("")
-        shutil.copytree(tiny_bundles / "random-64-lr16", tiny_bundles / "b-forged-one")
-        refresh_manifest(tiny_bundles / "b-forged-one", id="b-forged-one", decoder={"controls": 3})
-        assert sdk.restore(payload).size == (HR, HR)
-        with caplog.at_level(logging.WARNING):
-            assert manifest_for(replace(payload.header, contract_id=b"\1\2")) is None
-        assert "a-broken-one" in caplog.text and "b-forged-one" in caplog.text
-        assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16-small", "random-64-lr16"]
-        assert len(sdk.compress(np.full((HR, HR, 3), 90, np.uint8), max_bytes=10_000)) <= 10_000
-        with pytest.raises(PayloadError, match="no installed bundle has"):
-            require_manifest_for(replace(payload.header, contract_id=b"\1\2"))
-    finally:
-        shutil.rmtree(broken)
-        shutil.rmtree(tiny_bundles / "b-forged-one", ignore_errors=True)
+    (root / "a-broken-one").mkdir()
+    (root / "a-broken-one" / "manifest.json").write_text("")
+    forged = shutil.copytree(root / "random-64-lr16", root / "b-forged-one")
+    refresh_manifest(forged, id="b-forged-one", decoder={"controls": 3})
+    assert sdk.restore(payload).size == (HR, HR)
+    with caplog.at_level(logging.WARNING):
+        assert manifest_for(replace(payload.header, contract_id=b"\1\2")) is None
+    assert "a-broken-one" in caplog.text and "b-forged-one" in caplog.text
+    assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16-small", "random-64-lr16"]
+    assert len(sdk.compress(np.full((HR, HR, 3), 90, np.uint8), max_bytes=10_000)) <= 10_000
+    with pytest.raises(PayloadError, match="no installed bundle has"):
+        require_manifest_for(replace(payload.header, contract_id=b"\1\2"))
 
 
-def test_contracts_that_begin_alike(tiny_bundles: Path) -> None:
+def test_contracts_that_begin_alike(root: Path) -> None:
     """Two bytes do not tell them apart: the default bundle is taken; version 1 names four."""
     payload = sdk.compress(np.full((HR, HR, 3), 90, np.uint8))
     contract = bytes.fromhex(sdk.bundles()[0].lr_contract_id)
     alike = contract[:2] + bytes(byte ^ 255 for byte in contract[2:])
-    twin = tiny_bundles / "a-twin"
-    shutil.copytree(tiny_bundles / "random-64-lr16", twin)
-    try:
-        refresh_manifest(twin, id="a-twin", lr_contract_id=alike.hex())
-        assert [bundle.id for bundle in sdk.bundles()] == [DEFAULT_BUNDLE, "a-twin", "random-64-lr16"]
-        assert payload.bundle == DEFAULT_BUNDLE
-        old = [version_1(payload, name) for name in (contract, alike)]
-        assert [sdk.Payload(data).bundle for data in old] == [DEFAULT_BUNDLE, "a-twin"]
-    finally:
-        shutil.rmtree(twin)
+    twin = shutil.copytree(root / "random-64-lr16", root / "a-twin")
+    refresh_manifest(twin, id="a-twin", lr_contract_id=alike.hex())
+    assert [bundle.id for bundle in sdk.bundles()] == [DEFAULT_BUNDLE, "a-twin", "random-64-lr16"]
+    assert payload.bundle == DEFAULT_BUNDLE
+    old = [version_1(payload, name) for name in (contract, alike)]
+    assert [sdk.Payload(data).bundle for data in old] == [DEFAULT_BUNDLE, "a-twin"]

@@ -148,51 +148,53 @@ class TestVerbs:
 Answer = tuple[int, dict[str, str], bytes]
 
 
-class Script:
+class Script(ThreadingHTTPServer):
     """A server that gives prepared answers, one a request; None closes the connection instead."""
 
+    daemon_threads = True
+
     def __init__(self, *answers: Answer | None) -> None:
-        self.answers = list(answers)
+        super().__init__(("127.0.0.1", 0), Scripted)
+        self.answers, self.lock = list(answers), threading.Lock()
         self.moments: list[float] = []
         self.connections: set[tuple[str, int]] = set()
-        self.lock = threading.Lock()
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                with script.lock:
-                    script.moments.append(time.monotonic())
-                    script.connections.add(self.client_address)
-                    answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-                if answer is None:
-                    self.close_connection = True
-                    return
-                status, headers, body = answer
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.do_GET()
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
 
     def __enter__(self) -> str:
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return f"http://127.0.0.1:{self.server_port}"
 
     def __exit__(self, *error: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.shutdown()
+        self.server_close()
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers as the server's script says."""
+
+    protocol_version = "HTTP/1.1"
+    server: Script
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with self.server.lock:
+            self.server.moments.append(time.monotonic())
+            self.server.connections.add(self.client_address)
+            answers = self.server.answers
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is None:
+            self.close_connection = True
+            return
+        status, headers, body = answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments: object) -> None:
+        pass
 
 
 NOTHING = (200, {}, b"[]")

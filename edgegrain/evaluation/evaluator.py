@@ -182,8 +182,7 @@ def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
     return mean_saturation(unit_batch(lr)).item(), mean_saturation(unit_batch(np.asarray(mean))).item()
 
 
-EMPTY = "no_faces"
-"""Folder of pictures without faces, within that of the photographs."""
+EMPTY = "no_faces"  # folder of pictures without faces, within that of the photographs
 
 
 @torch.inference_mode()

@@ -31,8 +31,7 @@ FeatureSets = Mapping[str, Features]
 KIDS = ("kid", "kid_crops", "kid_eyes", "kid_mouth")
 """Distances of whole pictures, of their crops of 256x256, of eyes and of mouths."""
 RESAMPLES = 1000
-LEVEL = 0.95
-"""Confidence level of the intervals."""
+LEVEL = 0.95  # confidence level of the intervals
 
 Matrix = npt.NDArray[np.float64]
 

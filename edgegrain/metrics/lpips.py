@@ -33,12 +33,10 @@ ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 # VGG16: the convolutions whose output is compared; a 2x2 max pool follows each of the first four.
 VGG_TAPS = (1, 3, 6, 9, 12)
 
-PERIOD = 8
-"""Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
+PERIOD = 8  # period of AlexNet's first layers in pixels: a stride of 4, then one of 2
 
 Pool = Callable[[Tensor], Tensor]
-max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)
-"""VGG16's pooling."""
+max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)  # VGG16's pooling
 
 
 class LPIPS(nn.Module):

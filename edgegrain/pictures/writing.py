@@ -13,8 +13,7 @@ from filelock import FileLock, Timeout
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
 
-Progress = Callable[[float, str], None]
-"""Receives the finished part, 0...1, and a line of text about it."""
+Progress = Callable[[float, str], None]  # receives the finished part, 0...1, and a line of text about it
 
 
 def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:

@@ -35,16 +35,14 @@ from export.bundle.writer import change_bundle, read_record
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
-RATE_WIDTHS = (64, 64)
-"""Of a bundle's further rates: smaller files, because there are several."""
+RATE_WIDTHS = (64, 64)  # of a bundle's further rates: smaller files, because there are several
 STEPS = 8000
 LEAST_STEPS, PASSES = 250, 50
 """Fewest steps, and passes over the samples: with more of them, LRs of few pictures are learnt by heart and others
 need more bytes (experiments/2026-11.md)."""
 SAMPLES = 20_000_000
 """Most samples of a channel: contexts of them all are held in memory, 1.4 GB. Of more LRs, some are drawn."""
-ROUNDED_FROM = 0.7
-"""Fraction of the steps after which weights are rounded."""
+ROUNDED_FROM = 0.7  # fraction of the steps after which weights are rounded
 
 
 def steps_for(samples: int) -> int:

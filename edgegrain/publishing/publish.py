@@ -52,14 +52,11 @@ from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 from server_decoder.weight_file import read_header
 
-CODER_PICTURES = 10_000
-"""Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
+CODER_PICTURES = 10_000  # pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to
 MOST_SOURCES, OTHER_SOURCES = 50, "other"
 """Most prefixes of file names that a manifest counts by name, and the name of the rest."""
-COMPARED = 8
-"""LRs on which the exported decoder is compared with torch."""
-KEPT_FIT = "coder_fit.json"
-"""File in a run's folder that keeps fitted tables, also of an interrupted publication."""
+COMPARED = 8  # LRs on which the exported decoder is compared with torch
+KEPT_FIT = "coder_fit.json"  # file in a run's folder that keeps fitted tables, also of an interrupted publication
 _AT_ONCE = 8  # pictures that are encoded together
 
 

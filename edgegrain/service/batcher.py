@@ -26,8 +26,7 @@ LONGEST_BATCH = 0.5
 """Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
 """
 MAX_RETRY_AFTER = 60
-NEW = 0.3
-"""Weight of the latest batch in the expected seconds of a picture."""
+NEW = 0.3  # weight of the latest batch in the expected seconds of a picture
 REFUSALS = {
     "queue-full": "the requests that are waiting fill the queue, or take longer than the deadline; try again later",
     "starting": "no worker is warm yet, and the deadline is earlier; try again later",

@@ -45,8 +45,7 @@ router = APIRouter(dependencies=[Depends(_admit)])
 health_router = APIRouter()
 metrics_router = APIRouter()
 
-MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-"""Supported picture formats."""
+MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}  # supported picture formats
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
 

@@ -26,8 +26,7 @@ def _split(value: Any) -> Any:
 
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
-"""A list, separated by commas."""
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]  # a list, separated by commas
 
 
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:

@@ -159,8 +159,7 @@ async def service_of(request: Request) -> ServiceState:
     return service
 
 
-Service = Annotated[ServiceState, Depends(service_of)]
-"""Type of a route's parameter that receives the state."""
+Service = Annotated[ServiceState, Depends(service_of)]  # type of a route's parameter that receives the state
 
 
 async def _disconnected(request: Request) -> None:

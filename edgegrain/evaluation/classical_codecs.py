@@ -88,10 +88,7 @@ class ClassicalCodec:
         return self._highest_quality(1.0, False, max_bytes)
 
     def best(self, max_bytes: int, score: Score | None = None) -> ClassicalResult | None:
-        """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits.
-
-        Few scales are encoded and scored: every fourth one, then those around the best.
-        """
+        """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits."""
         score = score or (lambda result: -psnr(result.rgb, self._rgb))
         scores: dict[ClassicalResult, float] = {}
         for full_chroma in self._chroma:
@@ -130,8 +127,7 @@ class ClassicalCodec:
         return results
 
     def _useful_factors(self, full_chroma: bool, max_bytes: int) -> list[float]:
-        """The factors at which something fits, up to the first at which even the best quality does: further downscaling
-        can only lose. Bisection, which assumes that files shrink with the picture."""
+        """By bisection the factors at which something fits, up to the first at which even the best quality does."""
 
         def fits(quality: int, factor: float) -> bool:
             return len(self._file(Setting(self._codec, factor, quality, full_chroma))) <= max_bytes

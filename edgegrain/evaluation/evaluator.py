@@ -68,8 +68,7 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
 
 
 def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """The value recorded for ``key`` in a folder, in a JSON file of its own; if there is none, that of ``compute``,
-    which is recorded, so that an interrupted evaluation continues from it. Plain JSON data.
+    """The value recorded for ``key`` in a folder, plain JSON data; if there is none, that of ``compute``, recorded.
 
     The key holds everything the value depends on (pixels, budget, encoder versions, weights...), so a stale record is
     never returned, and bundles share the results of the classical codecs.
@@ -88,8 +87,7 @@ def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -
 
 
 class Evaluator:
-    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`.
-    Results are `recorded` in the folder ``cache``."""
+    """Measures a bundle, one call of `picture` per picture; results are `recorded` in the folder ``cache``."""
 
     def __init__(
         self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
@@ -191,10 +189,9 @@ def evaluate_photographs(
 ) -> dict[str, float]:
     """Compress the largest face of each photograph and compare it with what is restored, at the decoder's size.
 
-    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: the number of
-    ``photographs`` and of those that were ``missed``, without a face that was found; the means of ``bytes`` and of the
-    distances ``identity`` (dlib) and ``identity_mobileface``; ``above``, the share of faces whose ``identity`` is above
-    `OTHER_PERSON`; the number of ``empty`` pictures, and of those in which a face was ``invented``.
+    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: in ``missed``
+    photographs no face was found, in ``invented`` ones of the ``empty`` pictures one was; ``above`` is the share of
+    faces whose ``identity`` is above `OTHER_PERSON`.
     """
     side, missed = codec.bundle.hr, 0
     sizes: list[int] = []

@@ -87,8 +87,7 @@ def measured_details(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def table_columns(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[str]:
-    """Titles of a table's columns after the method, those of training losses marked; ``scores`` are `MEANS` or
-    `measured_details`."""
+    """Titles of a table's columns after the method, those of training losses marked."""
     return score_names.column_titles(("bytes", *scores), summary["training_losses"], arrows=True)
 
 
@@ -109,8 +108,7 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
 def report_files(
     codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path], summary: Mapping[str, Any], name: str
 ) -> dict[str, bytes]:
-    """Name -> content of all files of the report on ``paths``, which has a `report_name`; equal results give equal
-    bytes."""
+    """Name -> content of all files of the report on ``paths``; equal results give equal bytes."""
     plots = {}
     if summary["curves"]:
         text = "Rate and distortion: classical codecs at the scale with the best PSNR"

@@ -42,9 +42,7 @@ max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)  # VGG
 class LPIPS(nn.Module):
     """Perceptual distance between batches of pictures: 0 for equal ones, about 1 for unrelated ones.
 
-    Args:
-        weights: folder with the weight files.
-        net: ``"alex"`` or ``"vgg"``.
+    ``weights`` is the folder with the weight files, ``net`` is ``"alex"`` or ``"vgg"``.
     """
 
     shift: Tensor
@@ -112,8 +110,7 @@ class LPIPS(nn.Module):
 
 
 def cropped(picture: Tensor, offset: Sequence[int] | None) -> Tensor:
-    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` (0...`PERIOD`) on: another phase;
-    None keeps the whole picture."""
+    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` on; None keeps the whole picture."""
     if offset is None:
         return picture
     rows, columns = (slice(first, first + size - PERIOD) for first, size in zip(offset, picture.shape[2:], strict=True))
@@ -129,11 +126,7 @@ C1, C2 = 1e-6, 1e-6  # the stabilizing constants of equations 3 and 4
 
 
 class DISTS(nn.Module):
-    """Distance between pictures: 0 for equal ones, at most about 1.
-
-    Args:
-        vgg: LPIPS with VGG16, whose convolutions are used; not copied.
-    """
+    """Distance between pictures: 0 for equal ones, at most about 1; on the convolutions of an LPIPS with VGG16."""
 
     alpha: Tensor
     beta: Tensor

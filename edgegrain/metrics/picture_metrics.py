@@ -143,8 +143,7 @@ class PictureMetrics:
 
 
 class Reference:
-    """One original, uint8 ``[H, W, 3]``, with its features, which are computed once; ``features`` are those for KID: of
-    crops for pictures of a multiple of 256 pixels, of eyes and mouth for faces only."""
+    """One original, uint8 ``[H, W, 3]``, with its features, which are computed once; ``features`` are those for KID."""
 
     @torch.inference_mode()
     def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:

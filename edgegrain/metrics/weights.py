@@ -163,8 +163,7 @@ def weight_file(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
-    """Name -> array of a TensorFlow.js weight file and its manifest; for one of bytes also ``NAME.qparam``, their scale
-    and minimum."""
+    """Name -> array of a TensorFlow.js weight file; of one of bytes also ``NAME.qparam``, their scale and minimum."""
     tensors, offset = Tensors(), 0
     for entry in (entry for group in manifest for entry in group["weights"]):
         name, quantization = entry["name"], entry.get("quantization")
@@ -187,8 +186,7 @@ _SAME |= {"AddV2": "Add", "Maximum": "Max", "Minimum": "Min"}
 
 
 def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelProto:
-    """The ONNX model of a TensorFlow.js ``model.json`` and its weight file, from the graph's input, in batches of any
-    size, to the value ``[B, D]`` of the node ``output``. Convolutions are NHWC and not dilated."""
+    """The ONNX model of a TensorFlow.js ``model.json`` and its weight file, up to the node ``output``, ``[B, D]``."""
     weights, nodes, inputs = read_weights(model["weightsManifest"], data), [], []
 
     def add(op: str, sources: Sequence[str], name: str, **attributes: Any) -> str:

@@ -41,9 +41,7 @@ def description(path: Path) -> str:
 def read_square(path: Path, size: int) -> np.ndarray:
     """uint8 ``[size, size, 3]`` of a picture to train on: its centre square, resized by the contract's exact resize.
 
-    Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
-    the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
-    (`original_of`) is decoded whole.
+    A JPEG of more than eight times the size is decoded at a half to an eighth of its own, which saves most of the time.
     """
     with open_picture(path) as image:
         image.draft("RGB", (4 * size, 4 * size))  # at least this large

@@ -17,8 +17,7 @@ Progress = Callable[[float, str], None]  # receives the finished part, 0...1, an
 
 
 def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:
-    """Write uint8 rows as the array ``target``, an ``.npy``, if there is none; of several processes one writes it, and
-    the others wait."""
+    """Write uint8 rows as the ``.npy`` ``target``, if there is none; of several processes one writes, others wait."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists():

@@ -186,10 +186,7 @@ def store_trained(
 def encode(
     model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
 ) -> np.ndarray:
-    """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
-
-    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
-    """
+    """LRs of a random choice of pictures, ``mirrored``: and of their mirror images, uint8 ``[N, lr, lr, 3]``."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[:count])
     lrs = []
     for start in range(0, len(chosen), _AT_ONCE):
@@ -203,11 +200,8 @@ def encode(
 
 
 def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
-    """Number of training pictures per prefix of the file name, up to its first ``_``.
-
-    Pictures without one, and those of all but the most frequent prefixes, count as ``other``: a manifest names sources,
-    not pictures.
-    """
+    """Number of training pictures per prefix of the file name, up to its first ``_``; rare ones count as ``other``: a
+    manifest names sources, not pictures."""
     counts: Counter[str] = Counter()
     for picture in list_pictures(data, exclude):
         prefix, underscore, _ = printable_name(picture.name).partition("_")
@@ -219,8 +213,7 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
 
 
 def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
-    """A run, given by its folder or checkpoint, with its generator, if it has one: a file, a name, or the published
-    one."""
+    """A run, given by its folder or checkpoint, with its generator: a file, a name, or the published one."""
     return load_run(checkpoint, recipe_prior(read_recipe(checkpoint), prior))
 
 
@@ -260,11 +253,8 @@ def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
 
 
 def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
-    """True if a model's encoder is the published one: if it lowers to the same integers, or was raised from them.
-
-    A raised twin computes the same LRs, but lowers to weights of another scale where the published ones left a bit
-    unused.
-    """
+    """True if a model's encoder is the published one: if it lowers to the same integers, or was raised from them."""
+    # A raised twin may lower to weights of another scale, where the published ones left a bit unused.
     twin = model.encoder
     if isinstance(twin, BoxMean):
         return integer_digest(box_network(twin.hr, twin.lr)) == integer_digest(network)

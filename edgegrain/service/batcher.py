@@ -92,11 +92,7 @@ class Batcher:
     def __init__(
         self, settings: Settings, metrics: ServiceMetrics, *, ready_in: Callable[[], float] = lambda: 0.0
     ) -> None:
-        """Make empty queues.
-
-        A batch takes the largest of the ``batch_sizes`` that can be filled, while its results have at most
-        ``max_pixels``. ``ready_in`` gives the expected seconds until a worker is ready.
-        """
+        """Make empty queues; ``ready_in`` gives the expected seconds until a worker is ready."""
         self._settings, self._ready_in = settings, ready_in
         self._limits: dict[Verb, int] = {"restore": settings.queue_size, "compress": settings.compress_queue_size}
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in self._limits}  # in order of arrival

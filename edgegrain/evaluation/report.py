@@ -18,17 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.pixels import Rgb
+from edgegrain.evaluation import results as evaluated
 from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec
-from edgegrain.evaluation.results import (
-    BY_LPIPS,
-    BY_PSNR,
-    CLASSICAL_BY_LPIPS,
-    CLASSICAL_BY_PSNR,
-    PictureResult,
-    Row,
-    refinement_suffix,
-    tsv,
-)
+from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, Row
 from edgegrain.metrics import score_names
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.score_names import MEANS, formatted
@@ -136,19 +128,19 @@ def report_files(
         json=f"{name}.json",
     )
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    files = {f"{name}.tsv": tsv(results).encode(), f"{name}.json": text.encode(), PAGE: page.encode()}
+    files = {f"{name}.tsv": evaluated.tsv(results).encode(), f"{name}.json": text.encode(), PAGE: page.encode()}
     return files | {file: png for file, (_, png) in (plots | sheets).items()}
 
 
 def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mapping[str, int] | None = None) -> str:
     """Name of an evaluation's files without their suffix."""
     parts = [bundle.id, bundle.version, *([str(side)] if side != bundle.hr else []), *([rate] if rate else [])]
-    return "-".join(parts) + refinement_suffix(refinement or {})
+    return "-".join(parts) + evaluated.refinement_suffix(refinement or {})
 
 
 def _title(summary: Mapping[str, Any]) -> str:
     title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
-    return title + refinement_suffix(summary).replace("-", " ")
+    return title + evaluated.refinement_suffix(summary).replace("-", " ")
 
 
 def _cell(score: str, value: float | None) -> str:

@@ -34,16 +34,7 @@ from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run, read
 from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
-from export.bundle.writer import (
-    exact_encoder,
-    manifest_fields,
-    refuse_to_replace,
-    replace_decoder,
-    tables_in,
-    usual_licence,
-    with_kept,
-    write_bundle,
-)
+from export.bundle import writer
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import TRAINED, compare_decoder, export_decoder
 from export.proof.report import clone_commit
@@ -82,7 +73,7 @@ def publish_run(
     ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
     bundle, for the decoder. The prior's is added too.
     """
-    refuse_to_replace(folder, force, bundle_id, version)
+    writer.refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
     recipe, encoder = run.recipe, run.average.encoder
     hr, lr, domain = recipe.encoder.hr, recipe.encoder.lr, domain or recipe.domain
@@ -92,10 +83,10 @@ def publish_run(
     if source is None:
         tables = fit_tables(lrs, level_step=recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report)
     else:
-        licence = with_kept(source.licence, licence or {}, "Decoder")
+        licence = writer.with_kept(source.licence, licence or {}, "Decoder")
     if report is not None:
         report(1.0, "exporting encoder and decoder")
-    licence = licence or usual_licence(domain)
+    licence = licence or writer.usual_licence(domain)
     decoder = run.average.decoder.eval()
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
@@ -112,14 +103,14 @@ def publish_run(
     }
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     stated: dict[str, Any] = {"domain": domain, "version": version, "licence": licence}
-    fields = manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
+    fields = writer.manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is not None:
-        manifest = replace_decoder(source, folder, graph, fields, card, force=force)
+        manifest = writer.replace_decoder(source, folder, graph, fields, card, force=force)
     else:
-        exact = isinstance(encoder, BoxMean | EncoderTwin)
-        part: Any = exact_encoder(integer_encoder(run)) if exact else encoder.bundle_part()  # type: ignore[operator]
-        manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
+        network: Any = integer_encoder(run) if isinstance(encoder, BoxMean | EncoderTwin) else None
+        part = encoder.bundle_part() if network is None else writer.exact_encoder(network)  # type: ignore[operator]
+        manifest = writer.write_bundle(folder, part, graph, tables, fields, card, force=force)
     size, difference = sum(entry.size for entry in manifest.files.values()), comparison.largest_difference
     summary = {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"]}
     return {**summary, "decoder_difference_from_torch": difference, "bytes": size}
@@ -163,7 +154,7 @@ def store_trained(
             kept_fit = run_folder(checkpoint) / KEPT_FIT
             tables = fit_tables(lrs, level_step=run.recipe.lr_step, kept=kept_fit, report=report)
             files[CODER_TABLES] = tables.to_json()
-        elif tables_in(folder).step != run.recipe.lr_step:
+        elif writer.tables_in(folder).step != run.recipe.lr_step:
             raise EdgegrainError(
                 f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
                 "state; pass the training pictures (--data), to which they are fitted"

@@ -131,7 +131,7 @@ def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
 
     def convert(names: tuple[str, ...]):
-        def write(package: Path, folder: Path, *, force: bool) -> None:
+        def write(package: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for name in names:
                 (folder / name).write_bytes(package.read_bytes())

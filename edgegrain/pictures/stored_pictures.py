@@ -27,9 +27,8 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
         if path.suffix.lower() in SUFFIXES and not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)
     )
     if not paths:
-        raise ImageError(
-            f"no pictures ({', '.join(SUFFIXES)}) in {folder}" + (f" besides {', '.join(exclude)}" if exclude else "")
-        )
+        besides = f" besides {', '.join(exclude)}" if exclude else ""
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}{besides}")
     return paths
 
 
@@ -55,9 +54,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=readable_formats()) as image:
             yield image
     except Exception as error:  # damaged files can make Pillow's readers raise any type
-        raise ImageError(
-            f"{path} cannot be read as a picture ({error}); remove it, or leave it out with --exclude"
-        ) from error
+        advice = "remove it, or leave it out with --exclude"
+        raise ImageError(f"{path} cannot be read as a picture ({error}); {advice}") from error
 
 
 def original_of(path: Path, side: int) -> Rgb:

@@ -41,9 +41,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InUseError(
-            f"another process writes to {folder}; wait until it has finished, or choose another folder"
-        ) from None
+        advice = "wait until it has finished, or choose another folder"
+        raise InUseError(f"another process writes to {folder}; {advice}") from None
     try:
         yield
     finally:

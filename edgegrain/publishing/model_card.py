@@ -149,29 +149,21 @@ def enter_evaluation(folder: Path, evaluation: Path) -> str:
     """Enter the summary that ``edgegrain evaluate`` wrote into a bundle's manifest and model card; returns the card."""
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
-        raise BundleError(
-            f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
-            "bundles that edgegrain publish run wrote"
-        )
+        lacking = f"the training record of bundle {manifest.id} lacks {', '.join(missing)}"
+        raise BundleError(f"{lacking}; a card is made for bundles that edgegrain publish run wrote")
     try:
         own = json.loads(evaluation.read_bytes())
         collected = collect(manifest.id, own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
-            "the command wrote"
-        ) from error
+        wrong = f"{evaluation} is not a summary of edgegrain evaluate ({error!r})"
+        raise BundleError(f"{wrong}; pass the JSON file that the command wrote") from error
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
-            raise BundleError(
-                f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
-                f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}"
-            )
+            wrong = f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has {expected}"
+            raise BundleError(f"{wrong}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
     if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have no size
-        raise BundleError(
-            f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
-            " evaluate again without --size"
-        )
+        wrong = f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr}"
+        raise BundleError(f"{wrong}; evaluate again without --size")
     card = card_text({**read_record(folder), "evaluation": collected})
     update_card(folder, evaluation=collected, card=card)
     return card

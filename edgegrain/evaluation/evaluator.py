@@ -68,8 +68,7 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
 
 
 def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """The value recorded for ``key`` in a folder, in a JSON file of its own; if there is none, that of ``compute``,
-    which is recorded, so that an interrupted evaluation continues from it. Plain JSON data.
+    """The value recorded for ``key`` in a folder, plain JSON data; if there is none, that of ``compute``, recorded.
 
     The key holds everything the value depends on (pixels, budget, encoder versions, weights...), so a stale record is
     never returned, and bundles share the results of the classical codecs.
@@ -88,8 +87,7 @@ def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -
 
 
 class Evaluator:
-    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`.
-    Results are `recorded` in the folder ``cache``."""
+    """Measures a bundle, one call of `picture` per picture; results are `recorded` in the folder ``cache``."""
 
     def __init__(
         self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
@@ -182,8 +180,7 @@ def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
     return mean_saturation(unit_batch(lr)).item(), mean_saturation(unit_batch(np.asarray(mean))).item()
 
 
-EMPTY = "no_faces"
-"""Folder of pictures without faces, within that of the photographs."""
+EMPTY = "no_faces"  # folder of pictures without faces, within that of the photographs
 
 
 @torch.inference_mode()
@@ -192,40 +189,30 @@ def evaluate_photographs(
 ) -> dict[str, float]:
     """Compress the largest face of each photograph and compare it with what is restored, at the decoder's size.
 
-    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: the number of
-    ``photographs`` and of those that were ``missed``, without a face that was found; the means of ``bytes`` and of the
-    distances ``identity`` (dlib) and ``identity_mobileface``; ``above``, the share of faces whose ``identity`` is above
-    `OTHER_PERSON`; the number of ``empty`` pictures, and of those in which a face was ``invented``.
+    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: in ``missed``
+    photographs no face was found, in ``invented`` ones of the ``empty`` pictures one was; ``above`` is the share of
+    faces whose ``identity`` is above `OTHER_PERSON`.
     """
-    side, missed = codec.bundle.hr, 0
-    sizes: list[int] = []
-    distances: list[tuple[float, float]] = []
+    side, count, measured = codec.bundle.hr, 0, list[tuple[float, float, float]]()
     for path in photographs:
-        rgb = load_picture(path)
+        rgb, count = load_picture(path), count + 1
         try:
             payload = codec.compress(rgb)
         except ImageError:
-            missed += 1
             continue
         square = payload.header.square
         before = codec.fit(rgb, "pad").rgb if square is None else cut_square(rgb, square, side)
         restored = codec.restore(payload, size="native", mark=False).resize((side, side), Image.Resampling.LANCZOS)
         pair = unit_batch(before), unit_batch(np.asarray(restored))
-        sizes.append(len(payload))
-        distances.append((dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
-    if not distances:
+        measured.append((len(payload), dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
+    if not measured:
         raise ImageError("no face was found in any of the photographs; choose another folder")
-    identity, identity_mobileface = np.array(distances).T
-    return {
-        "photographs": len(sizes) + missed,
-        "bytes": float(np.mean(sizes)),
-        "identity": float(identity.mean()),
-        "identity_mobileface": float(identity_mobileface.mean()),
-        "above": float((identity > OTHER_PERSON).mean()),
-        "missed": missed,
-        "empty": len(empty),
-        "invented": sum(bool(find_faces(path).faces) for path in empty),
-    }
+    values = dict(zip(("bytes", "identity", "identity_mobileface"), np.array(measured).T, strict=True))
+    means = {name: float(each.mean()) for name, each in values.items()}
+    above, missed = float((values["identity"] > OTHER_PERSON).mean()), count - len(measured)
+    invented = sum(bool(find_faces(path).faces) for path in empty)
+    counts = {"photographs": count, "missed": missed, "empty": len(empty), "invented": invented}
+    return {**means, "above": above, **counts}
 
 
 class _ClassicalSearch:

@@ -18,17 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.pixels import Rgb
+from edgegrain.evaluation import results as evaluated
 from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec
-from edgegrain.evaluation.results import (
-    BY_LPIPS,
-    BY_PSNR,
-    CLASSICAL_BY_LPIPS,
-    CLASSICAL_BY_PSNR,
-    PictureResult,
-    Row,
-    refinement_suffix,
-    tsv,
-)
+from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, Row
 from edgegrain.metrics import score_names
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.score_names import MEANS, formatted
@@ -45,20 +37,9 @@ LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, loss
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
 STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
 OURS = "#B22234"
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "figure.dpi": 150,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-}
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 10, "lines.linewidth": 1.6, "lines.markersize": 5}
+STYLE |= {"axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "figure.dpi": 150}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5"}
 
 # Score, label of the axis, choice of each codec that is drawn.
 DISTORTION = (("psnr", "dB", BY_PSNR), ("ssim", "index, at most 1", BY_PSNR))
@@ -87,8 +68,7 @@ def measured_details(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def table_columns(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[str]:
-    """Titles of a table's columns after the method, those of training losses marked; ``scores`` are `MEANS` or
-    `measured_details`."""
+    """Titles of a table's columns after the method, those of training losses marked."""
     return score_names.column_titles(("bytes", *scores), summary["training_losses"], arrows=True)
 
 
@@ -109,8 +89,7 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
 def report_files(
     codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path], summary: Mapping[str, Any], name: str
 ) -> dict[str, bytes]:
-    """Name -> content of all files of the report on ``paths``, which has a `report_name`; equal results give equal
-    bytes."""
+    """Name -> content of all files of the report on ``paths``; equal results give equal bytes."""
     plots = {}
     if summary["curves"]:
         text = "Rate and distortion: classical codecs at the scale with the best PSNR"
@@ -138,19 +117,19 @@ def report_files(
         json=f"{name}.json",
     )
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    files = {f"{name}.tsv": tsv(results).encode(), f"{name}.json": text.encode(), PAGE: page.encode()}
+    files = {f"{name}.tsv": evaluated.tsv(results).encode(), f"{name}.json": text.encode(), PAGE: page.encode()}
     return files | {file: png for file, (_, png) in (plots | sheets).items()}
 
 
 def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mapping[str, int] | None = None) -> str:
     """Name of an evaluation's files without their suffix."""
     parts = [bundle.id, bundle.version, *([str(side)] if side != bundle.hr else []), *([rate] if rate else [])]
-    return "-".join(parts) + refinement_suffix(refinement or {})
+    return "-".join(parts) + evaluated.refinement_suffix(refinement or {})
 
 
 def _title(summary: Mapping[str, Any]) -> str:
     title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
-    return title + refinement_suffix(summary).replace("-", " ")
+    return title + evaluated.refinement_suffix(summary).replace("-", " ")
 
 
 def _cell(score: str, value: float | None) -> str:

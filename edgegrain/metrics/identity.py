@@ -29,8 +29,7 @@ MEAN = (122.782, 117.001, 104.298)
 
 
 def face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
-    """A square of aligned frames ``[B, 3, S, S]``, in fractions of S, resized bilinearly with antialiasing to
-    ``[B, 3, size, size]``."""
+    """A square of aligned frames ``[B, 3, S, S]``, in fractions of S, resized bilinearly: ``[B, 3, size, size]``."""
     whole = picture.shape[-1]
     x, y, width = round(left * whole), round(top * whole), round(side * whole)
     face = picture[:, :, y : y + width, x : x + width]

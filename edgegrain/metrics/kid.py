@@ -31,8 +31,7 @@ FeatureSets = Mapping[str, Features]
 KIDS = ("kid", "kid_crops", "kid_eyes", "kid_mouth")
 """Distances of whole pictures, of their crops of 256x256, of eyes and of mouths."""
 RESAMPLES = 1000
-LEVEL = 0.95
-"""Confidence level of the intervals."""
+LEVEL = 0.95  # confidence level of the intervals
 
 Matrix = npt.NDArray[np.float64]
 
@@ -51,12 +50,7 @@ def kernel_distance(features: Features, originals: Features) -> Estimate | None:
 
     The interval measures how much the value depends on the choice of pictures: pictures are resampled with replacement,
     each together with its original. A picture that is drawn twice is not compared with its copy, which would count as a
-    second, identical photograph.
-
-    Args:
-        features: ``[N, D]`` of the restored pictures; or ``[N, S, D]``, S samples of each picture, which are resampled
-            together.
-        originals: of their originals, in the same order.
+    second, identical photograph. Features are ``[N, D]``, or ``[N, S, D]``: S samples of each picture.
     """
     count = len(features)
     if count < FEWEST:
@@ -70,8 +64,7 @@ def kernel_distance(features: Features, originals: Features) -> Estimate | None:
 
 
 def multiplicities(count: int) -> Matrix:
-    """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``; always the same
-    numbers."""
+    """How often each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``, always the same."""
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 
 

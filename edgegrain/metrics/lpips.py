@@ -33,20 +33,16 @@ ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 # VGG16: the convolutions whose output is compared; a 2x2 max pool follows each of the first four.
 VGG_TAPS = (1, 3, 6, 9, 12)
 
-PERIOD = 8
-"""Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
+PERIOD = 8  # period of AlexNet's first layers in pixels: a stride of 4, then one of 2
 
 Pool = Callable[[Tensor], Tensor]
-max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)
-"""VGG16's pooling."""
+max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)  # VGG16's pooling
 
 
 class LPIPS(nn.Module):
     """Perceptual distance between batches of pictures: 0 for equal ones, about 1 for unrelated ones.
 
-    Args:
-        weights: folder with the weight files.
-        net: ``"alex"`` or ``"vgg"``.
+    ``weights`` is the folder with the weight files, ``net`` is ``"alex"`` or ``"vgg"``.
     """
 
     shift: Tensor
@@ -114,8 +110,7 @@ class LPIPS(nn.Module):
 
 
 def cropped(picture: Tensor, offset: Sequence[int] | None) -> Tensor:
-    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` (0...`PERIOD`) on: another phase;
-    None keeps the whole picture."""
+    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` on; None keeps the whole picture."""
     if offset is None:
         return picture
     rows, columns = (slice(first, first + size - PERIOD) for first, size in zip(offset, picture.shape[2:], strict=True))
@@ -131,11 +126,7 @@ C1, C2 = 1e-6, 1e-6  # the stabilizing constants of equations 3 and 4
 
 
 class DISTS(nn.Module):
-    """Distance between pictures: 0 for equal ones, at most about 1.
-
-    Args:
-        vgg: LPIPS with VGG16, whose convolutions are used; not copied.
-    """
+    """Distance between pictures: 0 for equal ones, at most about 1; on the convolutions of an LPIPS with VGG16."""
 
     alpha: Tensor
     beta: Tensor

@@ -25,14 +25,11 @@ from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peak
 
 CENTRES = {"left eye": (0.377, 0.469), "right eye": (0.623, 0.469), "mouth": (0.502, 0.725)}
 """Name -> mean position (x, y) in faces aligned as in FFHQ, as fractions of the side (facexlib's mean points)."""
-REGIONS = {"eyes": ("left eye", "right eye"), "mouth": ("mouth",)}
-"""Name -> boxes whose scores are averaged."""
-SIDE = 0.25
-"""Side of a box, as a fraction of the picture's: 64 pixels of 256."""
+REGIONS = {"eyes": ("left eye", "right eye"), "mouth": ("mouth",)}  # name -> boxes whose scores are averaged
+SIDE = 0.25  # side of a box, as a fraction of the picture's: 64 pixels of 256
 # Standard deviations (x, y) of the weight around each centre, as fractions of the side.
 _SPREADS = {"left eye": (0.078, 0.051), "right eye": (0.078, 0.051), "mouth": (0.102, 0.055)}
-CELLS = 8
-"""Cells of a row and of a column."""
+CELLS = 8  # cells of a row and of a column
 # From linear sRGB.
 _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65
@@ -95,10 +92,8 @@ def mean_saturation(picture: Tensor) -> Tensor:
     return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
 
 
-FEATURE_SIZE = 256
-"""Side of the square that KID's feature network sees, and of the crops of larger pictures."""
-LEAST_SIDE = 31
-"""Smallest side of pictures: of smaller ones AlexNet's pooling leaves nothing."""
+FEATURE_SIZE = 256  # side of the square that KID's feature network sees, and of the crops of larger pictures
+LEAST_SIDE = 31  # smallest side of pictures: of smaller ones AlexNet's pooling leaves nothing
 REGION_SIZE = 128
 """Side to which the boxes of eyes and mouth are brought for VGG16; twice their size in pictures of 256."""
 
@@ -148,8 +143,7 @@ class PictureMetrics:
 
 
 class Reference:
-    """One original, uint8 ``[H, W, 3]``, with its features, which are computed once; ``features`` are those for KID: of
-    crops for pictures of a multiple of 256 pixels, of eyes and mouth for faces only."""
+    """One original, uint8 ``[H, W, 3]``, with its features, which are computed once; ``features`` are those for KID."""
 
     @torch.inference_mode()
     def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:

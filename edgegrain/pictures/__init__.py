@@ -7,8 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}
-"""Format -> longest side of its files, in pixels."""
+MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}  # format -> longest side of its files, in pixels
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Suffix of a restored picture -> Pillow's format."""

@@ -16,10 +16,7 @@ from edgegrain.pictures.writing import Progress, write_array
 
 
 def pack(pictures: Sequence[Path], size: int, cache: Path, report: Progress | None = None) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
-
-    The file's name hashes the size, and names, lengths and times of change of the pictures.
-    """
+    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use."""
     lines = [str(size), *map(description, pictures)]
     key = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
     target = cache / f"pictures-{size}-{key}.npy"

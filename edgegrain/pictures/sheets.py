@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
     from server_decoder.generative_prior import GenerativePrior
 
-MARGIN, GAP = 16, 8
-"""Pixels around the sheet, and between tiles."""
-PIXELS_SHOW = 3
-"""Factor from which on pictures are enlarged pixel by pixel, as an LR should be."""
+MARGIN, GAP = 16, 8  # pixels around the sheet, and between tiles
+PIXELS_SHOW = 3  # factor from which on pictures are enlarged pixel by pixel, as an LR should be
 PAPER, INK, FAINT, ACCENT = (255, 255, 255), (25, 25, 25), (110, 110, 110), (178, 34, 52)
 _TITLE_SIZES, _HEADING_SIZE = (11, 22), 18
 

@@ -27,9 +27,8 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
         if path.suffix.lower() in SUFFIXES and not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)
     )
     if not paths:
-        raise ImageError(
-            f"no pictures ({', '.join(SUFFIXES)}) in {folder}" + (f" besides {', '.join(exclude)}" if exclude else "")
-        )
+        besides = f" besides {', '.join(exclude)}" if exclude else ""
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}{besides}")
     return paths
 
 
@@ -41,9 +40,7 @@ def description(path: Path) -> str:
 def read_square(path: Path, size: int) -> np.ndarray:
     """uint8 ``[size, size, 3]`` of a picture to train on: its centre square, resized by the contract's exact resize.
 
-    Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
-    the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
-    (`original_of`) is decoded whole.
+    A JPEG of more than eight times the size is decoded at a half to an eighth of its own, which saves most of the time.
     """
     with open_picture(path) as image:
         image.draft("RGB", (4 * size, 4 * size))  # at least this large
@@ -57,9 +54,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=readable_formats()) as image:
             yield image
     except Exception as error:  # damaged files can make Pillow's readers raise any type
-        raise ImageError(
-            f"{path} cannot be read as a picture ({error}); remove it, or leave it out with --exclude"
-        ) from error
+        advice = "remove it, or leave it out with --exclude"
+        raise ImageError(f"{path} cannot be read as a picture ({error}); {advice}") from error
 
 
 def original_of(path: Path, side: int) -> Rgb:

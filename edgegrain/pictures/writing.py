@@ -13,13 +13,11 @@ from filelock import FileLock, Timeout
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
 
-Progress = Callable[[float, str], None]
-"""Receives the finished part, 0...1, and a line of text about it."""
+Progress = Callable[[float, str], None]  # receives the finished part, 0...1, and a line of text about it
 
 
 def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:
-    """Write uint8 rows as the array ``target``, an ``.npy``, if there is none; of several processes one writes it, and
-    the others wait."""
+    """Write uint8 rows as the ``.npy`` ``target``, if there is none; of several processes one writes, others wait."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists():
@@ -43,9 +41,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InUseError(
-            f"another process writes to {folder}; wait until it has finished, or choose another folder"
-        ) from None
+        advice = "wait until it has finished, or choose another folder"
+        raise InUseError(f"another process writes to {folder}; {advice}") from None
     try:
         yield
     finally:

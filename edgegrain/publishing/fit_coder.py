@@ -35,16 +35,14 @@ from export.bundle.writer import change_bundle, read_record
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
-RATE_WIDTHS = (64, 64)
-"""Of a bundle's further rates: smaller files, because there are several."""
+RATE_WIDTHS = (64, 64)  # of a bundle's further rates: smaller files, because there are several
 STEPS = 8000
 LEAST_STEPS, PASSES = 250, 50
 """Fewest steps, and passes over the samples: with more of them, LRs of few pictures are learnt by heart and others
 need more bytes (experiments/2026-11.md)."""
 SAMPLES = 20_000_000
 """Most samples of a channel: contexts of them all are held in memory, 1.4 GB. Of more LRs, some are drawn."""
-ROUNDED_FROM = 0.7
-"""Fraction of the steps after which weights are rounded."""
+ROUNDED_FROM = 0.7  # fraction of the steps after which weights are rounded
 
 
 def steps_for(samples: int) -> int:
@@ -61,8 +59,7 @@ def fit_network(
     seed: int,
     report: Callable[[float], None] = lambda part: None,
 ) -> FloatNetwork:
-    """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
-    result is calibrated. ``report`` is called with the finished part."""
+    """Train and calibrate one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]``."""
     context, reference, level = samples
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths, skip=False, step=level_step)
@@ -94,9 +91,8 @@ def fit_tables(
     """Coder tables for LRs like these, uint8 ``[N, h, w, 3]`` or a list of uint8 ``[h, w, 3]`` of any sizes.
 
     Widths of (128, 128) make tables of about 94 KB, (64, 64) of 31 KB, for which LRs of 16 x 16 need 1 to 2 % more
-    (experiments/2026-11.md). ``level_step`` is that of the levels in payloads. ``steps`` follow from the number of
-    samples. After each channel its network is written to the file ``kept``, and a later call with the same arguments
-    fits only the others.
+    (experiments/2026-11.md). After each channel its network is written to the file ``kept``, and a later call with the
+    same arguments fits only the others.
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs)]
     steps = steps or steps_for(sum(lr.shape[0] * lr.shape[1] for lr in indices))

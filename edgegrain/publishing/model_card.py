@@ -10,15 +10,8 @@ from typing import Any
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
-from edgegrain.metrics.score_names import (
-    DETAILS,
-    MEANS,
-    NOTE,
-    column_titles,
-    formatted,
-    photographs_in_words,
-    training_losses,
-)
+from edgegrain.metrics import score_names
+from edgegrain.metrics.score_names import MEANS, NOTE, column_titles, formatted
 from edgegrain.training.grain.recipes import FACES
 from export.bundle.writer import CAVEAT, bundle_card, read_record, update_card
 
@@ -28,15 +21,8 @@ _FACES_CAVEAT = (
     "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
     "somebody is."
 )
-_GROUP_COLUMNS = {
-    "lightness": "skin L*",
-    "red": "skin a*",
-    "yellow": "skin b*",
-    "identity": "identity (MobileFace)",
-    "years": "age (years)",
-    "years_off": "age, absolute",
-    "flips": "other gender",
-}
+_GROUP_COLUMNS = {"lightness": "skin L*", "red": "skin a*", "yellow": "skin b*", "identity": "identity (MobileFace)"}
+_GROUP_COLUMNS |= {"years": "age (years)", "years_off": "age, absolute", "flips": "other gender"}
 _GROUP_FORMATS = {"identity": ".3f", "years_off": ".1f", "flips": ".0%"}
 _STAGES = {
     "1": "stage 1 (encoder and decoder)",
@@ -57,7 +43,7 @@ def card_text(record: Mapping[str, Any]) -> str:
         f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.",
         record=f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
         caveat=_FACES_CAVEAT if domain == FACES else CAVEAT,
-        evaluation=_scores(evaluation, domain, training_losses(CODEC, domain, training))
+        evaluation=_scores(evaluation, domain, score_names.training_losses(CODEC, domain, training))
         if evaluation
         else ["Not evaluated yet."],
     )
@@ -75,23 +61,18 @@ def _stages(training: Mapping[str, Any]) -> str:
 
 def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str]) -> list[str]:
     """Lines of the section on measured scores."""
-    pictures, details = evaluation["pictures"], _table(evaluation, losses, DETAILS)
-    lines = [
+    pictures, details = evaluation["pictures"], _table(evaluation, losses, score_names.DETAILS)
+    text = (
         f"Mean over the {pictures['count']} unseen {domain} of {pictures['folder']}, each through the published files. "
-        "Classical codecs may use at most the payload's bytes and choose their own downscaling.",
-        "",
-        *_table(evaluation, losses, ("bytes", *MEANS)),
-        "",
-    ]
+        "Classical codecs may use at most the payload's bytes and choose their own downscaling."
+    )
+    lines = [text, "", *_table(evaluation, losses, ("bytes", *MEANS)), ""]
     if details:
-        lines += [
-            "Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and "
-            "b*. Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the "
-            "original's.",
-            "",
-            *details,
-            "",
-        ]
+        text = (
+            "Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and b*. "
+            "Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the original's."
+        )
+        lines += [text, "", *details, ""]
     paragraphs = [f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower."]
     if domain == FACES:
         paragraphs.append(
@@ -99,7 +80,7 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
             "person to dlib), one minus the cosine for MobileFace (different people have about 0.9)."
         )
     if photographs := evaluation.get("photographs"):
-        paragraphs.append(photographs_in_words(photographs))
+        paragraphs.append(score_names.photographs_in_words(photographs))
     if groups := evaluation.get("groups"):
         paragraphs += _groups(groups)
     if lr_bytes := evaluation.get("lr_bytes"):
@@ -117,15 +98,12 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
 
 def _groups(groups: Mapping[str, Any]) -> list[str]:
     """Paragraphs on the scores of groups of people; with their remarks, and a row per group."""
-    lines = [
-        "| group | pictures | " + " | ".join(_GROUP_COLUMNS.values()) + " |",
-        "|---|---:" + "|---:" * len(_GROUP_COLUMNS) + "|",
-    ]
+    rows = {}
     for name, row in groups["rows"].items():
-        cells = (
-            "–" if row.get(key) is None else format(row[key], _GROUP_FORMATS.get(key, "+.1f")) for key in _GROUP_COLUMNS
-        )
-        lines.append(f"| {name} | {row['pictures']} | {' | '.join(cells)} |")
+        formats = {key: _GROUP_FORMATS.get(key, "+.1f") for key in _GROUP_COLUMNS}
+        cells = ["–" if row.get(key) is None else format(row[key], kind) for key, kind in formats.items()]
+        rows[name] = [str(row["pictures"]), *cells]
+    lines = _markdown("group", ["pictures", *_GROUP_COLUMNS.values()], rows)
     return ["Who comes back: mean errors by groups of people. " + groups["remark"], "\n".join(lines)]
 
 
@@ -135,10 +113,14 @@ def _table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequ
     columns = [column for column in columns if any(scores.get(column) is not None for scores in methods.values())]
     if not columns:
         return []
-    lines = ["| method | " + " | ".join(column_titles(columns, losses)) + " |", "|---" + "|---:" * len(columns) + "|"]
-    return lines + [
-        f"| {name} | " + " | ".join(_cell(scores, key) for key in columns) + " |" for name, scores in methods.items()
-    ]
+    rows = {name: [_cell(scores, key) for key in columns] for name, scores in methods.items()}
+    return _markdown("method", column_titles(columns, losses), rows)
+
+
+def _markdown(first: str, titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a table, name of a row -> cells."""
+    lines = [f"| {first} | {' | '.join(titles)} |", "|---" + "|---:" * len(titles) + "|"]
+    return [*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())]
 
 
 def _cell(scores: Mapping[str, Any], key: str) -> str:
@@ -156,44 +138,32 @@ def collect(bundle_id: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
-    methods = {
-        "this bundle" if name == bundle_id else name: scores
-        for name, scores in own["means"].items()
-        if name == bundle_id or name.startswith("classical")
-    }
-    optional = {
-        key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs", "groups") if key in own
-    }
-    return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
+    kept = [name for name in own["means"] if name == bundle_id or name.startswith("classical")]
+    methods = {"this bundle" if name == bundle_id else name: own["means"][name] for name in kept}
+    optional = {"lr_bytes", "lr_saturation", "kid_features", "photographs", "groups"}
+    further = {key: value for key, value in own.items() if key in optional}
+    return {"pictures": own["pictures"], "methods": methods, **further, "versions": own["versions"]}
 
 
 def enter_evaluation(folder: Path, evaluation: Path) -> str:
     """Enter the summary that ``edgegrain evaluate`` wrote into a bundle's manifest and model card; returns the card."""
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
-        raise BundleError(
-            f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
-            "bundles that edgegrain publish run wrote"
-        )
+        lacking = f"the training record of bundle {manifest.id} lacks {', '.join(missing)}"
+        raise BundleError(f"{lacking}; a card is made for bundles that edgegrain publish run wrote")
     try:
         own = json.loads(evaluation.read_bytes())
         collected = collect(manifest.id, own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"{evaluation} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that "
-            "the command wrote"
-        ) from error
+        wrong = f"{evaluation} is not a summary of edgegrain evaluate ({error!r})"
+        raise BundleError(f"{wrong}; pass the JSON file that the command wrote") from error
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
-            raise BundleError(
-                f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
-                f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}"
-            )
+            wrong = f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has {expected}"
+            raise BundleError(f"{wrong}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
     if (size := own.get("size", manifest.hr)) != manifest.hr:  # those of earlier releases have no size
-        raise BundleError(
-            f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr};"
-            " evaluate again without --size"
-        )
+        wrong = f"the evaluation was measured at {size} pixels, but the card states figures at {manifest.hr}"
+        raise BundleError(f"{wrong}; evaluate again without --size")
     card = card_text({**read_record(folder), "evaluation": collected})
     update_card(folder, evaluation=collected, card=card)
     return card

@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
 from codec_contract.files import printable_name, write_atomically
-from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
 from edgegrain.pictures.stored_pictures import list_pictures
@@ -34,32 +33,21 @@ from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run, read
 from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
-from export.bundle.writer import (
-    exact_encoder,
-    manifest_fields,
-    refuse_to_replace,
-    replace_decoder,
-    tables_in,
-    usual_licence,
-    with_kept,
-    write_bundle,
-)
+from export.bundle import writer
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import TRAINED, compare_decoder, export_decoder
 from export.proof.report import clone_commit
+from sdk.payload import coder_tables
 from server_decoder.grain.grain import Grain, GrainConfig, save_trained
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 from server_decoder.weight_file import read_header
 
-CODER_PICTURES = 10_000
-"""Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
+CODER_PICTURES = 10_000  # pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to
 MOST_SOURCES, OTHER_SOURCES = 50, "other"
 """Most prefixes of file names that a manifest counts by name, and the name of the rest."""
-COMPARED = 8
-"""LRs on which the exported decoder is compared with torch."""
-KEPT_FIT = "coder_fit.json"
-"""File in a run's folder that keeps fitted tables, also of an interrupted publication."""
+COMPARED = 8  # LRs on which the exported decoder is compared with torch
+KEPT_FIT = "coder_fit.json"  # file in a run's folder that keeps fitted tables, also of an interrupted publication
 _AT_ONCE = 8  # pictures that are encoded together
 
 
@@ -85,7 +73,7 @@ def publish_run(
     ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
     bundle, for the decoder. The prior's is added too.
     """
-    refuse_to_replace(folder, force, bundle_id, version)
+    writer.refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
     recipe, encoder = run.recipe, run.average.encoder
     hr, lr, domain = recipe.encoder.hr, recipe.encoder.lr, domain or recipe.domain
@@ -95,10 +83,10 @@ def publish_run(
     if source is None:
         tables = fit_tables(lrs, level_step=recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report)
     else:
-        licence = with_kept(source.licence, licence or {}, "Decoder")
+        licence = writer.with_kept(source.licence, licence or {}, "Decoder")
     if report is not None:
         report(1.0, "exporting encoder and decoder")
-    licence = licence or usual_licence(domain)
+    licence = licence or writer.usual_licence(domain)
     decoder = run.average.decoder.eval()
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
@@ -115,14 +103,14 @@ def publish_run(
     }
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     stated: dict[str, Any] = {"domain": domain, "version": version, "licence": licence}
-    fields = manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
+    fields = writer.manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is not None:
-        manifest = replace_decoder(source, folder, graph, fields, card, force=force)
+        manifest = writer.replace_decoder(source, folder, graph, fields, card, force=force)
     else:
-        exact = isinstance(encoder, BoxMean | EncoderTwin)
-        part: Any = exact_encoder(integer_encoder(run)) if exact else encoder.bundle_part()  # type: ignore[operator]
-        manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
+        network: Any = integer_encoder(run) if isinstance(encoder, BoxMean | EncoderTwin) else None
+        part = encoder.bundle_part() if network is None else writer.exact_encoder(network)  # type: ignore[operator]
+        manifest = writer.write_bundle(folder, part, graph, tables, fields, card, force=force)
     size, difference = sum(entry.size for entry in manifest.files.values()), comparison.largest_difference
     summary = {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"]}
     return {**summary, "decoder_difference_from_torch": difference, "bytes": size}
@@ -166,11 +154,9 @@ def store_trained(
             kept_fit = run_folder(checkpoint) / KEPT_FIT
             tables = fit_tables(lrs, level_step=run.recipe.lr_step, kept=kept_fit, report=report)
             files[CODER_TABLES] = tables.to_json()
-        elif tables_in(folder).step != run.recipe.lr_step:
-            raise EdgegrainError(
-                f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
-                "state; pass the training pictures (--data), to which they are fitted"
-            )
+        elif writer.tables_in(folder).step != run.recipe.lr_step:
+            stated = f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables state"
+            raise EdgegrainError(f"{stated}; pass the training pictures (--data), to which they are fitted")
         elif (folder / CODER_TABLES).exists():
             files[CODER_TABLES] = (folder / CODER_TABLES).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,10 +175,7 @@ def store_trained(
 def encode(
     model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
 ) -> np.ndarray:
-    """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
-
-    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
-    """
+    """LRs of a random choice of pictures, ``mirrored``: and of their mirror images, uint8 ``[N, lr, lr, 3]``."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[:count])
     lrs = []
     for start in range(0, len(chosen), _AT_ONCE):
@@ -206,11 +189,8 @@ def encode(
 
 
 def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
-    """Number of training pictures per prefix of the file name, up to its first ``_``.
-
-    Pictures without one, and those of all but the most frequent prefixes, count as ``other``: a manifest names sources,
-    not pictures.
-    """
+    """Number of training pictures per prefix of the file name, up to its first ``_``; rare ones count as ``other``: a
+    manifest names sources, not pictures."""
     counts: Counter[str] = Counter()
     for picture in list_pictures(data, exclude):
         prefix, underscore, _ = printable_name(picture.name).partition("_")
@@ -222,8 +202,7 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
 
 
 def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
-    """A run, given by its folder or checkpoint, with its generator, if it has one: a file, a name, or the published
-    one."""
+    """A run, given by its folder or checkpoint, with its generator: a file, a name, or the published one."""
     return load_run(checkpoint, recipe_prior(read_recipe(checkpoint), prior))
 
 
@@ -239,35 +218,26 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
         return box_network(encoder.hr, encoder.lr)
     if isinstance(encoder, EncoderTwin):
         return lower(encoder)
-    raise BundleError(
-        "the encoder of this run is the paper's float network, which has no integers; publish the "
-        "run as a bundle, without --trained-only and --encoder-of"
-    )
+    found = "the encoder of this run is the paper's float network, which has no integers"
+    raise BundleError(f"{found}; publish the run as a bundle, without --trained-only and --encoder-of")
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     """The bundle whose encoder a run kept, with the step of its levels."""
     source = load_manifest(encoder_of)
-    step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
+    step, advice = coder_tables(source).step, "publish it without --encoder-of, under an id of its own"
     if step != run.recipe.lr_step:
-        raise BundleError(
-            f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
-            f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own"
-        )
+        steps = f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step={run.recipe.lr_step}"
+        raise BundleError(f"{steps}; {advice}")
     if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
-        raise BundleError(
-            f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
-            "another; publish it without --encoder-of, under an id of its own"
-        )
+        other = f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with another"
+        raise BundleError(f"{other}; {advice}")
     return source
 
 
 def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
-    """True if a model's encoder is the published one: if it lowers to the same integers, or was raised from them.
-
-    A raised twin computes the same LRs, but lowers to weights of another scale where the published ones left a bit
-    unused.
-    """
+    """True if a model's encoder is the published one: if it lowers to the same integers, or was raised from them."""
+    # A raised twin may lower to weights of another scale, where the published ones left a bit unused.
     twin = model.encoder
     if isinstance(twin, BoxMean):
         return integer_digest(box_network(twin.hr, twin.lr)) == integer_digest(network)
@@ -293,10 +263,8 @@ def run_family(run: Path) -> str:
     by_kind = {weights.name.lower(): weights.family for weights in papers.WEIGHTS.values()}
     family = header.get("family") or by_kind.get("irn" if "irn" in header else kind, CODEC)
     if family == SUPER_RESOLUTION:
-        raise ModelError(
-            f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
-            "export enlarger'"
-        )
+        advice = "add it to a bundle with 'edgegrain export enlarger'"
+        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; {advice}")
     if family not in (CODEC, *by_kind.values()):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     return family

@@ -56,10 +56,8 @@ def upload(files: FilesToUpload, repository: str, revision: str, *, private: boo
         api = HfApi(library_name="edgegrain")
         api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.model_info(repository).private:
-            raise BundleError(
-                f"hf://{repository} is public and stays so; make it private on the Hub, or leave "
-                "--private out. Nothing was uploaded"
-            )
+            advice = "make it private on the Hub, or leave --private out. Nothing was uploaded"
+            raise BundleError(f"hf://{repository} is public and stays so; {advice}")
         if revision != "main":
             api.create_branch(repository, branch=revision, exist_ok=True)
         commit = api.create_commit(

@@ -36,10 +36,8 @@ from edgegrain.service.state import Service, ServiceState
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 4096
-"""Most connections at a time; further ones wait to be accepted."""
-LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
-"""Most that is read of a body that is refused."""
+MAX_CONNECTIONS = 4096  # most connections at a time; further ones wait to be accepted
+LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25  # most that is read of a body that is refused
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 

@@ -26,8 +26,7 @@ LONGEST_BATCH = 0.5
 """Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
 """
 MAX_RETRY_AFTER = 60
-NEW = 0.3
-"""Weight of the latest batch in the expected seconds of a picture."""
+NEW = 0.3  # weight of the latest batch in the expected seconds of a picture
 REFUSALS = {
     "queue-full": "the requests that are waiting fill the queue, or take longer than the deadline; try again later",
     "starting": "no worker is warm yet, and the deadline is earlier; try again later",
@@ -93,11 +92,7 @@ class Batcher:
     def __init__(
         self, settings: Settings, metrics: ServiceMetrics, *, ready_in: Callable[[], float] = lambda: 0.0
     ) -> None:
-        """Make empty queues.
-
-        A batch takes the largest of the ``batch_sizes`` that can be filled, while its results have at most
-        ``max_pixels``. ``ready_in`` gives the expected seconds until a worker is ready.
-        """
+        """Make empty queues; ``ready_in`` gives the expected seconds until a worker is ready."""
         self._settings, self._ready_in = settings, ready_in
         self._limits: dict[Verb, int] = {"restore": settings.queue_size, "compress": settings.compress_queue_size}
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in self._limits}  # in order of arrival

@@ -17,8 +17,7 @@ T = TypeVar("T")
 Chunks = AsyncGenerator[bytes, None]
 MULTIPART = "multipart/form-data"
 TEXT_TYPE = "text/plain"
-PART_OVERHEAD = 1 << 10
-"""Most bytes of the headers of a multipart part."""
+PART_OVERHEAD = 1 << 10  # most bytes of the headers of a multipart part
 
 
 class Bodies:

@@ -48,8 +48,7 @@ from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
 
-QUALITY = 90
-"""Default quality of WebP and JPEG."""
+QUALITY = 90  # default quality of WebP and JPEG
 
 Message = tuple[dict[str, Any], list[bytes]]
 Outcome = bytes | EdgegrainError

@@ -20,8 +20,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 ALERT_KINDS = ("internal", "queue-full", "deadline-exceeded")
 """Kinds of problems that `containers/prometheus/alerts.yaml` asks for. They are listed from the start: Prometheus
 notices no increase of a series that begins at 1."""
-FIELDS = "fields"
-"""Attribute of a log record with the event's own fields."""
+FIELDS = "fields"  # attribute of a log record with the event's own fields
 
 
 class JsonFormatter(logging.Formatter):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from codec_contract.errors import BundleError, DeviceError, EdgegrainError, ImageError, PayloadError
 from sdk.remote import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
@@ -13,40 +13,32 @@ from sdk.remote import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 MEDIA_TYPE = "application/problem+json"
 
 
-class Kind(NamedTuple):
-    """A kind of problem: HTTP status and title."""
-
-    status: int
-    title: str
-
-
-KINDS: dict[str, Kind] = {
-    "bad-request": Kind(400, "The request cannot be understood"),
-    "unauthorized": Kind(401, "A valid bearer token is required"),
-    "not-found": Kind(404, "There is no such resource"),
-    "unknown-bundle": Kind(404, "The bundle is not served here"),
-    "method-not-allowed": Kind(405, "The resource does not support this method"),
-    "not-acceptable": Kind(406, "None of the accepted formats can be made"),
-    "body-timeout": Kind(408, "The body did not arrive in time"),
-    "too-large": Kind(413, "The body is larger than allowed"),
-    "unsupported-media-type": Kind(415, "The body is of another media type"),
-    "invalid-parameter": Kind(422, "A parameter is unknown or out of range"),
-    INVALID_PAYLOAD: Kind(422, "The payload is damaged, or of a bundle that is not served here"),
-    INVALID_PICTURE: Kind(422, "The picture cannot be read, or is refused"),
-    "client-closed": Kind(499, "The client left before the answer"),
-    "internal": Kind(500, "The service has a defect"),
-    "starting": Kind(503, "The service is not ready yet"),
-    "draining": Kind(503, "The service is shutting down"),
-    "queue-full": Kind(503, "Too many requests are waiting"),
-    "deadline-exceeded": Kind(503, "The request could not be answered in time"),
-    "worker-lost": Kind(503, "The process that worked on the request was lost"),
+KINDS = {
+    "bad-request": (400, "The request cannot be understood"),
+    "unauthorized": (401, "A valid bearer token is required"),
+    "not-found": (404, "There is no such resource"),
+    "unknown-bundle": (404, "The bundle is not served here"),
+    "method-not-allowed": (405, "The resource does not support this method"),
+    "not-acceptable": (406, "None of the accepted formats can be made"),
+    "body-timeout": (408, "The body did not arrive in time"),
+    "too-large": (413, "The body is larger than allowed"),
+    "unsupported-media-type": (415, "The body is of another media type"),
+    "invalid-parameter": (422, "A parameter is unknown or out of range"),
+    INVALID_PAYLOAD: (422, "The payload is damaged, or of a bundle that is not served here"),
+    INVALID_PICTURE: (422, "The picture cannot be read, or is refused"),
+    "client-closed": (499, "The client left before the answer"),
+    "internal": (500, "The service has a defect"),
+    "starting": (503, "The service is not ready yet"),
+    "draining": (503, "The service is shutting down"),
+    "queue-full": (503, "Too many requests are waiting"),
+    "deadline-exceeded": (503, "The request could not be answered in time"),
+    "worker-lost": (503, "The process that worked on the request was lost"),
 }
 """Last part of the problem's ``type`` -> status and title."""
 
 
 class Problem(Exception):
-    """An error answer to a request, of one of the `KINDS`, with the headers of the answer and further members of the
-    problem object; ``detail`` states the cause in this case, the expectation, the remedy."""
+    """An error answer of one of the `KINDS`; ``detail`` states the cause in this case, the expectation, the remedy."""
 
     def __init__(self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -54,13 +46,13 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        return KINDS[self.kind].status
+        return KINDS[self.kind][0]
 
     def document(self, request_id: str | None = None) -> dict[str, Any]:
         """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
-        kind, instance = KINDS[self.kind], {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
-        head = {"type": PROBLEM_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail}
-        return {**head, **instance, **self.extra}
+        status, title = KINDS[self.kind]
+        head = {"type": PROBLEM_PREFIX + self.kind, "title": title, "status": status, "detail": self.detail}
+        return {**head, **({} if request_id is None else {"instance": f"urn:uuid:{request_id}"}), **self.extra}
 
 
 def retry_later(kind: str, detail: str, seconds: float = 1) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -45,8 +46,7 @@ router = APIRouter(dependencies=[Depends(_admit)])
 health_router = APIRouter()
 metrics_router = APIRouter()
 
-MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-"""Supported picture formats."""
+MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}  # supported picture formats
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
 
@@ -67,7 +67,8 @@ _PAYLOAD = {"type": "string", "contentEncoding": "base64"}
 _FACE = _object(payload=_PAYLOAD, bytes={"type": "integer"}, square={"type": ["object", "null"]})
 _FACES = _object(original_size={"type": "array"}, faces={"type": "array", "items": _FACE})
 _FACES["required"].insert(0, "bundle")
-_FORM = {"schema": _object(payload={"type": "array", "minItems": 1, "items": _BINARY["schema"]})}
+_PICTURES = {"image/*": _BINARY, BYTES_TYPE: _BINARY}
+_FORM = {MULTIPART: {"schema": _object(payload={"type": "array", "minItems": 1, "items": _BINARY["schema"]})}}
 
 
 class TextPayload(Described):
@@ -125,26 +126,25 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **problem_response(503, "Not ready, or overloaded; see Retry-After"),
 }
 _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats is supported")}
-_PICTURE = {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)}
 _PAYLOADS = {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT}
 _PAYLOADS |= {JSON_TYPE: {"schema": TextPayload.model_json_schema()}}
+_PICTURE = {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)}
+_RESTORED: dict[int | str, dict[str, Any]] = {200: _PICTURE, **_RESTORE_PROBLEMS}
+_PARTS = {"description": "One part per payload, in order: the picture, or a problem", "content": {BATCH_TYPE: _BINARY}}
+_IN_PARTS: dict[int | str, dict[str, Any]] = {200: _PARTS, **_RESTORE_PROBLEMS}
+_FILES = {PAYLOAD_TYPE: _BINARY, JSON_TYPE: {"schema": _FACES}}
+_RESULT = {"description": "The payload or scene, or with faces=all the payloads in JSON", "content": _FILES}
+_COMPRESSED: dict[int | str, dict[str, Any]] = {200: _RESULT, **_PROBLEMS}
+
+post = partial(router.post, response_class=Response)
 
 
-@router.post(
-    "/v1/restore",
-    summary="Restore a payload or a scene",
-    response_class=Response,
-    responses={200: _PICTURE, **_RESTORE_PROBLEMS},
-    openapi_extra=_body(_PAYLOADS),
-)
+@post("/v1/restore", summary="Restore a payload or a scene", responses=_RESTORED, openapi_extra=_body(_PAYLOADS))
 async def restore(request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]) -> Response:
     """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
-    options = _restore_options(request, parameters, service.settings.mark)
-    kind = media_type(request)
+    options, kind = _restore_options(request, parameters, service.settings.mark), media_type(request)
     if kind not in _PAYLOADS:
-        wanted = (
-            f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its text as {TEXT_TYPE} or {JSON_TYPE}"
-        )
+        wanted = "send the payload's bytes as {} or {}, or its text as {} or {}".format(*_PAYLOADS)
         raise Problem("unsupported-media-type", wanted, {"Accept-Post": ", ".join(_PAYLOADS)})
     limit = (2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES
     async with service.bodies.read(request, limit, whole) as body:
@@ -153,16 +153,7 @@ async def restore(request: Request, service: Service, parameters: Annotated[Rest
     return _response(done, MEDIA_TYPES[options.format], job.key.bundle)
 
 
-_PARTS = {"description": "One part per payload, in order: the picture, or a problem", "content": {BATCH_TYPE: _BINARY}}
-
-
-@router.post(
-    "/v1/restore/batch",
-    summary="Restore several payloads",
-    response_class=Response,
-    responses={200: _PARTS, **_RESTORE_PROBLEMS},
-    openapi_extra=_body({MULTIPART: _FORM}),
-)
+@post("/v1/restore/batch", summary="Restore several payloads", responses=_IN_PARTS, openapi_extra=_body(_FORM))
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
@@ -182,19 +173,7 @@ async def restore_batch(
     return Response(b"".join(pieces), media_type=f"{BATCH_TYPE}; boundary={boundary}")
 
 
-_COMPRESSED = {
-    "description": "The payload or scene, or with faces=all the payloads in JSON",
-    "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: {"schema": _FACES}},
-}
-
-
-@router.post(
-    COMPRESS,
-    summary="Compress a picture",
-    response_class=Response,
-    responses={200: _COMPRESSED, **_PROBLEMS},
-    openapi_extra=_body({"image/*": _BINARY, BYTES_TYPE: _BINARY}),
-)
+@post(COMPRESS, summary="Compress a picture", responses=_COMPRESSED, openapi_extra=_body(_PICTURES))
 async def compress(request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]) -> Response:
     """Compress one picture: with a bundle of faces, its largest face. Any common format, orientation and colours."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
@@ -257,16 +236,8 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
     if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
         raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
     red, green, blue = bytes.fromhex(parameters.background)
-    return CompressOptions(
-        parameters.fit,
-        (red, green, blue),
-        parameters.align,
-        parameters.require_face,
-        parameters.faces,
-        parameters.quality,
-        parameters.max_bytes,
-        [manifest.id for manifest in fallbacks],
-    )
+    options = CompressOptions(**parameters.model_dump(exclude={"bundle", "background"}))
+    return replace(options, background=(red, green, blue), fallbacks=[manifest.id for manifest in fallbacks])
 
 
 def _payload_of(kind: str, body: bytes) -> Payload | Scene:

@@ -26,8 +26,7 @@ def _split(value: Any) -> Any:
 
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
-"""A list, separated by commas."""
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]  # a list, separated by commas
 
 
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
@@ -124,12 +123,9 @@ def check_variables(environment: Mapping[str, str]) -> None:
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
     wrong = [name for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() not in known]
     if wrong:
-        raise ServiceError(
-            f"not a setting: {', '.join(sorted(wrong))}; correct or unset the variable, 'edgegrain "
-            "serve --show-settings' prints all; on Kubernetes set enableServiceLinks: false"
-        )
+        advice = "correct or unset the variable, 'edgegrain serve --show-settings' prints all"
+        names = ", ".join(sorted(wrong))
+        raise ServiceError(f"not a setting: {names}; {advice}; on Kubernetes set enableServiceLinks: false")
     if "" in (value for name, value in environment.items() if name.upper() == f"{ENVIRONMENT_PREFIX}TOKENS"):
-        raise ServiceError(
-            f"{ENVIRONMENT_PREFIX}TOKENS is empty, so every client could call the service; set it, or "
-            "unset it if that is intended"
-        )
+        empty = f"{ENVIRONMENT_PREFIX}TOKENS is empty, so every client could call the service"
+        raise ServiceError(f"{empty}; set it, or unset it if that is intended")

@@ -41,10 +41,9 @@ class ServiceState:
         self.manifests: Mapping[str, Manifest] = {manifest.id: manifest for manifest in manifests}
         for manifest in manifests:
             if manifest.tile_overlap is not None:
-                raise BundleError(
-                    f"bundle {manifest.id} takes photographs of any size, in tiles; the service works with bundles of "
-                    "one square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one"
-                )
+                advice = "Use edgegrain compress, restore and batch, or sdk.Codec, for this one"
+                tiled = f"bundle {manifest.id} takes photographs of any size, in tiles"
+                raise BundleError(f"{tiled}; the service works with bundles of one square. {advice}")
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics, self.draining, self._was_ready = ServiceMetrics(), False, False
@@ -83,10 +82,8 @@ class ServiceState:
         if isinstance(payload, Scene):
             faces = len(payload.faces)
             if faces > self.settings.max_scene_faces:
-                raise ImageError(
-                    f"the scene has {faces} faces, more than the {self.settings.max_scene_faces} that are "
-                    "restored here in one request; restore it with the SDK"
-                )
+                many = f"the scene has {faces} faces, more than the {self.settings.max_scene_faces}"
+                raise ImageError(f"{many} that are restored here in one request; restore it with the SDK")
             for face in payload.faces:
                 check_claims(face.header, manifest)
             width, height = scene_size(payload, manifest.hr, options.size, most)
@@ -97,10 +94,8 @@ class ServiceState:
             width, height = picture_size(payload.header, manifest, options.size, most)
         longest = MAX_SIDES[options.format]
         if max(width, height) > longest:
-            raise ImageError(
-                f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have "
-                f"at most {longest}; ask for image/png or size=native"
-            )
+            sides = f"{width} x {height} pixels, the sides of a {options.format.upper()} file have at most {longest}"
+            raise ImageError(f"the picture would have {sides}; ask for image/png or size=native")
         with refused_as("strength"):
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         pixels = max(width * height, (factor * manifest.hr) ** 2)
@@ -159,8 +154,7 @@ async def service_of(request: Request) -> ServiceState:
     return service
 
 
-Service = Annotated[ServiceState, Depends(service_of)]
-"""Type of a route's parameter that receives the state."""
+Service = Annotated[ServiceState, Depends(service_of)]  # type of a route's parameter that receives the state
 
 
 async def _disconnected(request: Request) -> None:

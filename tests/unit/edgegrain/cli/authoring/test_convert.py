@@ -24,11 +24,7 @@ from server_decoder.prior_store import load_prior
 from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state, irn_x3_state
 from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import same
-from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
-    nvidia_discriminator,
-    nvidia_generator,
-    rosinality_file,
-)
+from tests.unit.edgegrain.papers.stylegan import test_checkpoints as checkpoints
 
 
 @pytest.fixture
@@ -122,11 +118,9 @@ def test_gcfsr(shell: Shell, tmp_path: Path) -> None:
     ("source", "other"), [("stylegan2-rosinality", "stylegan2-nvidia"), ("stylegan2-nvidia", "stylegan2-rosinality")]
 )
 def test_stylegan2(shell: Shell, tmp_path: Path, source: str, other: str) -> None:
-    content: Any = (
-        rosinality_file()
-        if source.endswith("rosinality")
-        else {"G_ema": nvidia_generator(), "D": nvidia_discriminator()}
-    )
+    content: Any = checkpoints.rosinality_file()
+    if source == "stylegan2-nvidia":
+        content = {"G_ema": checkpoints.nvidia_generator(), "D": checkpoints.nvidia_discriminator()}
     torch.save(content, tmp_path / "file.pt")
     out = tmp_path / "prior.safetensors"
     assert shell.ok(source, tmp_path / "file.pt", "--out", out).startswith(f"{out}: {source}, parameters: generator ")
@@ -161,9 +155,8 @@ def test_a_folder_is_refused_before_the_work(shell: Shell, tmp_path: Path, name:
 def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     path = tmp_path / "irn.pth"
     torch.save(irn_state(), path)
-    shell.fails(
-        message, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out", status=status
-    )
+    words = [item.format(file=path) for item in arguments]
+    shell.fails(message, *words, path, "--out", tmp_path / "out", status=status)
     assert not (tmp_path / "out").exists()
 
 

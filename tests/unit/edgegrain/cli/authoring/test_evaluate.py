@@ -74,14 +74,7 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(shell: She
     assert any(line.startswith("classical, best LPIPS-Alex") for line in lines)
     assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert set(files) == {
-        "report.html",
-        "rate_distortion.png",
-        "rate_perception.png",
-        "sheet.png",
-        "tiny-64-lr16-1.0.0.tsv",
-        "tiny-64-lr16-1.0.0.json",
-    }
+    assert set(files) == {PAGE, *PICTURES[:3], "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
     shell.fails("--force")
     shell.ok("--force")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files

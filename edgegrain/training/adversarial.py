@@ -113,11 +113,9 @@ class ProjectedDiscriminator(nn.Module):
     """A discriminator on frozen features, as in projected GANs (Sauer et al., NeurIPS 2021).
 
     Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B, 1, h, w]`` of every head: large means like an original. Small
-    heads look at four layers of the AlexNet of LPIPS. They learn in hundreds of steps where a discriminator on pixels
-    needs hundreds of thousands: in hours on a CPU.
-
-    AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
-    of that period, as it does with LPIPS. AlexNet, which `AdversarialLoss.use` sets, is not part of the state.
+    heads look at four layers of the AlexNet of LPIPS, which `AdversarialLoss.use` sets. They learn in hundreds of steps
+    where a discriminator on pixels needs hundreds of thousands. The layers are computed at a random offset within their
+    period: at one offset only, a decoder learns a texture of that period, as it does with LPIPS.
     """
 
     features: Callable[[Tensor], list[Tensor]] | None

@@ -104,10 +104,10 @@ BRIGHTNESS, CONTRAST, SATURATION = 12.0, 0.15, 0.25  # deviations: of levels, an
 
 
 def jitter(pictures: Tensor) -> Tensor:
-    """Integers 0...255 as float ``[B, 3, S, S]`` -> the same type, each picture shifted and recoloured at random.
+    """Levels ``[B, 3, S, S]``, each picture shifted and recoloured at random, against overfitting to a small set.
 
-    Against overfitting to a small set. The pictures are restored, so nothing is resampled (shifts are whole pixels,
-    edges mirrored), and brightness and colour stay natural. A shift of less than one LR pixel changes all of the LR.
+    The pictures are restored, so nothing is resampled (shifts are whole pixels, edges mirrored), and brightness and
+    colour stay natural. A shift of less than one LR pixel changes all of the LR.
     """
     return recoloured(shifted(pictures))
 

@@ -59,17 +59,15 @@ multiples of it, so that a grid has one place in them."""
 
 
 class GridLoss:
-    """The part of pictures or windows that repeats with a period and that their originals lack: a grid.
-
-    The detail of one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps.
-    """
+    """The part of pictures or windows that repeats with a period and that their originals lack: a grid. The detail of
+    one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps."""
 
     def __init__(self) -> None:
         self._means: dict[int, Tensor] = {}  # by period
 
     def __call__(self, restored: Tensor, target: Tensor, period: int = GRID_PERIOD) -> tuple[Tensor, Tensor]:
-        """The loss of pictures or windows ``[N, 3, s, s]`` in [-1, 1], a scalar, and the mean absolute height of the
-        running mean, detached. The gradient is that of the batch's own, but with the signs of the running mean."""
+        """The loss of pictures or windows ``[N, 3, s, s]``, with the gradient of the batch's own grid but the signs of
+        the running mean, and the mean absolute height of that mean, detached."""
         found = repeated(restored, period) - repeated(target, period)
         self._means[period] = mean = running_mean(self._means.get(period), found.detach(), 0.97)
         return (found * mean.sign()).mean(), mean.abs().mean()

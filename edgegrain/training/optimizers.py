@@ -18,8 +18,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.training.distributed import Distributed, has_bfloat16
 
 MOMENTUM = 0.95
-COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Coefficients of the quintic Newton-Schulz iteration, the steepest at zero (Jordan et al. 2024)."""
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic Newton-Schulz iteration, the steepest at zero (Jordan 2024)
 ITERATIONS = 5
 
 
@@ -27,12 +26,9 @@ class ConvolutionMuon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): Nesterov momentum whose matrix is
     orthogonalized before it is applied; ``[out, in, height, width]`` kernels are matrices of ``out`` rows.
 
-    `torch.optim.Muon` takes matrices only and orthogonalizes in bfloat16 on every device. A CPU that emulates bfloat16
-    then needs 11.8 s instead of 0.3 s to update GRAIN's code predictor (4.3 M parameters, two threads of an AMD EPYC
-    with AVX2); the rest of a training step takes 4 s there.
-
-    Steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982, section 2.2). Parameters without a
-    gradient do not change.
+    `torch.optim.Muon` takes matrices only and orthogonalizes in bfloat16 on every device: where a CPU emulates it,
+    GRAIN's code predictor takes 11.8 s instead of 0.3 s, the rest of a training step 4 s. Steps are scaled to the size
+    of AdamW's (Liu et al. 2025, arXiv 2502.16982, section 2.2).
     """
 
     def __init__(self, parameters: Iterable[Any], lr: float) -> None:
@@ -58,7 +54,7 @@ class ConvolutionMuon(torch.optim.Optimizer):
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Nearly orthogonal matrices with the singular vectors of ``[N, rows, columns]``, by Newton-Schulz iterations, in
-    bfloat16 where the device computes in it, else in float32; their singular values are about 0.7 to 1.2."""
+    bfloat16 where the device computes in it; their singular values are about 0.7 to 1.2."""
     a, b, c = COEFFICIENTS
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT

@@ -109,15 +109,8 @@ def _value(kind: Any, value: Any) -> Any:
 
 
 def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: int | None = None) -> Any:
-    """A recipe with changes.
-
-    Args:
-        recipe: from `edgegrain.training.family.recipes`.
-        changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
-            the elements of tuples are separated by commas, ``none`` means None.
-        batch: pictures per step and process; 0 for the recipe's.
-        seed: of the random numbers; None for the recipe's.
-    """
+    """A recipe with another batch or seed, and with changes ``PATH=VALUE``, the path with dots into nested dataclasses,
+    values by the field's type: the elements of tuples are separated by commas, ``none`` means None."""
     texts = {}  # path of each changed field -> its text
     for change in changes:
         path, equals, text = (part.strip() for part in change.partition("="))

@@ -122,18 +122,14 @@ def run_loop(
 
 
 class TimeBudget:
-    """Time and pictures that this process may spend on a run.
-
-    Attributes:
-        interrupted: True once Ctrl-C or SIGTERM asked for the end, in any of the processes.
-        reached: the last progress, 0...1.
-    """
+    """Time and pictures that this process may spend on a run; if Ctrl-C or SIGTERM ``interrupted`` it in any process,
+    and the last progress that it ``reached``, 0...1."""
 
     def __init__(
         self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, begins_at: float = 0.0
     ) -> None:
-        """Start the clock of a session that ends after ``seconds`` (0: no limit), of a run that has ``seen`` pictures
-        and ends with ``pictures`` (None: no limit); ``begins_at``: progress that an interrupted session reached."""
+        """Start the clock of a session that ends after ``seconds`` (0: no limit) or with ``pictures`` (None: no limit);
+        ``begins_at``: progress that an interrupted session reached."""
         self._distributed, self._first, self._pictures, self._seconds = distributed, seen, pictures, seconds
         self._started = time.monotonic()
         self._begins_at = self.reached = begins_at

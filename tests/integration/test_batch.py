@@ -32,19 +32,21 @@ PICTURES, DAMAGED = 800, 7
 PATIENCE = 300.0  # seconds for what takes ten on a quiet machine: Ray's start, mostly
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Processes that touch no payload; when Ray is killed they look for it for a minute, so the test ends them."""
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[[], subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
 def start(place: Path) -> Iterator[Start]:
-    """Starts runs, in a folder whose modules are imported by none, and ends those that a failing test leaves behind."""
+    """Starts a run in a folder whose modules nothing imports, and ends those that a failing test leaves behind."""
     runs = []
     (place / "elsewhere").mkdir()
     (place / "elsewhere" / "edge_encoder.py").write_text("raise ImportError")
+    command = [sys.executable, "-P", "-m", "edgegrain", "batch", str(place / "in"), str(place / "out"), "--json"]
+    command += ["--bundle", str(place / "bundle"), "--workers", "2", "--batch-size", "4"]
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start() -> subprocess.Popen[str]:
         run = subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"],
+            command,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -117,15 +119,9 @@ def whole_payloads(out: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def arguments(place: Path) -> tuple[object, ...]:
-    return place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
-
-
-@pytest.fixture(scope="module")
-def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str, int]:
+def killed(place: Path, start: Start) -> dict[str, int]:
     """The payloads of a run that lost two workers, and was killed itself."""
-    out = place / "out"
-    run = start(*arguments)
+    out, run = place / "out", start()
     for least in (20, 50):
         reach(run, out, least)
         os.kill(worker(run.pid), signal.SIGKILL)
@@ -142,9 +138,9 @@ def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> dict[str, int]:
+def interrupted(place: Path, start: Start, killed: dict[str, int]) -> dict[str, int]:
     """The payloads after the second run, which Ctrl-C ended."""
-    run = start(*arguments)
+    run = start()
     reach(run, place / "out", len(killed) + 1)
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C, at once: a fast machine needs a second for the rest
     processes = descendants(run.pid)
@@ -166,11 +162,8 @@ def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(
     assert files(place / "out").keys() - {"failures.jsonl"} == interrupted.keys()  # nor anything half done
 
 
-def test_the_last_run_completes_what_the_others_left(
-    place: Path, arguments: tuple[object, ...], start: Start, interrupted: dict[str, int]
-) -> None:
-    out, early = place / "out", interrupted
-    run = start(*arguments)
+def test_the_last_run_completes_what_the_others_left(place: Path, start: Start, interrupted: dict[str, int]) -> None:
+    out, early, run = place / "out", interrupted, start()
     stdout, stderr = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, stderr
     summary = json.loads(stdout)

@@ -63,12 +63,9 @@ def test_a_component_shows_pythons_preview_and_picture(
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", cors_origins="*") as service:
         seen = json.loads(run(["node", script, payload.text(), service.url]))
     assert (seen["revoked"], seen["trouble"]) == (True, [])
-    preview, restored = seen["shown"]
-    for one, step, expected, difference in (
-        (preview, "preview", payload.preview(), 0),
-        (restored, "restored", sdk.restore(payload, size="native"), 3),
-    ):
-        expected = np.asarray(expected)
+    pictures = payload.preview(), sdk.restore(payload, size="native")
+    for one, step, picture, difference in zip(seen["shown"], ("preview", "restored"), pictures, (0, 3), strict=True):
+        expected = np.asarray(picture)
         height, width = expected.shape[:2]
         assert (one["step"], one["size"]) == (step, [width, height])
         assert one["box"] == pytest.approx([200, 200 * 4 / 3], abs=0.1)
@@ -94,8 +91,9 @@ def square_of(path: Path) -> OrientedSquare:
     return square
 
 
-def assert_alike(square: OrientedSquare, expected: OrientedSquare) -> None:
+def assert_alike(square: OrientedSquare | None, expected: OrientedSquare | None) -> None:
     """Sizes, angles and places differ by less than one percent of the side."""
+    assert square is not None and expected is not None
     assert math.dist((square.x, square.y), (expected.x, expected.y)) < 0.04 * expected.side
     assert math.dist((square.across_x, square.across_y), (expected.across_x, expected.across_y)) < 0.04 * expected.side
 
@@ -126,19 +124,14 @@ def test_from_a_file_to_the_restored_picture(
     # The browser finds Python's face, and encodes its square to Python's bytes.
     payload = sdk.Payload((out / "payload.grain").read_bytes())
     square = square_of(out / "payload.grain")
-    expected = sdk.compress(picture).header.square
-    assert expected is not None
-    assert_alike(square, expected)
+    assert_alike(square, sdk.compress(picture).header.square)
     codec = sdk.Codec(default_bundle)
     assert payload == codec.compress_fitted(cut_face(load_picture(picture), codec.bundle.hr, square))
     assert page["squares"] == 1
     for index, face in enumerate(sdk.compress_faces(others / "group.png")):
-        assert face.header.square is not None
         assert_alike(square_of(out / f"group-{index}.grain"), face.header.square)
     assert page["faces"] == ["Face 1 of 2", "Face 2 of 2"] and page["clicked"] is True
-    turned = sdk.compress(others / "turned.jpg").header.square
-    assert turned is not None
-    assert_alike(square_of(out / "turned.grain"), turned)
+    assert_alike(square_of(out / "turned.grain"), sdk.compress(others / "turned.jpg").header.square)
     assert page["turned"] == "600 × 800 pixels"
     assert page["ready"].startswith("Ready. This device encoded all 12 test pictures to exactly the right bytes")
     unsent = "Nothing has been sent yet."

@@ -71,10 +71,9 @@ def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
     payload = codec.compress(portrait(), align=False)
     np.testing.assert_array_equal(payload.lr, run_reference(box_network(HR, LR[name]), portrait()[None])[0])
     restored = np.asarray(codec.restore(payload)).astype(np.int16)
-    if name == "gcfsr":
-        network: torch.nn.Module = GCFSRUpscaler(load_face_sr(zoo / "gcfsr/gcfsr.safetensors"), LR[name])
-    else:
-        network = load_face_sr(zoo / "glean/glean.safetensors", load_prior(zoo / "glean/bank.safetensors"))
+    prior = load_prior(zoo / "glean/bank.safetensors") if name == "glean" else None
+    network = load_face_sr(zoo / f"{name}/{name}.safetensors", prior)
+    network = GCFSRUpscaler(network, LR[name]) if name == "gcfsr" else network
     assert np.abs(restored - expected(network, payload.lr)).max() <= 1 and restored.std() > 1
 
 

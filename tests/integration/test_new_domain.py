@@ -24,8 +24,7 @@ from edgegrain.training.run import train
 from export.bundle.writer import UNSTATED, write_bundle
 
 SIDE, LR = 64, 16
-PICTURES = {"stage1": 32, "stage2": 8, "stage3": 8, "final": 8}
-"""Stage -> how many it sees."""
+PICTURES = {"stage1": 32, "stage2": 8, "stage3": 8, "final": 8}  # stage -> how many it sees
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +57,8 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bundle_names_its_domain_its_stages_and_its_generator(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.domain, manifest.hr, manifest.lr) == ("cats", "cats", SIDE, LR)
-    assert manifest.training["stages"] == [
-        {"stage": "1", "pictures": 32},
-        *({"stage": stage, "pictures": 8} for stage in ("2", "3", "final")),
-    ]
+    stages = [{"stage": name.removeprefix("stage"), "pictures": count} for name, count in PICTURES.items()]
+    assert manifest.training["stages"] == stages
     assert manifest.training["data"] == {"cat": 16}
     assert manifest.decoder["architecture"]["prior"]["kind"] == "stylegan2"
     assert manifest.licence == {**UNSTATED, "prior": "origin not stated: licence not stated"}

@@ -18,8 +18,6 @@ from edge_encoder.faces.alignment import FaceFinder, ffhq_square
 from edgegrain.cli.app import application
 from tests.unit.edge_encoder.faces.test_alignment import apart, placed
 
-FACES = 6
-
 
 @pytest.fixture(scope="module")
 def finder() -> FaceFinder:
@@ -30,9 +28,9 @@ def finder() -> FaceFinder:
 def faces(shared_data: Path) -> list[np.ndarray]:
     """FFHQ-aligned faces, uint8 [256, 256, 3]."""
     paths = sorted((shared_data / "train_faces_256").glob("ffhq_*"))
-    if len(paths) < FACES:
+    if len(paths) < 6:
         pytest.skip("needs FFHQ faces in ../shared/data/train_faces_256")
-    return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:: len(paths) // FACES][:FACES]]
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:: len(paths) // 6][:6]]
 
 
 def test_aligned_faces_stay_where_they_are(finder: FaceFinder, faces: list[np.ndarray]) -> None:

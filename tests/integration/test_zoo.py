@@ -88,16 +88,10 @@ def test_the_generator_draws_the_face_of_the_lr(source: DecoderSource, shared_da
         assert lpips(unit_batch(levels), original).item() < 0.16
 
 
-NETWORKS = {
-    "photos-x2": "irn-x2-light",
-    "photos-x4": "irn-x4-light",
-    "photos-x4-wide": "irn-x4-wide",
-    "photos-x4-plus": "irn-x4-light",
-}
-"""Folder -> shape of its network."""
+SHAPES = {"photos-x2": "x2-light", "photos-x4": "x4-light", "photos-x4-wide": "x4-wide", "photos-x4-plus": "x4-light"}
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=SHAPES)
 def folder(request: pytest.FixtureRequest, repository: Path) -> Path:
     path = repository / "zoo" / request.param
     if not path.is_dir():
@@ -111,7 +105,7 @@ def irn(folder: Path) -> IRN:
 
 
 def test_irn_is_the_named_network_with_its_coder(folder: Path, irn: IRN) -> None:
-    assert irn.config == PRESETS[NETWORKS[folder.name]]
+    assert irn.config == PRESETS[f"irn-{SHAPES[folder.name]}"]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
     assert read_training(folder / "irn.safetensors")["crops_seen"] > 10_000
     assert CoderTables.from_json((folder / "coder.json").read_bytes()) != CoderTables.default()

@@ -27,11 +27,8 @@ STEPS_PER_OCTAVE, FIRST_OCTAVE, FLOOR = 8, -2, 2.0**-20
 
 
 class FloatNetwork(nn.Module):
-    """The trainable form of a channel's network: contexts ``[B, n]`` in levels to mean and log2 scale ``[B, 2]``.
-
-    After `calibrate` it computes with weights rounded as they are written, and gradients pass straight through the
-    rounding.
-    """
+    """The trainable form of a channel's network: contexts ``[B, n]`` in levels to mean and log2 scale ``[B, 2]``; after
+    `calibrate` with weights rounded as they are written, through which gradients pass straight."""
 
     def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True, step: int = 1) -> None:
         """``skip``: let the output layer use the context too; ``step``: that of the levels, whose indices become
@@ -79,11 +76,8 @@ class FloatNetwork(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, context: Tensor) -> None:
-        """Choose the integer units of every layer from typical contexts ``[S, n]``.
-
-        A hidden unit's largest value is scaled near the top of its range, unless its weights would then not fit into
-        8 bits. ReLU commutes with this scaling, and the next layer's weights undo it.
-        """
+        """Choose the integer units of every layer from typical contexts ``[S, n]``: a hidden unit's largest value comes
+        near the top of its range, unless its weights would then not fit into 8 bits. The next layer undoes it."""
         context_unit = torch.full((context.shape[1],), self._step / CONTEXT_UNIT)
         values, unit, units = context * context_unit, context_unit, []
         last = len(self.layers) - 1
@@ -114,7 +108,7 @@ class FloatNetwork(nn.Module):
 
 
 def eight_bit_shift(weight: Tensor) -> Tensor:
-    """Exponent of the largest power of two for each row of ``[outputs, inputs]`` at which the row fits into 8 bits."""
+    """Exponent of the largest power of two at which a row of ``[outputs, inputs]`` fits into 8 bits, for each."""
     largest = weight.abs().amax(dim=1).clamp(min=2.0**-MAX_SHIFT)
     # A little less than 127: a weight rounded to 127 / 2**n must not fall into the next row of exponents.
     return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
@@ -156,39 +150,18 @@ FIT_PICTURES, FIT_STEPS, FIT_BATCH = 128, 300, 32
 BELOW_TARGET = 1 / 16  # factor on the rate loss while LRs are smaller than their target
 
 
-class CoderContext(nn.Module):
-    """The coder's context of every sample of LRs of one size, with gradients; it has no weights."""
+class RateModel(nn.Module):
+    """Expected code length of LRs of one size."""
 
     _neighbours: Tensor
     _positions: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        neighbours = torch.from_numpy(neighbour_indices(width, height)).long()
-        self.register_buffer("_neighbours", neighbours, persistent=False)
-        self.register_buffer("_positions", torch.from_numpy(positions(width, height)).float(), persistent=False)
-
-    def forward(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
-        """Contexts ``[B, h * w, n]`` and references ``[B, h * w]`` of a channel of LRs ``[B, 3, h, w]``, 0...255.
-
-        Those of `codec_contract.lr_coder.context`, except that the reference is not rounded.
-        """
-        pixels = levels.flatten(2).transpose(1, 2)  # [B, h * w, 3]
-        outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)
-        around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
-        reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
-        place, middle = self._positions.expand(len(pixels), -1, -1), reference[..., None]
-        parts = around.flatten(2) - middle, pixels[..., :channel] - middle, middle - MIDDLE, place
-        return torch.cat(parts, 2), reference
-
-
-class RateModel(nn.Module):
-    """Expected code length of LRs of one size."""
-
     def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)
-        self._context = CoderContext(height, width)
+        neighbours = torch.from_numpy(neighbour_indices(width, height)).long()
+        self.register_buffer("_neighbours", neighbours, persistent=False)
+        self.register_buffer("_positions", torch.from_numpy(positions(width, height)).float(), persistent=False)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Bits per sample, a scalar, of LRs ``[B, 3, h, w]`` as the coder's indices, 0...255 (`to_indices`)."""
@@ -196,10 +169,20 @@ class RateModel(nn.Module):
             levels = levels.float()
             bits = []
             for channel, network in enumerate(self.networks):
-                context, reference = self._context(levels, channel)
+                context, reference = self.context(levels, channel)
                 prediction = network(context.flatten(0, 1))
                 bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
             return torch.stack(bits).mean()
+
+    def context(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Contexts ``[B, h * w, n]`` and references ``[B, h * w]``, not rounded, of a channel of ``[B, 3, h, w]``."""
+        pixels = levels.flatten(2).transpose(1, 2)  # [B, h * w, 3]
+        outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)
+        around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
+        reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
+        place, middle = self._positions.expand(len(pixels), -1, -1), reference[..., None]
+        parts = around.flatten(2) - middle, pixels[..., :channel] - middle, middle - MIDDLE, place
+        return torch.cat(parts, 2), reference
 
 
 def fit(model: RateModel, levels: Tensor) -> None:

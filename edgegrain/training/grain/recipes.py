@@ -252,20 +252,20 @@ _DEEP_ON = replace(
     decoder=shapes.FACES_256_LR16_DEEP,
     lr_step=2,
 )
+# Of other domains: without the losses of identity and of the places of eyes and mouth.
+_DEEP_ELSEWHERE = replace(_DEEP_ON, loss=replace(_DEEP_ON.loss, identity=0.0, regions=0.0, region_gain=0.0))
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
-_STAGE3 = GrainRecipe(
+_STAGE3 = replace(
+    _STAGE2,
     stage="3",
     trains=("codes", "fusion"),
-    decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0),
-    batch=4,
+    synthetic=0.0,
     learning_rate=1.5e-3,
     muon=1.0,
     warm_up=50,
     hold=0.3,
     identity_from=0.0,
-    ema=0.99,
-    lpips_shift=0.5,
 )
 # LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, with an absolute error; the final stage of 0.3.0 had 0.5,
 # of 0.4.0 0.8. Beyond 1.2 LPIPS-Alex falls further, but LPIPS-VGG, which is no loss, does not.
@@ -296,11 +296,6 @@ def _domain(name: str, lr: int) -> dict[str, GrainRecipe]:
 
 def _with_decoder(recipe: GrainRecipe, grain: GrainConfig) -> GrainRecipe:
     return replace(recipe, decoder=grain.decoder if recipe.stage == "1" else grain)
-
-
-def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
-    """A recipe for faces without the losses of identity and of the places of eyes and mouth."""
-    return replace(recipe, domain=name, loss=replace(recipe.loss, identity=0.0, regions=0.0, region_gain=0.0))
 
 
 # The paper's, 1024 x 1024, with its RRDB encoder: [GRAIN] 3.2, 3.5 and supplementary 1. Batch 1, learning rate 1e-4
@@ -398,7 +393,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain("cats", 16),  # [GRAIN] Table 3
     **_domain("churches", 16),
     # From the weights of the default bundle (--init-from faces), with its networks.
-    **{f"stage1-{name}-256-lr16-fine": _without_faces(_DEEP_ON, name) for name in ("cats", "churches")},
+    **{f"stage1-{name}-256-lr16-fine": replace(_DEEP_ELSEWHERE, domain=name) for name in ("cats", "churches")},
     **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
     # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
     "stage2-1024-lr16-paper-single-scale": replace(

@@ -86,11 +86,9 @@ def recipe_discriminator(
 def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     """Give ``decoder`` the weights of another one; what it has beyond that begins without effect on the picture.
 
-    New blocks add zero. Of a scale with more blocks the last ones are left out, which changes the picture: a little, if
-    they did little. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
-    convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
-    A decoder of larger LRs takes over the scales that it has; its first convolution, and so its picture, is learned
-    from the beginning.
+    New blocks add zero; of a scale with more blocks the last ones are left out. New channels are computed from random
+    weights, and nothing reads them yet. A sub-pixel convolution becomes a bilinear interpolation with the mean of its
+    four kernels. A decoder of larger LRs takes over the scales that it has, but not the first convolution.
     """
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
@@ -176,8 +174,8 @@ ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."  # prefixes of the parts th
 
 
 class StartingPoint(NamedTuple):
-    """Trained networks: a recipe with their shapes, stage and level step (everything else is a default), the weights by
-    their names in an `Autoencoder` with a whole GRAIN, and the stages that trained them, as `GrainRun.stages`."""
+    """Trained networks: a recipe with their shapes, stage and level step, weights by their names in an `Autoencoder` of
+    a whole GRAIN, and the stages that trained them, as `GrainRun.stages`."""
 
     recipe: GrainRecipe
     weights: dict[str, Tensor]
@@ -269,13 +267,8 @@ def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecod
 
 
 def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None) -> GrainRun:
-    """A run at its first step, with random weights or what a run, a bundle or the zoo has.
-
-    Parts that ``start`` has take its shapes and weights (the averaged ones of a run), others start from random weights.
-    With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of the
-    trained one (`grow`). An encoder that is trained and has other shapes begins from random weights, unless it only has
-    more blocks (`deepened`). ``prior``: the generator; its configuration must be the stage's.
-    """
+    """A run at its first step. Parts that ``start`` has take its shapes and weights (the averaged ones of a run) unless
+    the recipe grows (`grow`, `deepened`); others are random."""
     if start is None:
         if recipe.stage != "1" and not recipe.random_pictures:
             raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
@@ -309,8 +302,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
 
 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
-    """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
-    none; ``history``: the stages of the source, if they are known."""
+    """The recipe of a new run with the shapes of the parts that ``source`` has, and its step if it names none."""
     sizes = (recipe.encoder.hr, recipe.encoder.lr), (source.encoder.hr, source.encoder.lr)
     wanted, there = (f"pictures of {hr}x{hr} with LRs of {lr}x{lr}" for hr, lr in sizes)
     if wanted != there and not recipe.grows:

@@ -103,11 +103,8 @@ class GrainTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged weights on the held-out pictures, at each step of the levels if there are several.
-
-        With a loss on codes also ``codes``, the error of those predicted for generated pictures, in units of the
-        variance of W; the mean code has 1.
-        """
+        """Figures of the averaged weights at each step of the levels; with a loss on codes also ``codes``, the error of
+        those predicted for generated pictures, in units of the variance of W (the mean code has 1)."""
         result: dict[str, float] = {}
         model = self.run.average
         for step in sorted(set(self.run.recipe.lr_steps) or {model.lr_step}):
@@ -123,8 +120,7 @@ class GrainTrainer(Trainer):
 
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        """Write a sheet with one column per picture: original, enlarged LR and restorations, with a prior the
-        invertible picture, that of the predicted codes and, except in stage 2, the fused one."""
+        """Write a sheet with one column per picture: original, enlarged LR, and the pictures up to the stage's."""
         model = self.run.average
         outputs = ["invertible", "style", "final"]
         outputs = outputs[: outputs.index(model.output) + 1]
@@ -235,13 +231,11 @@ GRAIN = Family(
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks) -> dict[str, float]:
-    """Means over rounded restorations in float32 of held-out pictures, uint8 ``[N, S, S, 3]``: PSNR (dB), LPIPS (on its
-    grid and off it) and identity distance.
+    """Means over held-out pictures, uint8 ``[N, S, S, 3]``: PSNR (dB), LPIPS on its grid and off it, identity distance.
 
-    For a final picture also its LPIPS with f_gen set to zero and that of the invertible picture, which show the
-    contribution of the prior, and that of the generator's picture, which shows if its codes still match the other
-    pictures. While a rate is trained, also the expected bytes of an LR, and its saturation relative to that of the area
-    average.
+    For a final picture also LPIPS with f_gen set to zero and of the invertible picture, which show the contribution of
+    the prior, and of the generator's picture, which shows if its codes still match. While a rate is trained, also the
+    expected bytes of an LR, and its saturation relative to that of the area average.
     """
     rows: list[dict[str, float]] = []
     saturation: list[float] = []

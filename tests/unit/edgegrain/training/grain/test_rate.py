@@ -14,7 +14,7 @@ from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.rate import BELOW_TARGET, FIRST_OCTAVE, CoderContext, FloatNetwork, RateModel, RateTarget
+from edgegrain.training.grain.rate import BELOW_TARGET, FIRST_OCTAVE, FloatNetwork, RateModel, RateTarget
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
 
@@ -69,7 +69,7 @@ def as_levels(lrs: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("channel", range(3))
 def test_contexts_are_the_coders(channel: int) -> None:
     lr = smooth_lrs(1)
-    context, reference = CoderContext(12, 16)(as_levels(lr), channel)
+    context, reference = RateModel(12, 16).context(as_levels(lr), channel)
     expected, expected_reference = all_contexts(lr[0], channel)
     assert context.shape == (1, 12 * 16, CONTEXT_SIZES[channel])
     # The coder rounds the reference half up.

@@ -80,13 +80,11 @@ def test_recipes_of_every_bundle_fit_together(lr: int) -> None:
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
     model = Autoencoder(GRAIN_RECIPES["smoke-stage3"])
-    graphs: dict[str, bool] = {}
-    for name in ("codes", "prior", "fusion"):
-        getattr(model.decoder, name).register_forward_hook(
-            lambda module, args, out, name=name: graphs.__setitem__(name, getattr(out, "picture", out).requires_grad)
-        )
+    graphs: list[bool] = []
+    for part in (model.decoder.codes, model.decoder.prior, model.decoder.fusion):
+        part.register_forward_hook(lambda module, args, out: graphs.append(getattr(out, "picture", out).requires_grad))
     model(torch.zeros(1, 3, 64, 64))
-    assert graphs == {"codes": False, "prior": False, "fusion": True}
+    assert graphs == [False, False, True]
 
 
 @torch.no_grad()
@@ -105,12 +103,9 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
     model = Autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
     picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     plain, _ = model.encoder(picture)
-    one, other = (
-        torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
-        for levels in (plain, model.encode(picture)[0])
-    )
-    for straight, through in zip(one, other, strict=True):
-        torch.testing.assert_close(through, straight)
+    parameters, weights = list(model.encoder.parameters()), torch.arange(16.0)
+    sums = plain.mul(weights).sum(), model.encode(picture)[0].mul(weights).sum()
+    torch.testing.assert_close(*(torch.autograd.grad(each, parameters) for each in sums))
     deviation = model.encode(picture, noise=True)[0] - plain
     assert 2.3 < deviation.abs().max() <= 2.5
 
@@ -167,17 +162,11 @@ DECODER = DecoderConfig(SCALES, head=(8,))
 def shrunk(stage: str) -> GrainRecipe:
     """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
     recipe, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
-    return replace(
-        recipe,
-        encoder=ENCODER,
-        decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
-        loss=replace(recipe.loss, lpips=0.0, identity=0.0),
-        batch=2,
-        learning_rate=1e-3,
-        ema=0.5,
-        random_pictures=8,
-        adversarial=replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1),
-    )
+    decoder = DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER)
+    loss = replace(recipe.loss, lpips=0.0, identity=0.0)
+    adversarial = replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1)
+    recipe = replace(recipe, encoder=ENCODER, decoder=decoder, loss=loss, adversarial=adversarial)
+    return replace(recipe, batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8)
 
 
 def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:

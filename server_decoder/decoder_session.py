@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.pixels import describe_array, network_input, pictures_of
 from server_decoder.bound_runs import BoundRuns
-from server_decoder.cuda_ops.library import contains, needs_library, register_library
+from server_decoder.cuda_ops.library import DOMAIN, contains, register_library
 from server_decoder.providers import (
     PROVIDERS,
     CudaOptions,
@@ -52,22 +51,14 @@ class DecoderSession:
 
     The model has one of two signatures, any B: ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and ``hr`` float32
     ``[B, 3, H, W]`` in about [-1, 1], which are quantized here; or ``lr`` uint8 ``[B, h, w, 3]`` and ``hr`` uint8
-    ``[B, H, W, 3]``, if the graph quantizes. Its weights may be stored as float16; they are widened while it loads. A
-    model may also take ``strength`` or ``step``, float32 ``[B]``.
-
-    Attributes:
-        device: ``"cpu"`` or ``"cuda"``.
-        lr_size: (width, height) of the LR it takes; None if the model leaves it open.
-        quantizes: true if the graph takes and gives levels.
-        fused: true if the graph has fused ops (docs/cuda_ops.md).
-        providers: ONNX Runtime's execution providers that are active, the first one preferred.
-        controls: those of `STRENGTH`, a factor s per picture ([GCFSR] 3.5), and `STEP` that it takes.
-        graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
+    ``[B, H, W, 3]``, if the graph quantizes (``quantizes``). A model may also take `STRENGTH`, a factor s per picture
+    ([GCFSR] 3.5), or `STEP`, float32 ``[B]``: its ``controls``. ``lr_size`` is (width, height) of the LR; None if the
+    model leaves it open. ``graphs`` is true if batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
         self,
-        model: bytes | str | os.PathLike[str],
+        model: bytes | str | Path,
         device: Device = "cpu",
         threads: int | None = None,
         *,
@@ -79,48 +70,34 @@ class DecoderSession:
     ) -> None:
         """Load a decoder, given as the bytes of an ONNX file or its path.
 
-        Args:
-            threads: that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-            memory_limit: most bytes for weights and activations; a batch that needs more raises a `DeviceMemoryError`.
-                ONNX Runtime 1.31 on the CPU counts activations only.
-            strength, step: of pictures that are decoded without one, for models that take one; None for the model's
-                own.
-            weights: name and bytes of the other file to which the model refers; None if it holds its weights.
+        A batch that needs more bytes for weights and activations than ``memory_limit`` raises a `DeviceMemoryError`;
+        ONNX Runtime 1.31 on the CPU counts activations only. ``strength`` and ``step`` are of pictures that are decoded
+        without one. ``weights``: name and bytes of another file to which the model refers.
         """
         self.device = device
         cuda = cuda or CudaOptions()
         require_provider(device)
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
-        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        source = model if isinstance(model, bytes) else str(model)
         options = session_options(device, threads, in_memory=isinstance(source, bytes))
-        self.fused = needs_library(source)
+        self.fused = contains(source, DOMAIN.encode())
         if self.fused:
             register_library(options, device, device_id=cuda.device_id)
         if weights is not None:
             options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
         with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
-        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.providers: list[str] = self._session.get_providers()
         self.lr_size, self.quantizes = _check_signature(self._session)
         self.controls = _controls(self._session)
-        self._defaults = {
-            name: value
-            for name, value in ((STRENGTH, strength), (STEP, step))
-            if value is not None and name in self.controls
-        }
+        given = {STRENGTH: strength, STEP: step}
+        self._defaults = {name: value for name in self.controls if (value := given[name]) is not None}
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
-    def decode(
-        self,
-        lr: npt.NDArray[np.uint8],
-        *,
-        z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None,
-        step: int | Sequence[int] | None = None,
-    ) -> npt.NDArray[np.uint8]:
-        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; the arguments as for `run`."""
-        hr = self.run(lr, z=z, strength=strength, step=step)
+    def decode(self, lr: npt.NDArray[np.uint8], **inputs: Any) -> npt.NDArray[np.uint8]:
+        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; ``inputs`` are those of `run`."""
+        hr = self.run(lr, **inputs)
         return hr if self.quantizes else pictures_of(hr)
 
     def run(

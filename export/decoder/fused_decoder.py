@@ -150,9 +150,9 @@ def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) 
         return graph.layer(
             graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY), f"{name}.conv2", block.conv2, residual=x
         )
-    y = x
-    for index, dense in enumerate(block.dense_blocks(), 1):
-        y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == block.count else None)
+    y, blocks = x, block.dense_blocks()
+    for index, dense in enumerate(blocks, 1):
+        y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == len(blocks) else None)
     return y
 
 

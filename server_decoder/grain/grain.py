@@ -334,8 +334,7 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
         raise ModelError(
             f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one (--prior)"
         )
-    with _KIND.reading(path):
-        state = read_weights(path)
+    state = read_weights(path, _KIND)
     if kept is not None and decoder is not None:
         state |= {_DECODER + name: tensor for name, tensor in decoder.state_dict().items()}
     fill(model, state, path, without=PRIOR)

@@ -74,7 +74,7 @@ def test_values_by_hand() -> None:
 
 
 def test_properties_and_warm_up(session: DecoderSession) -> None:
-    assert (session.device, session.providers, session.lr_size) == ("cpu", (CPU,), (LR, LR))
+    assert (session.device, session.providers, session.lr_size) == ("cpu", [CPU], (LR, LR))
     for batch in (1, 2, [1, 4]):
         session.warm_up(batch)
     with pytest.raises(BundleError, match="leaves its LR size open"):

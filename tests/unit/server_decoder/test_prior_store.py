@@ -38,14 +38,14 @@ def test_folder(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def test_finding(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="mobile-stylegan-ffhq is not in .*; run: edgegrain prior fetch$"):
-        find_prior()
+        find_prior(DEFAULT_PRIOR)
     with pytest.raises(ModelError, match="there is no prior 'cats'.*fetch downloads mobile-stylegan-ffhq"):
         find_prior("cats")
     for name in ("../escape", "a" * 300):
         with pytest.raises(ModelError, match=f"no prior '{name}'"):
             find_prior(name)
     path = save_mobile_stylegan(MobileStyleGAN(MOBILE), cache / "priors" / f"{DEFAULT_PRIOR}.safetensors")
-    assert find_prior() == path
+    assert find_prior(DEFAULT_PRIOR) == path
     mine = tmp_path / "mine.bin"
     mine.write_bytes(b"")
     assert find_prior(mine) == mine

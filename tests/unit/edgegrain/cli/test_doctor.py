@@ -168,5 +168,5 @@ def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     check("fused ops", "broken", "cannot be used")
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
     for driver, state, said in ((13020, "ok", "CPU and CUDA kernels"), (12040, "warning", "up to 12.4")):
-        monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
+        monkeypatch.setattr(providers, "driver_version", lambda driver=driver: driver)
         check("fused ops", state, said)

@@ -62,7 +62,7 @@ def test_without_the_library_the_error_says_what_to_do(
         library.find_library(tmp_path / "absent.so")
     lr = np.zeros((1, LR, LR, 3), np.uint8)
     assert DecoderSession(repeating_decoder()).decode(lr).shape == (1, HR, HR, 3)  # the process stays usable
-    assert not library.needs_library(tmp_path / "absent.onnx")
+    assert not library.contains(tmp_path / "absent.onnx", library.DOMAIN.encode())
 
 
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:

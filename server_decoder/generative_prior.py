@@ -21,7 +21,6 @@ class Window(NamedTuple):
     size: int
 
     def doubled(self) -> Window:
-        """This window of a picture of twice the side."""
         return Window(*(2 * length for length in self))
 
 
@@ -48,7 +47,6 @@ class Area(NamedTuple):
         return Area(self.top // 2, self.left // 2, -(-self.bottom // 2), -(-self.right // 2))
 
     def doubled(self) -> Area:
-        """This area in maps of twice the side."""
         return Area(*(2 * edge for edge in self))
 
     def of_maps(self, maps: Tensor, covers: Area | None = None) -> Tensor:

@@ -71,7 +71,6 @@ class MobileStyleGANConfig:
         return (_BASE, *blocks, *self.resolutions[-1:] * (self.head == "wavelet"))
 
     def channels(self, resolution: int) -> int:
-        """Channels of the features of this resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> MobileStyleGANConfig:

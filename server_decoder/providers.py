@@ -215,10 +215,13 @@ def outside_captures(device: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[None]:
-    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes."""
+def limited_arena(options: onnxruntime.SessionOptions, limit: int | None) -> Iterator[None]:
+    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes, if given."""
     import onnxruntime
 
+    if limit is None:
+        yield
+        return
     arena, default = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
     place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, default)
     growth = onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": 1})  # 1: by the requested size
@@ -265,8 +268,7 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
     text = first_line(error)
     if is_lack_of_memory(error):
         return DeviceMemoryError(
-            f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
-            "raise the limit if there is one"
+            f"{work} needs more memory than {device} has left ({text}); take smaller batches, or raise a limit"
         )
     return DeviceError(f"{work} failed on {device}: {text}")
 

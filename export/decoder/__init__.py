@@ -69,12 +69,10 @@ class DecoderOptions:
 
     @property
     def pixel_type(self) -> Pixels:
-        """Type of the input and the output."""
         return self.pixels or (Pixels.uint8 if self.ops is Ops.fused else Pixels.float32)
 
     @property
     def stored(self) -> WeightStorage:
-        """Storage of the weights."""
         return self.storage or (
             WeightStorage.compact if self.precision is Precision.int8 else WeightStorage(self.precision.value)
         )

@@ -81,7 +81,6 @@ class RRDB(nn.Module):
             self.add_module(f"RDB{index + 1}", ResidualDenseBlock(channels, growth, convs))
 
     def dense_blocks(self) -> list[Any]:
-        """The dense blocks in order."""
         return list(self.children())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,12 +153,10 @@ class DecoderConfig:
 
     @property
     def lr(self) -> int:
-        """Side of the LR, in pixels."""
         return self.scales[0].size
 
     @property
     def hr(self) -> int:
-        """Side of the picture, in pixels."""
         return self.scales[-1].size
 
 
@@ -293,8 +290,9 @@ class RRDBDecoder(nn.Module):
         weaken_residuals(self)
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
-        for branch in self.step_branches:
-            branch.conv.weight.zero_()
+        for module in self.step_branches.modules():
+            if isinstance(module, StepBranch):
+                module.conv.weight.zero_()
 
     def forward_features(self, lr: Tensor, step: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns

@@ -49,11 +49,9 @@ class StyleGAN2Config:
         return (*self.layer_resolutions, self.size)
 
     def channels(self, resolution: int) -> int:
-        """Channels of the features of this resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> StyleGAN2Config:
-        """The part of this generator up to ``size``."""
         if size not in self.resolutions[1:]:
             raise ModelError(
                 f"cannot cut this generator to {size}x{size}; it makes pictures at "

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
 from server_decoder import providers
-from server_decoder.decoder_session import DecoderSession, require_provider
-from server_decoder.providers import CudaOptions
+from server_decoder.decoder_session import DecoderSession
+from server_decoder.providers import CudaOptions, require_provider
 from tests.pretended_cuda import CPU, CUDA, PretendedCuda
 from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
 from tests.unit.server_decoder.test_bound_runs import enlarged, lrs, noisy
@@ -138,15 +138,10 @@ HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
         (b"not onnx", "cannot be loaded"),
         (HALF, "cannot be loaded"),
         (Path("absent.onnx"), "cannot be loaded"),
-        *(
-            (elementwise("Identity", **options), "not a decoder")
-            for options in (
-                {"given": "x", "shape": OF_8},
-                {"made": "y", "shape": OF_8},
-                {"shape": ["b", 4, 8, 8]},
-                {"shape": [3, 8, 8]},
-            )
-        ),
+        (elementwise("Identity", given="x", shape=OF_8), "not a decoder"),
+        (elementwise("Identity", made="y", shape=OF_8), "not a decoder"),
+        (elementwise("Identity", shape=["b", 4, 8, 8]), "not a decoder"),
+        (elementwise("Identity", shape=[3, 8, 8]), "not a decoder"),
         (elementwise("Identity", shape=OF_8, kind=TensorProto.FLOAT16), r"tensor\(float16\)"),
         (changed(quantizing_decoder(), planar), LEVELS),
         (changed(quantizing_decoder(), float_result), LEVELS),
@@ -171,9 +166,7 @@ def test_cuda_is_refused_where_it_is_not_installed() -> None:
         DecoderSession(repeating_decoder(), device="cuda")
 
 
-def test_a_provider_that_does_not_start_is_an_error(
-    pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_provider_that_does_not_start(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     pretended_cuda.active = [CPU]
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
     with pytest.raises(DeviceError, match=r"did not start \(.*libonnxruntime_providers_cuda.*\); active: CPUExecution"):
@@ -184,9 +177,8 @@ def test_a_provider_that_does_not_start_is_an_error(
 
 
 def test_a_provider_that_fails_says_why(pretended_cuda: PretendedCuda) -> None:
-    pretended_cuda.refuse = Mock(
-        side_effect=RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
-    )
+    error = RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
+    pretended_cuda.refuse = Mock(side_effect=error)
     with pytest.raises(DeviceError, match=r"did not start \(.*; CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
 
@@ -197,9 +189,7 @@ def test_no_block_of_memory_is_planned_for_each_batch_size(pretended_cuda: Prete
     assert [options.enable_mem_pattern for options, _ in pretended_cuda.started] == [False]
 
 
-def test_a_model_that_cannot_be_captured_runs_without_graphs(
-    pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_captured_runs_without(pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture) -> None:
     def fail(wanted: Sequence[Any]) -> None:
         if wanted[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
@@ -249,16 +239,12 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
             small.decode(lr)
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
-    wide, narrow = (
-        numpy_helper.from_array(np.zeros(size, np.float32), name)
-        for name, size in (("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1)))
-    )  # 6 MB of weights
-    nodes = [
-        helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
-        helper.make_node("Conv", ["x", "narrow"], ["hr"]),
-    ]
+    sizes = {"wide": (50_000, 3, 3, 3), "narrow": (3, 50_000, 1, 1)}  # 6 MB of weights
+    weights = [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in sizes.items()]
+    first = helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1])
+    wide = model(first, helper.make_node("Conv", ["x", "narrow"], ["hr"]), weights=weights)
     with pytest.raises(DeviceMemoryError, match="(loading the decoder|decoding) needs more memory"):
-        DecoderSession(model(*nodes, weights=[wide, narrow]), memory_limit=limit).decode(lr[:1])
+        DecoderSession(wide, memory_limit=limit).decode(lr[:1])
     with pytest.raises(DeviceError, match="in bytes and at least 1"):
         DecoderSession(repeating_decoder(), memory_limit=0)
 

@@ -12,19 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder import mobile_stylegan as module
 from server_decoder.generative_prior import Area, Window
-from server_decoder.mobile_stylegan import (
-    MOBILE_STYLEGAN_256,
-    MOBILE_STYLEGAN_1024,
-    MobileStyleGAN,
-    MobileStyleGANConfig,
-    StyledConv,
-    WaveletHead,
-    fit_rgb_heads,
-    load_mobile_stylegan,
-    modulate,
-    save_mobile_stylegan,
-)
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, StyledConv
+from server_decoder.mobile_stylegan import load_mobile_stylegan as load
+from server_decoder.mobile_stylegan import save_mobile_stylegan as save
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
@@ -84,7 +76,7 @@ def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, T
         x = haar(x * (block.affine.weight @ first + block.affine.bias)[None, :, None, None])
         x = styled(block.conv2, styled(block.conv1, x, first), second)
         features[x.shape[-1]] = x
-    if isinstance(prior.head, WaveletHead):
+    if isinstance(prior.head, module.WaveletHead):
         style = prior.head.affine.weight @ codes[-1] + prior.head.affine.bias
         return haar(modulated(prior.head.conv, x, style)), features
     return F.conv2d(x, prior.head.weight, prior.head.bias), features
@@ -107,7 +99,7 @@ def test_equals_modulated_weights(head: str) -> None:
 
 def test_sizes_of_the_published_network() -> None:
     with torch.device("meta"):
-        whole, shorter = MobileStyleGAN(MOBILE_STYLEGAN_1024), MobileStyleGAN(MOBILE_STYLEGAN_256)
+        whole, shorter = MobileStyleGAN(module.MOBILE_STYLEGAN_1024), MobileStyleGAN(module.MOBILE_STYLEGAN_256)
     assert whole.code_resolutions == (4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512, 512)
     assert shorter.code_resolutions == whole.code_resolutions[:13] and shorter.code_count == 13
     assert whole.feature_channels == {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
@@ -203,39 +195,39 @@ def test_bfloat16_autocast_stays_near() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         low, low_features = prior(codes)
     assert low_features[32].dtype == torch.bfloat16
-    assert modulate(low_features[32], torch.ones(1, 8)).dtype == torch.bfloat16
+    assert module.modulate(low_features[32], torch.ones(1, 8)).dtype == torch.bfloat16
     assert low_features[32].is_contiguous(memory_format=torch.channels_last)
     assert (low.float() - picture).square().mean() < 1e-3 * picture.square().mean()
 
 
 def test_file_round_trip_and_cut(prior: MobileStyleGAN, tmp_path: Path) -> None:
     heads = {16: nn.Conv2d(16, 3, 1), 32: nn.Conv2d(8, 3, 1)}
-    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
+    path = save(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
     codes = random_codes(prior)
-    whole = load_mobile_stylegan(path, TINY)
+    whole = load(path, TINY)
     assert not whole.training and not any(parameter.requires_grad for parameter in whole.parameters())
     torch.testing.assert_close(whole(codes).picture, prior(codes).picture, rtol=1e-4, atol=1e-5)  # two builds
     torch.testing.assert_close(whole.mean_code, prior.mean_code, rtol=0, atol=0)
 
-    shorter = load_mobile_stylegan(path, TINY.cut(16), cut_to=16)
+    shorter = load(path, TINY.cut(16), cut_to=16)
     assert shorter.size == 16 and shorter.code_resolutions == (4, 8, 8, 16, 16)
     features = prior(codes).features[16]
     picture, cut_features = shorter(codes[:, :5])
     torch.testing.assert_close(cut_features[16], features, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(picture, heads[16](features))
 
-    again = save_mobile_stylegan(shorter, tmp_path / "cut.safetensors")
-    torch.testing.assert_close(load_mobile_stylegan(again)(codes[:, :5]).picture, picture, rtol=1e-4, atol=1e-5)
+    again = save(shorter, tmp_path / "cut.safetensors")
+    torch.testing.assert_close(load(again)(codes[:, :5]).picture, picture, rtol=1e-4, atol=1e-5)
     with pytest.raises(FileExistsError, match="force"):
-        save_mobile_stylegan(prior, path)
+        save(prior, path)
 
 
 def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
-    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
+    path = save(prior, tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
     with pytest.raises(ModelError, match="no RGB head at 16x16; it has heads at 32"):
-        load_mobile_stylegan(path, cut_to=16)
+        load(path, cut_to=16)
     with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
-        load_mobile_stylegan(path, TINY.cut(32))
+        load(path, TINY.cut(32))
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
     header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
     for name, metadata in (("other", None), ("empty", header), ("wild", header | {"config": '{"sise": 64}'})):
@@ -247,12 +239,12 @@ def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
         ("wild", "sise"),
     ):
         with pytest.raises(ModelError, match=message):
-            load_mobile_stylegan(tmp_path / name)
+            load(tmp_path / name)
 
 
 def test_fitted_heads_are_the_least_squares_solution() -> None:
     prior = random_prior()
-    heads = fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
+    heads = module.fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
     rng = np.random.default_rng(3)
     residuals, columns = ({8: [], 32: []} for _ in range(2))
     for _ in range(6):

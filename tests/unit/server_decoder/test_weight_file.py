@@ -35,23 +35,13 @@ KIND = WeightKind("linear layer", "linear", width, {"format": "linear-1"}, "save
 
 def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
     layer, again = nn.Linear(3, 3), nn.Linear(3, 3)
-    path = save_network(
-        tmp_path / "a.safetensors",
-        KIND,
-        {"width": 3},
-        layer.state_dict(),
-        dtype=torch.float32,
-        records={"training": {"steps": 7}},
-        entries={"licence": "none"},
-    )
+    more = {"records": {"training": {"steps": 7}}, "entries": {"licence": "none"}}
+    path = tmp_path / "a.safetensors"
+    save_network(path, KIND, {"width": 3}, layer.state_dict(), dtype=torch.float32, **more)
     assert read_config(path, KIND) == 3
     assert read_record(path, KIND, "training", {}) == {"steps": 7} and read_record(path, KIND, "history", []) == []
-    assert read_header(path) == {
-        "format": "linear-1",
-        "linear": '{"width": 3}',
-        "training": '{"steps": 7}',
-        "licence": "none",
-    }
+    described = {"format": "linear-1", "linear": '{"width": 3}'}
+    assert read_header(path) == {**described, "training": '{"steps": 7}', "licence": "none"}
     fill_network(again, path, KIND)
     assert torch.equal(again.weight, layer.weight) and torch.equal(again.bias, layer.bias)
     with pytest.raises(FileExistsError):
@@ -63,10 +53,9 @@ def test_parts_are_read_without_the_frozen_one(tmp_path: Path) -> None:
     before = network["frozen"].weight.clone()
     state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
     trained = {name: tensor for name, tensor in state.items() if name.startswith("trained.")}
-    whole, part = (
-        save_network(tmp_path / name, KIND, {"width": 2}, tensors, dtype=torch.float32)
-        for name, tensors in (("whole", state), ("part", trained))
-    )
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for path, tensors in ((whole, state), (part, trained)):
+        save_network(path, KIND, {"width": 2}, tensors, dtype=torch.float32)
     fill_network(network, part, KIND, without="frozen.")
     assert torch.equal(network["frozen"].weight, before)
     assert torch.equal(network["trained"].weight, state["trained.weight"])

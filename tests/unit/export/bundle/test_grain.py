@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import sdk
+from benchmarks.speed.random_decoder import random_decoder
 from codec_contract.bundle import find as paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
@@ -19,16 +20,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
-from export.decoder.export import (
-    TRAINED,
-    bundle_decoder,
-    compare_decoder,
-    export_decoder,
-    find_decoder,
-    random_decoder,
-    real_lrs,
-)
-from export.decoder.graph import load_parameters, round_weights
+from export.decoder.export import TRAINED, bundle_decoder, compare_decoder, export_decoder, find_decoder, real_lrs
+from export.decoder.graph import is_int8, load_parameters, round_weights
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import PRESETS, Grain, save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
@@ -75,7 +68,7 @@ def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureR
 
 
 @pytest.mark.parametrize(("base", "refused"), [(20.0, False), (0.0, True)])
-def test_values_count_as_far_as_they_are_seen(
+def test_only_seen_values_count(
     base: float, refused: bool, mobile: tuple[Grain, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
@@ -134,18 +127,11 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
 def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
     decoder, model = mobile
     int8 = weights_of(model, onnx.TensorProto.INT8)
-    assert set(int8) == {
-        f"{name}.int8"
-        for name, tensor in decoder.state_dict().items()
-        if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1 and not name.startswith("prior.mapping")
-    }
+    large = [name for name, tensor in decoder.state_dict().items() if is_int8(tensor.shape)]
+    assert set(int8) == {f"{name}.int8" for name in large if not name.startswith("prior.mapping")}
     assert {name.split(".")[0] for name in int8} == {"decoder", "codes", "prior"}  # the smoke fusion is small
-    halves = weights_of(model, onnx.TensorProto.FLOAT16)
-    assert all(
-        f"{name}.float16" in halves
-        for name, _ in decoder.fusion.named_parameters(prefix="fusion")
-        if name.endswith("weight")
-    )
+    halves, fusion = weights_of(model, onnx.TensorProto.FLOAT16), decoder.fusion.named_parameters(prefix="fusion")
+    assert {f"{name}.float16" for name, _ in fusion if name.endswith("weight")} <= set(halves)
 
 
 def write_bundle(folder: Path, decoder: Grain, model: bytes) -> Path:
@@ -178,7 +164,7 @@ def test_lrs_of_a_decoder_are_those_of_payloads(stylegan2: tuple[Grain, bytes], 
     assert np.array_equal(find_decoder(root).encode(square), found)
 
 
-def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
+def test_a_bundle_comes_before_the_zoo(
     stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder, model = stylegan2

@@ -211,8 +211,6 @@ def test_configurations_survive_json() -> None:
         (lambda: paper_model(8), ValueError, "LRs are"),
     ],
 )
-def test_impossible_configurations_are_refused(
-    make: Callable[[], object], error: type[Exception], message: str
-) -> None:
+def test_impossible_configurations(make: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()

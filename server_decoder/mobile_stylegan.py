@@ -8,6 +8,7 @@ Upsampling is an inverse Haar transform: a quarter of the channels is the low ba
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -198,9 +199,7 @@ class MobileStyleGAN(GenerativePrior):
         self.register_buffer("mean_code", torch.zeros(width))
         self.input = nn.Parameter(torch.randn(1, first, _BASE, _BASE))
         self.conv = StyledConv(nn.Conv2d(first, first, 3, padding=1), first, _BASE, width)
-        self.blocks = nn.ModuleList(
-            Block(a, b, size, width) for a, b, size in zip(channels, channels[1:], sizes, strict=False)
-        )
+        self.blocks = nn.ModuleList(map(Block, channels, channels[1:], sizes, itertools.repeat(width)))
         self.head = WaveletHead(last, width) if config.head == "wavelet" else nn.Conv2d(last, 3, 1)
 
     @property

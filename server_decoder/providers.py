@@ -111,7 +111,7 @@ def cuda_failure() -> str | None:
     import onnxruntime
 
     preload_cuda()
-    if not has_nvidia_driver():
+    if driver_version() == 0:
         return "NVIDIA's driver is missing"
     name = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
     for part in ("shared", "cuda"):
@@ -122,15 +122,6 @@ def cuda_failure() -> str | None:
     major, minor = release(getattr(onnxruntime, "cuda_version", "") or "")
     reason = beyond_driver(1000 * major + 10 * minor)
     return None if reason is None else f"ONNX Runtime {reason}"
-
-
-def has_nvidia_driver() -> bool:
-    """True if CUDA's driver is installed: there is, or was, an NVIDIA GPU."""
-    try:
-        ctypes.CDLL(_DRIVER)
-    except OSError:
-        return False
-    return True
 
 
 def driver_version() -> int:
@@ -168,10 +159,7 @@ def beyond_driver(built: int) -> str | None:
 
 
 def session_options(device: str, threads: int | None, *, in_memory: bool = True) -> onnxruntime.SessionOptions:
-    """The options that all sessions have in common; models ``in_memory``, given as bytes, have to hold their weights.
-
-    ``threads`` work on one picture on the CPU; None is all cores.
-    """
+    """The options of all sessions; models ``in_memory``, given as bytes, have to hold their weights."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

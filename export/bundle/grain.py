@@ -51,9 +51,7 @@ def write_trained_bundle(
         raise ModelError(f"{weights} holds no {TRAINED}; 'edgegrain publish run --trained-only' writes such a folder")
     kept = kept_bundle(weights)
     if kept is not None and formats is not None:
-        raise ExportError(
-            f"{weights} takes the encoder of bundle {kept.id}, file by file; leave the formats (--formats) out"
-        )
+        raise ExportError(f"{weights} takes the encoder of bundle {kept.id}, file by file; leave --formats out")
     formats = tuple(FORMATS) if formats is None else formats
     writer.require_bundle_formats(formats)
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))

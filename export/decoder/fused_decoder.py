@@ -201,18 +201,14 @@ class _Generator:
             side = prior.config.layer_resolutions[index]
             following = factors[index + 1][0] if index + 1 < len(layers) else None
             offset = last and str(side) in self.predictor.offsets
-            steps: dict[str, Any] = {
-                "demodulation": factors[index][1],
-                "noise": self._noise(layer, name),
-                "style": None if offset else following,
-            }
+            steps = {**self.tail, "gain": math.sqrt(2), "style": None if offset else following}
+            steps |= {"demodulation": factors[index][1], "noise": self._noise(layer, name)}
             weight, _ = self._normalized(layer.conv.weight)
-            tail = {**self.tail, "gain": math.sqrt(2)}
             if layer.conv.filter is None:
-                x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps, **tail)
+                x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps)
             else:
                 x = self.graph.conv(modulated, name, weight.transpose(0, 1), transposed=True)
-                x, modulated = self.graph.filtered_bias_act(x, name, layer.bias, **steps, **tail)
+                x, modulated = self.graph.filtered_bias_act(x, name, layer.bias, **steps)
             if offset:
                 x, modulated = self._with_offset(x, following)
             if last:

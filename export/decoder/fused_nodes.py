@@ -183,11 +183,10 @@ class FusedGraph:
 
     def dense_block(self, x: Value, name: str, block: ResidualDenseBlock, outer: Value | None) -> Value:
         """``DenseBlock``, with the input of the residual connection around it."""
-        kind, weights, biases = np.float16 if self.half else np.float32, [], []
-        for index, conv in enumerate(block.convs(), 1):
-            filters = array(conv.weight).transpose(0, 2, 3, 1).astype(kind)
-            weights.append(self.constant(f"{name}.conv{index}.weight", filters))
-            biases.append(self.constant(f"{name}.conv{index}.bias", array(conv.bias)))
+        kind, convs = np.float16 if self.half else np.float32, [*enumerate(block.convs(), 1)]
+        filters = [array(conv.weight).transpose(0, 2, 3, 1).astype(kind) for _, conv in convs]
+        weights = [self.constant(f"{name}.conv{index}.weight", held) for index, held in enumerate(filters, 1)]
+        biases = [self.constant(f"{name}.conv{index}.bias", array(conv.bias)) for index, conv in convs]
         scales = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
         inputs, slope = [x, outer, *weights, *biases], NEGATIVE_SLOPE
         return self.node("DenseBlock", inputs, x.shape, half=self.half, domain=DOMAIN, slope=slope, **scales)
@@ -268,9 +267,8 @@ class FusedGraph:
 
     def model(self, lr: Value, picture: Value) -> onnx.ModelProto:
         """The model, which rounds the picture; without nodes, results and constants that it does not depend on."""
-        self._nodes.append(
-            helper.make_node("QuantizePicture", [picture.name], [OUTPUT], "QuantizePicture", domain=DOMAIN)
-        )
+        last = "QuantizePicture"
+        self._nodes.append(helper.make_node(last, [picture.name], [OUTPUT], last, domain=DOMAIN))
         needed, nodes = {OUTPUT}, []
         for node in reversed(self._nodes):
             if not needed & set(node.output):

@@ -70,7 +70,8 @@ def add_optional_input(
     held = next((tensor for tensor in model.graph.initializer if tensor.name.rpartition(".")[2] == name), None)
     if held is None:
         raise ExportError(f"torch folded {name} into the graph; it must stay an input")
-    rename_values(model, {held.name: name})
+    for node in model.graph.node:
+        node.input[:] = [name if source == held.name else source for source in node.input]
     value = numpy_helper.to_array(held) if default is None else default
     held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
     model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))

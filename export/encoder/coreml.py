@@ -90,10 +90,11 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
             (top, left, bottom, right), weight = node.padding, node.weight
             if parts := int8_parts(weight):
                 integers, scale, zeros = parts[0], parts[1].ravel(), np.zeros(len(weight), np.int8)
-                stored: dict[str, Any] = {"quantized_data": integers, "scale": scale, "zero_point": zeros}
+                stored: dict[str, Any] = {"quantized_data": integers, "zero_point": zeros, "scale": scale}
                 weight = mb.constexpr_affine_dequantize(**stored, axis=np.int32(0), name=f"{name}_weight")
-            layout = {"pad_type": "custom", "pad": [top, bottom, left, right], "strides": list(node.strides)}
-            return mb.conv(x=x, weight=weight, bias=node.bias, groups=node.groups, **layout, name=name)
+            layout: dict[str, Any] = {"strides": list(node.strides), "pad_type": "custom"}
+            layout |= {"pad": [top, bottom, left, right], "groups": node.groups}
+            return mb.conv(x=x, weight=weight, bias=node.bias, **layout, name=name)
         case g.Add() | g.Multiply():
             return (mb.add if isinstance(node, g.Add) else mb.mul)(x=x, y=inputs[1], name=name)
         case g.Floor() | g.Sigmoid() | g.Exp():  # mb has the same names

@@ -144,9 +144,10 @@ class CodePredictor(nn.Module):
         names = list(dict.fromkeys(keys))
         self.branch_of_code = [names.index(key) for key in keys]
         channels = (widths[0], *config.branch)
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names
-        )
+        self.branches = nn.ModuleList()
+        for _ in names:
+            steps = [halving(a, b) for a, b in itertools.pairwise(channels)]
+            self.branches.append(nn.Sequential(*steps, nn.Flatten()))
         self.codes = nn.ModuleList(nn.Linear(channels[-1], code_width) for _ in resolutions)
         self.offsets = nn.ModuleDict(
             {str(side): offset_convolution(features, gen_channels or {}, side) for side in config.offsets}

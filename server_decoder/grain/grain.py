@@ -137,13 +137,11 @@ class Grain(nn.Module):
         self.fusion: FeatureFusion | PictureFusion | None = None
         if self.prior is None or config.codes is None:
             return
-        self.prior.requires_grad_(False).eval()
-        channels = {scale.size: scale.channels for scale in config.decoder.scales}
-        self.codes = CodePredictor(
-            config.codes, channels, self.prior.code_resolutions, self.prior.code_width, self.prior.feature_channels
-        )
+        own = self.prior.requires_grad_(False).eval()
+        f_inv, f_gen = {scale.size: scale.channels for scale in config.decoder.scales}, own.feature_channels
+        self.codes = CodePredictor(config.codes, f_inv, own.code_resolutions, own.code_width, f_gen)
         if config.fusion is not None and config.fusion.kind == "features":
-            self.fusion = FeatureFusion(config.fusion, channels, self.prior.feature_channels)
+            self.fusion = FeatureFusion(config.fusion, f_inv, f_gen)
         elif config.fusion is not None:
             self.fusion = PictureFusion(config.fusion)
 
@@ -280,9 +278,7 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
         raise ModelError(f"{path} needs the invertible decoder of bundle {kept.bundle} {kept.version}")
     wanted = read_record(path, _KIND, _PRIOR_DIGEST, None)  # files of edgegrain 0.6 and earlier do not name it
     if wanted is not None and prior is not None and prior_digest(prior) != wanted:
-        raise ModelError(
-            f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one (--prior)"
-        )
+        raise ModelError(f"{path} was trained with another generator, with the digest {wanted[:16]}; name it (--prior)")
     state = read_weights(path, _KIND)
     if kept is not None and decoder is not None:
         state |= {_DECODER + name: tensor for name, tensor in decoder.state_dict().items()}
@@ -308,9 +304,7 @@ _PAPER = paper_model(16)
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
 # branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection balances that and
 # keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
-_CODES = CodesConfig(
-    widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution", offsets=(8, 16, 32, 64)
-)
+_CODES = CodesConfig((48, 40, 32, 24, 16), (48, 64, 80, 96), "resolution", offsets=(8, 16, 32, 64))
 _FUSION_256 = FusionConfig(base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
 
 

@@ -168,7 +168,7 @@ def test_cuda_is_refused_where_it_is_not_installed() -> None:
 
 def test_a_provider_that_does_not_start(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     pretended_cuda.active = [CPU]
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(providers, "driver_version", lambda: 13000)
     with pytest.raises(DeviceError, match=r"did not start \(.*libonnxruntime_providers_cuda.*\); active: CPUExecution"):
         DecoderSession(repeating_decoder(), device="cuda", memory_limit=10**9)
     ((_, ((name, chosen), last)),) = pretended_cuda.started

@@ -65,9 +65,7 @@ def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, T
         ll, b1, b2, b3 = (bands[:, band * quarter : (band + 1) * quarter] for band in range(4))
         one = torch.ones(2, 2)
         rows, columns = torch.tensor([[1.0, 1], [-1, -1]]), torch.tensor([[1.0, -1], [1, -1]])
-        return 0.5 * (
-            torch.kron(ll, one) + torch.kron(b1, rows) + torch.kron(b2, columns) + torch.kron(b3, rows * columns)
-        )
+        return 0.5 * sum(map(torch.kron, (ll, b1, b2, b3), (one, rows, columns, rows * columns)))
 
     x = styled(prior.conv, prior.input, codes[0])
     features = {4: x}

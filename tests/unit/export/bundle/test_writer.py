@@ -76,9 +76,8 @@ def fields(training: dict[str, Any] | None = None, licence: dict[str, str] = LIC
 
 def test_a_card_states_what_is_known() -> None:
     card = bundle_card(fields({"pictures_seen": 1234}, {**LICENCE, "prior": "random: none"}), "A network.", ["More."])
-    assert card.startswith(
-        "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n"
-    )
+    beginning = "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n"
+    assert card.startswith(beginning)
     assert "Data: Photographs.\n\nGenerator inside: random: none.\n\nMore.\n\n" in card
     assert card.endswith("plausible, not evidence.\n") and "\n\n\n" not in card and "## Evaluation" not in card
 

@@ -66,10 +66,9 @@ def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
 
 
 def _factors(style: np.ndarray, *factors: np.ndarray | None, **attributes: Any) -> Results:
-    given = zip(("squares", "norm"), factors, strict=False)
-    return reference.modulation_factors(
-        style, **attributes, **{name: value for name, value in given if value is not None}
-    )
+    pairs = zip(("squares", "norm"), factors, strict=False)
+    given = {name: value for name, value in pairs if value is not None}
+    return reference.modulation_factors(style, **attributes, **given)
 
 
 _OPS = [

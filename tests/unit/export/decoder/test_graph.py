@@ -20,9 +20,8 @@ from export.decoder.graph import OPSET, decoder_graph, from_levels, load_paramet
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from tests.unit.edgegrain.conftest import same, shaken
 
-CONFIG = DecoderConfig(
-    (Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)), head=(8,)
-)
+SCALES = Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)
+CONFIG = DecoderConfig(SCALES, head=(8,))
 LRS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 SUBPIXEL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 6)), "subpixel", ())
 
@@ -43,10 +42,8 @@ def run(model: onnx.ModelProto, lr: torch.Tensor, **inputs: np.ndarray) -> np.nd
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    return sum(
-        onnx.numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer if tensor.data_type in kinds
-    )
+    arrays = map(onnx.numpy_helper.to_array, model.graph.initializer)
+    return sum(array.nbytes for array in arrays if array.dtype in (np.float32, np.float16))
 
 
 def test_opset_and_batch_are_as_promised_and_nothing_about_the_machine_is_inside(graph: onnx.ModelProto) -> None:

@@ -37,9 +37,8 @@ def operations(file: bytes) -> Counter[str]:
     """Kinds of operations in a TFLite file."""
     model = schema.ModelT.InitFromPackedBuf(file, 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    return Counter(
-        names[model.operatorCodes[operator.opcodeIndex].builtinCode] for operator in model.subgraphs[0].operators
-    )
+    codes = [names[code.builtinCode] for code in model.operatorCodes]
+    return Counter(codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
 
 
 def test_two_exports_give_the_same_files(exported: Mapping[str, Path], network: IntegerNetwork, tmp_path: Path) -> None:

@@ -42,9 +42,8 @@ class Ops:
         given = [index for index, array in enumerate(inputs) if array is not None and index not in constants]
         shapes = {index: ["batch", *inputs[index].shape[1:]] if index == 0 else inputs[index].shape for index in given}
         node = helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)
-        held = [
-            numpy_helper.from_array(inputs[index], names[index]) for index in constants if inputs[index] is not None
-        ]
+        fixed = [index for index in constants if inputs[index] is not None]
+        held = [numpy_helper.from_array(inputs[index], names[index]) for index in fixed]
         ends = [_described(names[index], inputs[index].dtype, shape) for index, shape in shapes.items()]
         graph = helper.make_graph([node], "test", ends, [_described(name, result, None) for name in results], held)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]

@@ -113,12 +113,6 @@ def test_style_mixing_takes_coarse_codes_from_one_and_fine_ones_from_the_other(t
         mix_styles(coarse, fine[:1], 3)
 
 
-def test_codes_of_another_shape_are_refused(tiny: StyleGAN2) -> None:
-    codes = codes_for(tiny, 2)
-    with pytest.raises(ModelError, match=r"\[batch, 8, 16\].*got \[2, 7, 16\]"):
-        tiny(codes[:, :7])
-
-
 def test_mapping_starts_with_codes_of_unit_size_and_ignores_the_length_of_z() -> None:
     generator = StyleGAN2(replace(TINY, code_width=256, mapping_layers=8))
     z = torch.randn(64, 256)

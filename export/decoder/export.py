@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,7 +104,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
     """
-    make: Callable[[], RRDBDecoder | Grain]
+    make: Callable[[], Any]
     try:
         architecture = manifest.decoder["architecture"]
         name = manifest.decoder["file"]
@@ -222,7 +223,7 @@ def compare_decoder(
     decodes several at once. Every other one has a coarser step, if the decoder is told it."""
     session = DecoderSession(model)  # also refuses what is no decoder
     own = _own_step(decoder)
-    steps = {} if own is None else {STEP: torch.tensor([1.0, 8.0]).repeat(len(lrs))[: len(lrs)] * own}
+    steps: Any = {} if own is None else {STEP: torch.tensor([1.0, 8.0]).repeat(len(lrs))[: len(lrs)] * own}
     with torch.no_grad():
         inputs = [values.split(1) for values in (torch.from_numpy(network_input(lrs)), *steps.values())]
         expected = torch.cat([decoder(*one) for one in zip(*inputs, strict=True)]).numpy()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 
 from codec_contract.errors import DeviceMemoryError
 from server_decoder.bound_runs import BoundRuns
@@ -26,14 +26,14 @@ def enlarged(lr: np.ndarray) -> np.ndarray:
     return lr.repeat(HR // LR, axis=1).repeat(HR // LR, axis=2)
 
 
-def noisy(shape: list) -> bytes:
-    """hr = lr + noise."""
-    sizes = {"lr": ["b", 3, "h", "w"], "noise": shape, "hr": ["b", 3, "h", "w"]}
-    lr, noise, hr = (helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in sizes.items())
-    node = helper.make_node("Add", ["lr", "noise"], ["hr"])
-    graph = helper.make_graph([node], "noisy", [lr, noise], [hr])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return bytes(proto.SerializeToString())
+def parsed(text: str, *weights: onnx.TensorProto) -> bytes:
+    """A model of inputs, outputs and nodes in ONNX's text format."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> test {text}')
+    model.graph.initializer.extend(weights)
+    return bytes(model.SerializeToString())
+
+
+NOISY = parsed("(float[b, 3, h, w] lr, float[b, 3, h, w] noise) => (float[b, 3, h, w] hr) { hr = Add(lr, noise) }")
 
 
 def bound(model: bytes) -> BoundRuns:
@@ -42,7 +42,7 @@ def bound(model: bytes) -> BoundRuns:
 
 
 def test_bound_runs_equal_unbound_ones() -> None:
-    runs = bound(noisy(["b", 3, "h", "w"]))
+    runs = bound(NOISY)
 
     def feeds(count: int, side: int = 6) -> dict[str, np.ndarray]:
         lr, noise = np.random.default_rng().standard_normal((2, count, 3, side, side), np.float32)

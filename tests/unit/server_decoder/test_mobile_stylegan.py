@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from server_decoder.mobile_stylegan import save_mobile_stylegan as save
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
+FINE = MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2)
+close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 
 def random_prior(config: MobileStyleGANConfig = TINY, seed: int = 0) -> MobileStyleGAN:
@@ -87,11 +91,8 @@ def test_equals_modulated_weights(head: str) -> None:
     picture, features = prior(codes)
     assert picture.shape == (2, 3, 32, 32)
     for index in range(2):
-        wanted, wanted_features = reference(prior, codes[index])
-        torch.testing.assert_close(picture[index : index + 1], wanted, rtol=1e-4, atol=1e-5)
-        assert features.keys() == wanted_features.keys()
-        for resolution, feature in wanted_features.items():
-            torch.testing.assert_close(features[resolution][index : index + 1], feature, rtol=1e-4, atol=1e-5)
+        own = {resolution: feature[index : index + 1] for resolution, feature in features.items()}
+        close((picture[index : index + 1], own), reference(prior, codes[index]))
     assert {resolution: feature.shape[1] for resolution, feature in features.items()} == prior.feature_channels
 
 
@@ -111,21 +112,14 @@ def test_noise_is_the_stored_one_unless_given(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
     stored = [module.noise for module in prior.modules() if isinstance(module, StyledConv)]
     picture = prior(codes).picture
-    torch.testing.assert_close(prior(codes, stored).picture, picture, rtol=1e-4, atol=1e-5)
+    close(prior(codes, stored).picture, picture)
     per_picture = [torch.cat([noise, torch.zeros_like(noise)]) for noise in stored]
     mixed = prior(codes, per_picture).picture
     torch.testing.assert_close(mixed[0], picture[0])
     assert (mixed[1] - picture[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2),
-        MobileStyleGANConfig(128, "wavelet", 1024, 8, code_width=24, mapping_layers=2),
-        TINY,
-    ],
-)
+@pytest.mark.parametrize("config", [FINE, replace(FINE, head="wavelet"), TINY])
 def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig) -> None:
     prior = random_prior(config)
     codes = random_codes(prior)
@@ -133,13 +127,8 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
     offsets = {16: torch.randn(2, config.channels(16), 16, 16), 32: torch.tanh}
     half, far = config.size // 2, config.size - 16
     whole, own = (prior(codes, maps, offsets).picture for maps in (noise, None))
-    for window in (
-        Window(0, 0, half),
-        Window(half - 10, 6, half),
-        Window(far, far, 16),
-        Window(2, half, 2),
-        Window(0, 0, config.size),
-    ):
+    for corner in ((0, 0, half), (half - 10, 6, half), (far, far, 16), (2, half, 2), (0, 0, config.size)):
+        window = Window(*corner)
         synthesis = prior(codes, noise, offsets, window)
         torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
         assert synthesis.features[16].shape[-1] == 16
@@ -153,15 +142,12 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
 
 def test_windows_that_cannot_be_computed(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
-    for window, message in (
-        (Window(0, 40, 32), "no part of a picture of 64x64"),
-        (Window(-2, 0, 8), "no part"),
-        (Window(0, 0, 0), "no part"),
-        (Window(1, 0, 8), "even pixels"),
-    ):
-        with pytest.raises(ModelError, match=message):
-            prior(codes, window=window)
-    fine = random_prior(MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2))
+    for outside in (Window(0, 40, 32), Window(-2, 0, 8), Window(0, 0, 0)):
+        with pytest.raises(ModelError, match="no part of a picture of 64x64"):
+            prior(codes, window=outside)
+    with pytest.raises(ModelError, match="even pixels"):
+        prior(codes, window=Window(1, 0, 8))
+    fine = random_prior(FINE)
     with pytest.raises(ModelError, match=r"no offsets above 64x64, got some at \[128\]"):
         fine(random_codes(fine), offsets={128: torch.zeros(2, 8, 128, 128)}, window=Window(0, 0, 64))
     other = StyleGAN2(StyleGAN2Config(size=16, channel_base=128, channel_max=8, code_width=8, mapping_layers=1))
@@ -204,18 +190,18 @@ def test_file_round_trip_and_cut(prior: MobileStyleGAN, tmp_path: Path) -> None:
     codes = random_codes(prior)
     whole = load(path, TINY)
     assert not whole.training and not any(parameter.requires_grad for parameter in whole.parameters())
-    torch.testing.assert_close(whole(codes).picture, prior(codes).picture, rtol=1e-4, atol=1e-5)  # two builds
+    close(whole(codes).picture, prior(codes).picture)  # two builds
     torch.testing.assert_close(whole.mean_code, prior.mean_code, rtol=0, atol=0)
 
     shorter = load(path, TINY.cut(16), cut_to=16)
     assert shorter.size == 16 and shorter.code_resolutions == (4, 8, 8, 16, 16)
     features = prior(codes).features[16]
     picture, cut_features = shorter(codes[:, :5])
-    torch.testing.assert_close(cut_features[16], features, rtol=1e-4, atol=1e-5)
+    close(cut_features[16], features)
     torch.testing.assert_close(picture, heads[16](features))
 
     again = save(shorter, tmp_path / "cut.safetensors")
-    torch.testing.assert_close(load(again)(codes[:, :5]).picture, picture, rtol=1e-4, atol=1e-5)
+    close(load(again)(codes[:, :5]).picture, picture)
     with pytest.raises(FileExistsError, match="force"):
         save(prior, path)
 
@@ -227,17 +213,17 @@ def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
         load(path, TINY.cut(32))
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="holds no MobileStyleGAN"):
+        load(tmp_path / "short")
     header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
-    for name, metadata in (("other", None), ("empty", header), ("wild", header | {"config": '{"sise": 64}'})):
-        save_file({"input": torch.zeros(1)}, tmp_path / name, metadata)
-    for name, message in (
-        ("short", "holds no MobileStyleGAN"),
-        ("other", "edgegrain prior fetch"),
-        ("empty", "does not fit the sizes in its header"),
-        ("wild", "sise"),
+    for metadata, message in (
+        (None, "edgegrain prior fetch"),
+        (header, "does not fit the sizes in its header"),
+        (header | {"config": '{"sise": 64}'}, "sise"),
     ):
+        save_file({"input": torch.zeros(1)}, tmp_path / "other", metadata)
         with pytest.raises(ModelError, match=message):
-            load(tmp_path / name)
+            load(tmp_path / "other")
 
 
 def test_fitted_heads_are_the_least_squares_solution() -> None:

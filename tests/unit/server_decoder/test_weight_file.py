@@ -34,9 +34,8 @@ KIND = WeightKind("linear layer", "linear", width, {"format": "linear-1"}, "save
 
 
 def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
-    layer, again = nn.Linear(3, 3), nn.Linear(3, 3)
+    layer, again, path = nn.Linear(3, 3), nn.Linear(3, 3), tmp_path / "a.safetensors"
     more = {"records": {"training": {"steps": 7}}, "entries": {"licence": "none"}}
-    path = tmp_path / "a.safetensors"
     save_network(path, KIND, {"width": 3}, layer.state_dict(), dtype=torch.float32, **more)
     assert read_config(path, KIND) == 3
     assert read_record(path, KIND, "training", {}) == {"steps": 7} and read_record(path, KIND, "history", []) == []
@@ -96,22 +95,18 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
-    state = {
-        "matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None],
-        "kernel": torch.randn(8, 4, 3, 3),
-        "zeros": torch.zeros(64, 64),
-        "bias": torch.randn(5000),
-    }
+    matrix = torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None]
+    others = {"kernel": torch.randn(8, 4, 3, 3), "zeros": torch.zeros(64, 64), "bias": torch.randn(5000)}
+    state = {"matrix": matrix, **others}
     path, plain, again = (tmp_path / f"{name}.safetensors" for name in ("compact", "plain", "again"))
     save_network(path, KIND, {}, state, compact=True)
     read = read_weights(path, KIND)
     assert set(read) == set(state)
-    largest = state["matrix"].abs().amax(1, keepdim=True)
-    assert ((read["matrix"] - state["matrix"]).abs() <= largest * (0.5 / 127 + 1e-6)).all()
-    assert not torch.equal(read["matrix"], state["matrix"])
-    assert torch.equal(read["zeros"], state["zeros"])
-    assert torch.equal(read["kernel"], state["kernel"].half().float())  # small ones stay float16
-    assert torch.equal(read["bias"], state["bias"].half().float())
+    largest = matrix.abs().amax(1, keepdim=True)
+    assert ((read["matrix"] - matrix).abs() <= largest * (0.5 / 127 + 1e-6)).all()
+    assert not torch.equal(read["matrix"], matrix)
+    for name in others:  # small kernels and vectors stay float16
+        assert torch.equal(read[name], state[name].half().float())
     save_network(plain, KIND, {}, state)
     assert path.stat().st_size < plain.stat().st_size - 2 * 64 * 64 + 2 * 64 * 4 + 1000
     assert is_compact(path) and not is_compact(plain)

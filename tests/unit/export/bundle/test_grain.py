@@ -94,21 +94,21 @@ class Constant(torch.nn.Module):
         return self.picture.expand(len(lr), -1, -1, -1)
 
 
+@torch.no_grad()
 def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:
     decoder, model = stylegan2
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        output, without = decoder.forward_all(x), decoder.forward_all(x, prior_gain=0.0)
-    assert (output.final - output.invertible).abs().max() > 0.01
-    assert (output.final - without.final).abs().max() > 0.01
+    output, without = decoder.forward_all(x), decoder.forward_all(x, prior_gain=0.0)
+    for other in (output.invertible, without.final):
+        assert (output.final - other).abs().max() > 0.01
     changed = Grain(decoder.config).eval()
     changed.load_state_dict(decoder.state_dict())
-    with torch.no_grad():
-        changed.codes.codes[2].bias += 1
+    changed.codes.codes[2].bias += 1
     with pytest.raises(ExportError, match="differs from torch"):
         compare_decoder(model, changed, lrs(1))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
 def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.FixtureRequest) -> None:
     decoder, model = request.getfixturevalue(kind)
@@ -116,11 +116,9 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
     loaded = Grain(decoder.config).eval()
     load_parameters(loaded, onnx.load_model_from_string(model))
     x = torch.rand(2, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
-        # What the graph does not need is marked, not random.
-        assert loaded.forward_all(x).style.isnan().all()
-        assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
+    torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
+    for unneeded in (loaded.forward_all(x).style, loaded.prior.map(torch.randn(1, 32))):  # marked, not random
+        assert unneeded.isnan().all()
     assert same(loaded.trained_state(), decoder.trained_state())
 
 
@@ -138,14 +136,14 @@ def write_bundle(folder: Path, decoder: Grain, model: bytes) -> Path:
     return write_tiny_bundle(folder, decoder=model, architecture=decoder.config.as_dict())
 
 
+@torch.no_grad()
 def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
     decoder, model = stylegan2
     root = write_bundle(tmp_path, decoder, model)
     source = find_decoder(root)
     assert source.name == "tiny-64-lr16" and source.network.architecture == "box" and source.step == 1
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
+    torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
     fields = json.loads((root / "manifest.json").read_text())
     refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
     with pytest.raises(BundleError, match="describes no decoder"):
@@ -179,35 +177,32 @@ def test_a_bundle_comes_before_the_zoo(
     assert find_decoder(root.name, zoo=zoo).manifest is not None
 
 
+@torch.no_grad()
 def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = PRESETS["grain-smoke-mobile"]
+    config, zoo, file = PRESETS["grain-smoke-mobile"], tmp_path / "zoo", tmp_path / "prior.safetensors"
     prior = MobileStyleGAN(config.prior.network)
+    save_mobile_stylegan(prior, file)
     model = Grain(config, prior).eval()
-    save_mobile_stylegan(prior, tmp_path / "prior.safetensors")
-    folder = tmp_path / "zoo" / "faces-64"
-    save_trained(model, folder / TRAINED)
-    source = find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo")
+    save_trained(model, zoo / "faces-64" / TRAINED)
+    source = find_decoder("faces-64", file, zoo=zoo)
     assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16) and source.step == 1
-    (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
-    assert find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo").step == 7
-    monkeypatch.chdir(folder)
-    assert find_decoder(".", tmp_path / "prior.safetensors").name == "faces-64"
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    (zoo / "faces-64" / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    assert find_decoder("faces-64", file, zoo=zoo).step == 7
+    monkeypatch.chdir(zoo / "faces-64")
+    assert find_decoder(".", file).name == "faces-64"
+    with pytest.raises(ModelError, match="there is no prior"):
+        find_decoder(".", tmp_path / "none.safetensors")
     round_weights(prior, compact=True)  # as training does
     compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
-    save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
-    rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
-    assert same(rebuilt.prior, prior)
-    with pytest.raises(ModelError, match="there is no prior"):
-        find_decoder(folder, tmp_path / "none.safetensors")
-    other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()
-    save_trained(other, tmp_path / "zoo" / "other" / TRAINED)
+    save_trained(compact, zoo / "compact" / TRAINED)
+    assert same(find_decoder(zoo / "compact", file).decoder.prior, prior)
+    save_trained(Grain(replace(config, prior=PRESETS["grain-smoke"].prior)), zoo / "other" / TRAINED)
     with pytest.raises(ModelError, match="StyleGAN2"):
-        find_decoder(tmp_path / "zoo" / "other", tmp_path / "prior.safetensors")
+        find_decoder(zoo / "other", file)
     with pytest.raises(BundleError, match="no bundle 'nowhere'"):
-        find_decoder("nowhere", zoo=tmp_path / "zoo")
+        find_decoder("nowhere", zoo=zoo)
 
 
 def test_an_encoder_beside_zoo_weights_makes_the_lrs(tmp_path: Path) -> None:

@@ -58,17 +58,10 @@ class Ops:
         return session
 
     def __call__(
-        self,
-        op: str,
-        *inputs: np.ndarray | None,
-        outputs: int = 1,
-        threads: int = 1,
-        constants: Collection[int] = (),
-        result: type | None = None,
-        **attributes: object,
+        self, op: str, *inputs: np.ndarray | None, constants: Collection[int] = (), result: Any = None, **options: Any
     ) -> list[np.ndarray]:
         """The outputs, of the type of the first input if ``result`` is not given."""
-        session = self.session(op, inputs, outputs, threads, constants, result or inputs[0].dtype.type, **attributes)
+        session = self.session(op, inputs, constants=constants, result=result or inputs[0].dtype, **options)
         given = {f"in{index}": array for index, array in enumerate(inputs) if index not in constants}
         return session.run(None, {name: array for name, array in given.items() if array is not None})
 

@@ -388,7 +388,7 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
     if folder.exists() and not force:
         raise ExistsError(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}); choose another name")
+        raise BundleError(f"{folder} is no bundle (it has no {MANIFEST}) and is not replaced; choose another name")
 
 
 def require_bundle_formats(formats: Sequence[str]) -> None:

@@ -104,7 +104,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
     """
-    make: Callable[[], Any]
+    make: Callable[[], RRDBDecoder | Grain]
     try:
         architecture = manifest.decoder["architecture"]
         name = manifest.decoder["file"]
@@ -114,7 +114,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
             make = partial(Grain, GrainConfig.from_dict(architecture))
         else:
             make = partial(RRDBDecoder, DecoderConfig.from_dict(architecture))
-        decoder: RRDBDecoder | Grain = described_network(manifest.path(name), make)
+        decoder: Any = described_network(manifest.path(name), make)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"bundle {manifest.id} describes no decoder of a known kind ({error})") from error
     graphs.load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))

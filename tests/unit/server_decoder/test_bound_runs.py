@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
@@ -15,7 +14,7 @@ from server_decoder.bound_runs import BoundRuns
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.providers import CudaOptions, can_replay_graphs
 from tests.pretended_cuda import CPU, PretendedCuda
-from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
+from tests.tiny_bundle import HR, LR, model_of, quantizing_decoder, repeating_decoder, steered_decoder
 
 
 def lrs(count: int, seed: int = 0) -> np.ndarray:
@@ -26,14 +25,7 @@ def enlarged(lr: np.ndarray) -> np.ndarray:
     return lr.repeat(HR // LR, axis=1).repeat(HR // LR, axis=2)
 
 
-def parsed(text: str, *weights: onnx.TensorProto) -> bytes:
-    """A model of inputs, outputs and nodes in ONNX's text format."""
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> test {text}')
-    model.graph.initializer.extend(weights)
-    return bytes(model.SerializeToString())
-
-
-NOISY = parsed("(float[b, 3, h, w] lr, float[b, 3, h, w] noise) => (float[b, 3, h, w] hr) { hr = Add(lr, noise) }")
+NOISY = model_of("(float[b, 3, h, w] lr, float[b, 3, h, w] noise) => (float[b, 3, h, w] hr) { hr = Add(lr, noise) }")
 
 
 def bound(model: bytes) -> BoundRuns:

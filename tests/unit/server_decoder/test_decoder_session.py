@@ -19,15 +19,15 @@ from server_decoder import providers
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.providers import CudaOptions, require_provider
 from tests.pretended_cuda import CPU, CUDA, PretendedCuda
-from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
-from tests.unit.server_decoder.test_bound_runs import NOISY, enlarged, lrs, parsed
+from tests.tiny_bundle import HR, LR, model_of, quantizing_decoder, repeating_decoder, steered_decoder
+from tests.unit.server_decoder.test_bound_runs import NOISY, enlarged, lrs
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 
 
-def model(nodes: str, *weights: onnx.TensorProto, kind: str = "float[b, 3, h, w]") -> bytes:
+def model(nodes: str, weights: dict[str, np.ndarray] | None = None, kind: str = "float[b, 3, h, w]") -> bytes:
     """A model from ``lr`` to ``hr``, both of this type."""
-    return parsed(f"({kind} lr) => ({kind} hr) {{ {nodes} }}", *weights)
+    return model_of(f"({kind} lr) => ({kind} hr) {{ {nodes} }}", weights)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
         (b"not onnx", "cannot be loaded"),
         (HALF, "cannot be loaded"),
         (Path("absent.onnx"), "cannot be loaded"),
-        (parsed("(float[b, 3, 8, 8] x) => (float[b, 3, 8, 8] hr) { hr = Identity(x) }"), "not a decoder"),
-        (parsed("(float[b, 3, 8, 8] lr) => (float[b, 3, 8, 8] y) { y = Identity(lr) }"), "not a decoder"),
+        (model_of("(float[b, 3, 8, 8] x) => (float[b, 3, 8, 8] hr) { hr = Identity(x) }"), "not a decoder"),
+        (model_of("(float[b, 3, 8, 8] lr) => (float[b, 3, 8, 8] y) { y = Identity(lr) }"), "not a decoder"),
         (model("hr = Identity(lr)", kind="float[b, 4, 8, 8]"), "not a decoder"),
         (model("hr = Identity(lr)", kind="float[3, 8, 8]"), "not a decoder"),
         (model("hr = Identity(lr)", kind="float16[b, 3, 8, 8]"), r"tensor\(float16\)"),
@@ -193,8 +193,8 @@ def test_transposed_convolutions_of_planar_floats_are_not_captured(
     nodes = "hr = ConvTranspose <strides = [2, 2], group = 3> (lr, weight)"
     if half:
         nodes = f"x = Cast <to = 10> (lr) {nodes.replace('lr', 'x').replace('hr', 'y')} hr = Cast <to = 1> (y)"
-    weight = numpy_helper.from_array(np.ones((3, 1, 2, 2), np.float16 if half else np.float32), "weight")
-    session = DecoderSession(model(nodes, weight), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
+    weights = {"weight": np.ones((3, 1, 2, 2), np.float16 if half else np.float32)}
+    session = DecoderSession(model(nodes, weights), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs == graphs != ("without CUDA graphs: cuDNN's transposed convolutions" in caplog.text)
     assert [chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started] == [str(int(graphs))]
 
@@ -221,8 +221,8 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
     sizes = {"wide": (50_000, 3, 3, 3), "narrow": (3, 50_000, 1, 1)}  # 6 MB of weights
-    weights = [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in sizes.items()]
-    wide = model("x = Conv <pads = [1, 1, 1, 1]> (lr, wide) hr = Conv(x, narrow)", *weights)
+    weights = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    wide = model("x = Conv <pads = [1, 1, 1, 1]> (lr, wide) hr = Conv(x, narrow)", weights)
     with pytest.raises(DeviceMemoryError, match="(loading the decoder|decoding) needs more memory"):
         DecoderSession(wide, memory_limit=limit).decode(lr[:1])
     with pytest.raises(DeviceError, match="in bytes and at least 1"):

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from onnx import ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
 from server_decoder.cuda_ops import library
 
@@ -47,7 +47,9 @@ class Ops:
         ends = [_described(names[index], inputs[index].dtype, shape) for index, shape in shapes.items()]
         graph = helper.make_graph([node], "test", ends, [_described(name, result, None) for name in results], held)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
-        model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
+        return self.opened(helper.make_model(graph, ir_version=8, opset_imports=opsets), threads)
+
+    def opened(self, model: ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
 from server_decoder.cuda_ops import library
@@ -195,22 +194,17 @@ def test_shapes_are_inferred(ops_library: Path, rng: np.random.Generator) -> Non
     assert (output.shape, output.type) == (["batch", 8, 12, 8], "tensor(float)")
 
 
-@pytest.mark.parametrize("lr_shape", [["b", "h", "w", 3], [None, None, None, 3], None])
-def test_sizes_that_the_graph_leaves_open(ops_library: Path, lr_shape: list[object] | None) -> None:
-    nodes = [
-        helper.make_node("DequantizeLR", ["lr"], ["values"], domain=library.DOMAIN, to=TensorProto.FLOAT16),
-        helper.make_node("Upsample", ["values"], ["large"], domain=library.DOMAIN, mode="nearest"),
-        helper.make_node("QuantizePicture", ["large"], ["hr"], domain=library.DOMAIN),
-    ]
-    lr, hr = (helper.make_tensor_value_info(*end) for end in (("lr", 2, lr_shape), ("hr", 2, None)))  # uint8
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
-    model = helper.make_model(helper.make_graph(nodes, "open", [lr], [hr]), ir_version=8, opset_imports=opsets)
-    options = onnxruntime.SessionOptions()
-    library.register_library(options, path=ops_library)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize("lr", ["uint8[b, h, w, 3]", "uint8[?, ?, ?, 3]", "uint8[]"])
+def test_sizes_that_the_graph_leaves_open(ops_library: Path, lr: str) -> None:
+    model = f"""<ir_version: 8, opset_import: ["" : 18, "{library.DOMAIN}" : 1]> open ({lr} lr) => (uint8[] hr) {{
+        values = {library.DOMAIN}.DequantizeLR <to = 10> (lr)
+        large = {library.DOMAIN}.Upsample <mode = "nearest"> (values)
+        hr = {library.DOMAIN}.QuantizePicture(large)
+    }}"""
+    session = Ops(ops_library, "cpu").opened(onnx.parser.parse_model(model))
     for size in ((4, 5), (2, 3)):
-        lr = np.resize(np.arange(256, dtype=np.uint8), (2, *size, 3))
-        np.testing.assert_array_equal(session.run(None, {"lr": lr})[0], lr.repeat(2, 1).repeat(2, 2))
+        levels = np.resize(np.arange(256, dtype=np.uint8), (2, *size, 3))
+        np.testing.assert_array_equal(session.run(None, {"lr": levels})[0], levels.repeat(2, 1).repeat(2, 2))
 
 
 def test_empty_batches(ops_library: Path, rng: np.random.Generator) -> None:

@@ -44,7 +44,7 @@ from sdk.api import compress_within
 from sdk.codec import Codec, attempt
 from sdk.inputs import BATCH, read_restore_source
 from sdk.payload import Payload, Scene
-from server_decoder.decoder_session import Device
+from server_decoder.providers import Device
 
 THREADS = 16
 """Files that a worker reads or writes at once; requests to object stores are slow and need no processor time."""

@@ -48,8 +48,8 @@ from export.decoder.export import bundle_decoder
 from sdk import Codec, Payload
 from sdk.faces import Fitted
 from sdk.inputs import position_in_batch
-from server_decoder.decoder_session import Device
 from server_decoder.generative_prior import Window
+from server_decoder.providers import Device
 from server_decoder.super_resolution import SuperResolution
 
 STEPS = 40

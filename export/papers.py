@@ -5,24 +5,18 @@ No package below `edgegrain.cli` imports `edgegrain.papers` otherwise (`pyprojec
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS
 
 
 class WeightFamily(NamedTuple):
-    """The networks of one weight file.
+    """The networks of one weight file."""
 
-    Attributes:
-        name: of the paper.
-        family: of the training runs that write the file.
-        writer: writes the bundle of such a file: ``write(weights, folder, force=…, **options)``.
-    """
-
-    name: str
-    family: str
-    writer: str
+    name: str  # of the paper
+    family: str  # of the training runs that write the file
+    writer: str  # of the bundle of such a file: ``write(weights, folder, force=…, **options)``
 
 
 WEIGHTS = {
@@ -46,5 +40,4 @@ TRAINING = (
 
 def load(name: str) -> Any:
     """The object of a name, ``MODULE:OBJECT`` below `edgegrain.papers`."""
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(f"edgegrain.papers.{module}"), attribute)
+    return resolve_name(f"edgegrain.papers.{name}")

@@ -25,7 +25,7 @@ from sdk.inputs import PayloadSource, RestoreSource, read_payload, read_restore_
 from sdk.installed_bundles import installed_manifests, manifest_for, require_manifest_for
 from sdk.payload import Payload, Scene, check_claims, coder_tables
 from sdk.scenes import compress_scene_within
-from server_decoder.decoder_session import Device
+from server_decoder.providers import Device
 
 _opening = threading.Lock()
 

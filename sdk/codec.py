@@ -31,7 +31,7 @@ from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
 from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, lr_header, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
-from server_decoder.decoder_session import Device
+from server_decoder.providers import Device
 
 T = TypeVar("T")
 Measure = Callable[[str], AbstractContextManager[Any]]

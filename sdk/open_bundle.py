@@ -20,9 +20,9 @@ from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
-from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
+from server_decoder.decoder_session import STEP, DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
-from server_decoder.providers import can_run_int8
+from server_decoder.providers import CudaOptions, Device, can_run_int8, require_provider
 
 logger = logging.getLogger(__name__)
 

@@ -63,11 +63,9 @@ class BoundRuns:
         return self._thread.submit(self._run, feeds).result()
 
     def _run(self, feeds: Mapping[str, Array]) -> Array:
-        buffers = self._kept.get(_batch(feeds))
+        buffers, shapes = self._kept.get(_batch(feeds)), {name: values.shape for name, values in feeds.items()}
         with GPU:
-            if buffers is not None and {name: tuple(value.shape()) for name, value in buffers.inputs.items()} == {
-                name: values.shape for name, values in feeds.items()
-            }:
+            if buffers and {name: tuple(value.shape()) for name, value in buffers.inputs.items()} == shapes:
                 return self._replay(buffers, feeds)
             return self._run_once(feeds)
 
@@ -77,7 +75,7 @@ class BoundRuns:
             return
         with GPU:
             first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
-            buffers = self._buffers(feeds, first, size)
+            buffers = self._buffers(feeds, first)
             try:
                 self._replay(buffers, feeds)  # captures the graph
             except Exception as error:  # ONNX Runtime's exceptions have no common class
@@ -88,19 +86,24 @@ class BoundRuns:
                 self._replay(buffers, feeds)
         self._kept[size] = buffers
 
-    def _buffers(self, feeds: Mapping[str, Array], output: Array, size: int) -> _Buffers:
-        import onnxruntime
+    def _bound_inputs(self, feeds: Mapping[str, Array]) -> tuple[dict[str, onnxruntime.OrtValue], Any]:
+        """Values on the device, and a binding of them."""
+        from onnxruntime import OrtValue
 
-        inputs = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(values.copy(), *self._place)
-            for name, values in feeds.items()
-        }  # a copy, as on the CPU it is the buffer itself
-        result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, output.dtype, *self._place)
         binding = self._session.io_binding()
+        inputs = {name: OrtValue.ortvalue_from_numpy(values, *self._place) for name, values in feeds.items()}
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
+        return inputs, binding
+
+    def _buffers(self, feeds: Mapping[str, Array], output: Array) -> _Buffers:
+        from onnxruntime import OrtValue
+
+        # Copies, as on the CPU they are the buffers themselves.
+        inputs, binding = self._bound_inputs({name: values.copy() for name, values in feeds.items()})
+        result = OrtValue.ortvalue_from_shape_and_type(output.shape, output.dtype, *self._place)
         binding.bind_ortvalue_output(self._output, result)
-        return _Buffers(inputs, result, binding, self._options(size))
+        return _Buffers(inputs, result, binding, self._options(_batch(feeds)))
 
     def _replay(self, buffers: _Buffers, feeds: Mapping[str, Array]) -> Array:
         for name, values in feeds.items():
@@ -111,14 +114,7 @@ class BoundRuns:
         return np.array(buffers.output.numpy())
 
     def _run_once(self, feeds: Mapping[str, Array]) -> Array:
-        import onnxruntime
-
-        binding = self._session.io_binding()
-        inputs = [
-            (name, onnxruntime.OrtValue.ortvalue_from_numpy(values, *self._place)) for name, values in feeds.items()
-        ]
-        for name, value in inputs:
-            binding.bind_ortvalue_input(name, value)
+        inputs, binding = self._bound_inputs(feeds)
         binding.bind_output(self._output, *self._place)
         self._session.run_with_iobinding(binding, self._options(_NO_GRAPH))
         binding.synchronize_outputs()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +13,13 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.pixels import describe_array, network_input, pictures_of
+from server_decoder import providers
 from server_decoder.bound_runs import BoundRuns
-from server_decoder.cuda_ops.library import contains, needs_library, register_library
-from server_decoder.providers import (
-    PROVIDERS,
-    CudaOptions,
-    Device,
-    can_replay_graphs,
-    create_session,
-    device_failure,
-    limited_arena,
-    require_provider,
-    session_options,
-)
+from server_decoder.cuda_ops.library import DOMAIN, contains, register_library
+from server_decoder.providers import CudaOptions, Device
 
 if TYPE_CHECKING:
     import onnxruntime
-
-__all__ = ["INPUT", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSession", "Device", "require_provider"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +39,14 @@ class DecoderSession:
 
     The model has one of two signatures, any B: ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and ``hr`` float32
     ``[B, 3, H, W]`` in about [-1, 1], which are quantized here; or ``lr`` uint8 ``[B, h, w, 3]`` and ``hr`` uint8
-    ``[B, H, W, 3]``, if the graph quantizes. Its weights may be stored as float16; they are widened while it loads. A
-    model may also take ``strength`` or ``step``, float32 ``[B]``.
-
-    Attributes:
-        device: ``"cpu"`` or ``"cuda"``.
-        lr_size: (width, height) of the LR it takes; None if the model leaves it open.
-        quantizes: true if the graph takes and gives levels.
-        fused: true if the graph has fused ops (docs/cuda_ops.md).
-        providers: ONNX Runtime's execution providers that are active, the first one preferred.
-        controls: those of `STRENGTH`, a factor s per picture ([GCFSR] 3.5), and `STEP` that it takes.
-        graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
+    ``[B, H, W, 3]``, if the graph quantizes (``quantizes``). A model may also take `STRENGTH`, a factor s per picture
+    ([GCFSR] 3.5), or `STEP`, float32 ``[B]``: its ``controls``. ``lr_size`` is (width, height) of the LR; None if the
+    model leaves it open. ``graphs`` is true if batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
         self,
-        model: bytes | str | os.PathLike[str],
+        model: bytes | str | Path,
         device: Device = "cpu",
         threads: int | None = None,
         *,
@@ -79,48 +58,34 @@ class DecoderSession:
     ) -> None:
         """Load a decoder, given as the bytes of an ONNX file or its path.
 
-        Args:
-            threads: that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-            memory_limit: most bytes for weights and activations; a batch that needs more raises a `DeviceMemoryError`.
-                ONNX Runtime 1.31 on the CPU counts activations only.
-            strength, step: of pictures that are decoded without one, for models that take one; None for the model's
-                own.
-            weights: name and bytes of the other file to which the model refers; None if it holds its weights.
+        A batch that needs more bytes for weights and activations than ``memory_limit`` raises a `DeviceMemoryError`;
+        ONNX Runtime 1.31 on the CPU counts activations only. ``strength`` and ``step`` are of pictures that are decoded
+        without one. ``weights``: name and bytes of another file to which the model refers.
         """
         self.device = device
         cuda = cuda or CudaOptions()
-        require_provider(device)
+        providers.require_provider(device)
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
-        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
-        options = session_options(device, threads, in_memory=isinstance(source, bytes))
-        self.fused = needs_library(source)
+        source = model if isinstance(model, bytes) else str(model)
+        options = providers.session_options(device, threads, in_memory=isinstance(source, bytes))
+        self.fused = contains(source, DOMAIN.encode())
         if self.fused:
             register_library(options, device, device_id=cuda.device_id)
         if weights is not None:
             options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
-        with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
+        with providers.limited_arena(options, memory_limit if device == "cpu" else None):
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
-        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.providers: list[str] = self._session.get_providers()
         self.lr_size, self.quantizes = _check_signature(self._session)
         self.controls = _controls(self._session)
-        self._defaults = {
-            name: value
-            for name, value in ((STRENGTH, strength), (STEP, step))
-            if value is not None and name in self.controls
-        }
+        given = {STRENGTH: strength, STEP: step}
+        self._defaults = {name: value for name in self.controls if (value := given[name]) is not None}
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
-    def decode(
-        self,
-        lr: npt.NDArray[np.uint8],
-        *,
-        z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None,
-        step: int | Sequence[int] | None = None,
-    ) -> npt.NDArray[np.uint8]:
-        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; the arguments as for `run`."""
-        hr = self.run(lr, z=z, strength=strength, step=step)
+    def decode(self, lr: npt.NDArray[np.uint8], **inputs: Any) -> npt.NDArray[np.uint8]:
+        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; ``inputs`` are those of `run`."""
+        hr = self.run(lr, **inputs)
         return hr if self.quantizes else pictures_of(hr)
 
     def run(
@@ -128,24 +93,21 @@ class DecoderSession:
         lr: npt.NDArray[np.uint8],
         *,
         z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None,
-        step: int | Sequence[int] | None = None,
+        **controls: float | Sequence[float] | None,
     ) -> npt.NDArray[Any]:
         """The model's own output for LRs, uint8 ``[B, h, w, 3]``.
 
-        ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); ``strength`` and ``step`` are one
-        number for all pictures or one each.
+        ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); each of the ``controls`` is one number
+        for all pictures or one each.
         """
         feeds = self._feeds(lr)
         if z is not None:
             feeds[LATENT] = z
-        for name, value in ((STRENGTH, strength), (STEP, step)):
-            if value is not None:
-                feeds[name] = self._control(name, value, len(lr))
+        feeds |= {name: self._control(name, value, len(lr)) for name, value in controls.items() if value is not None}
         try:
             return self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class
-            raise device_failure(error, self.device, "decoding") from error
+            raise providers.device_failure(error, self.device, "decoding") from error
 
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
         """Decode grey LRs, so that allocation and kernel selection happen before the first request.
@@ -163,7 +125,7 @@ class DecoderSession:
             try:
                 self._bound.keep(self._feeds(grey))
             except Exception as error:
-                raise device_failure(error, self.device, f"warming up for batches of {size}") from error
+                raise providers.device_failure(error, self.device, f"warming up for batches of {size}") from error
             self.graphs = self._bound.graphs
 
     def _feeds(self, lr: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
@@ -211,7 +173,7 @@ def _start(
     import onnxruntime
 
     graphs, version, reason = device == "cuda" and cuda.graphs, onnxruntime.__version__, ""
-    if graphs and not can_replay_graphs(version):
+    if graphs and not providers.can_replay_graphs(version):
         reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
     elif graphs and not cuda.prefer_nhwc and contains(source, b"ConvTranspose") and not contains(source, _CAST_TO_HALF):
         reason = (
@@ -220,7 +182,7 @@ def _start(
         )
     if not reason:
         try:
-            return create_session(source, options, device, "decoder", cuda, memory_limit), graphs
+            return providers.create_session(source, options, device, "decoder", cuda, memory_limit), graphs
         except (BundleError, DeviceError) as error:
             cause = error.__cause__
             if not graphs or cause is None or "graph capture" not in str(cause):

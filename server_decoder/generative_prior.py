@@ -21,7 +21,6 @@ class Window(NamedTuple):
     size: int
 
     def doubled(self) -> Window:
-        """This window of a picture of twice the side."""
         return Window(*(2 * length for length in self))
 
 
@@ -40,19 +39,14 @@ class Area(NamedTuple):
 
     def grown(self, margin: int, side: int) -> Area:
         """With a margin, as far as maps of ``side`` x ``side`` reach."""
-        return Area(
-            max(0, self.top - margin),
-            max(0, self.left - margin),
-            min(side, self.bottom + margin),
-            min(side, self.right + margin),
-        )
+        top, left, bottom, right = self
+        return Area(max(0, top - margin), max(0, left - margin), min(side, bottom + margin), min(side, right + margin))
 
     def halved(self) -> Area:
         """The smallest area that covers this one in maps of half the side."""
         return Area(self.top // 2, self.left // 2, -(-self.bottom // 2), -(-self.right // 2))
 
     def doubled(self) -> Area:
-        """This area in maps of twice the side."""
         return Area(*(2 * edge for edge in self))
 
     def of_maps(self, maps: Tensor, covers: Area | None = None) -> Tensor:
@@ -62,15 +56,10 @@ class Area(NamedTuple):
 
 
 class Synthesis(NamedTuple):
-    """The output of a generator.
+    """The output of a generator: its picture, about [-1, 1], not clipped, and f_gen by resolution, coarse to fine."""
 
-    Attributes:
-        picture: ``[B, 3, S, S]``, about [-1, 1], not clipped.
-        features: f_gen by resolution, coarse to fine: ``{4: [B, C, 4, 4], 8: [B, C, 8, 8], ...}``.
-    """
-
-    picture: Tensor
-    features: dict[int, Tensor]
+    picture: Tensor  # [B, 3, S, S]
+    features: dict[int, Tensor]  # {4: [B, C, 4, 4], 8: [B, C, 8, 8], ...}
 
 
 Offset = Tensor | Callable[[Tensor], Tensor]
@@ -83,21 +72,14 @@ Noise = Sequence[Tensor | None]
 class GenerativePrior(nn.Module, ABC):
     """A generator with codes per layer (W+). Its parameters stay frozen inside GRAIN ([GRAIN] 3.5).
 
-    Subclasses set the attributes below in their constructor and implement `synthesize`.
-
-    Attributes:
-        size: side of its picture.
-        code_resolutions: for every code, the resolution of the layer it steers; coarse to fine. Its length is L.
-        feature_channels: channels of f_gen by resolution.
-        mapping: the network from latents to codes in W.
-        mean_code: ``[code_width]``, the mean of W; the centre of truncation and the origin of predicted codes.
+    Subclasses set these attributes in their constructor and implement `synthesize`.
     """
 
-    size: int
-    code_resolutions: tuple[int, ...]
-    feature_channels: dict[int, int]
-    mapping: nn.Module
-    mean_code: Tensor
+    size: int  # side of its picture
+    code_resolutions: tuple[int, ...]  # of the layer that every code steers, coarse to fine; their number is L
+    feature_channels: dict[int, int]  # of f_gen by resolution
+    mapping: nn.Module  # from latents to codes in W
+    mean_code: Tensor  # [code_width], of W; the centre of truncation and the origin of predicted codes
     code_width: int = 512
 
     @property
@@ -115,12 +97,8 @@ class GenerativePrior(nn.Module, ABC):
         return self.mapping(z)
 
     @abstractmethod
-    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window | None = None) -> Synthesis:
         """`forward` for arguments of the right shapes."""
-
-    def synthesize_window(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window) -> Synthesis:
-        """`forward` with a window, for arguments of the right shapes."""
-        raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
 
     def forward(
         self,
@@ -129,15 +107,12 @@ class GenerativePrior(nn.Module, ABC):
         offsets: Offsets | None = None,
         window: Window | None = None,
     ) -> Synthesis:
-        """Codes in W+ -> picture and features.
+        """Codes in W+, ``[B, L, code_width]`` -> picture and features.
 
-        Args:
-            codes: ``[B, L, code_width]``.
-            noise: of every layer from N(0, 1), ``[1 or B, 1, r, r]``; None for the stored constant noise.
-            offsets: by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
-                replaces them by others of that shape. The returned features include the change.
-            window: the part of the picture to compute; None for all of it. The returned fine features then cover only
-                the area that this part depends on.
+        ``noise`` is that of every layer from N(0, 1), ``[1 or B, 1, r, r]``; None for the stored constant noise.
+        ``offsets`` are, by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
+        replaces them by others of that shape; the returned features include the change. ``window`` is the part of the
+        picture to compute; the returned fine features then cover only the area that this part depends on.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(
@@ -145,9 +120,7 @@ class GenerativePrior(nn.Module, ABC):
                 f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers"
             )
         given: Noise = [None] * self.code_count if noise is None else noise  # there are no more layers than codes
-        if window is not None:
-            return self.synthesize_window(codes, given, offsets or {}, window)
-        return self.synthesize(codes, given, offsets or {})
+        return self.synthesize(codes, given, offsets or {}, window)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""
@@ -166,14 +139,10 @@ def with_offset(features: Tensor, offset: Offset | None) -> Tensor:
 
 
 def prior_digest(prior: GenerativePrior) -> str:
-    """SHA-256 over a generator's weights, hexadecimal.
-
-    `GenerativePrior.measured` is left out: these tensors are computed in floats on every machine, and their last bits
-    depend on the CPU.
-    """
+    """SHA-256 over a generator's weights, hexadecimal."""
     total = hashlib.sha256()
     for name, tensor in sorted(prior.state_dict().items()):
-        if name not in prior.measured:
+        if name not in prior.measured:  # computed in floats on every machine: their last bits depend on the CPU
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

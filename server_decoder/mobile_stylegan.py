@@ -8,6 +8,7 @@ Upsampling is an inverse Haar transform: a quarter of the channels is the low ba
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,8 +25,6 @@ from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, MappingNetwork
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
 _BASE = 4  # side of the learned constant
-HEADS = ("wavelet", "rgb")
-
 WHOLE = 64
 """Up to this resolution a window's features are computed for the whole picture: they take a third of the time, and
 everything that depends on places, such as offsets, stays as it is."""
@@ -39,27 +38,21 @@ _HEADS = "heads."  # prefix of a file's RGB heads by resolution
 class MobileStyleGANConfig:
     """Sizes of a MobileStyleGAN.
 
-    Attributes:
-        size: side of its picture, a power of two.
-        head: ``"wavelet"``: a modulated 1x1 convolution to the 12 Haar bands of the picture, so the last block works
-            at half the side; ``"rgb"``: a plain 1x1 convolution on the last block, which works at the full side (a
-            prior that was cut).
-        channel_base: a layer at resolution r has ``min(channel_max, channel_base // r)`` channels, as in StyleGAN2.
-        channel_max: most channels of a layer, a multiple of four.
-        code_width: length of z and of a code.
-        mapping_layers: fully connected layers from z to w.
+    A ``"wavelet"`` head is a modulated 1x1 convolution to the 12 Haar bands of the picture, so the last block works at
+    half the side; an ``"rgb"`` one is a plain 1x1 convolution on the last block, which works at the full side (a prior
+    that was cut).
     """
 
-    size: int = 1024
+    size: int = 1024  # side of its picture, a power of two
     head: str = "wavelet"
-    channel_base: int = 32768
-    channel_max: int = 512
-    code_width: int = 512
-    mapping_layers: int = 8
+    channel_base: int = 32768  # a layer at resolution r has ``min(channel_max, channel_base // r)`` channels
+    channel_max: int = 512  # most channels of a layer, a multiple of four
+    code_width: int = 512  # length of z and of a code
+    mapping_layers: int = 8  # fully connected layers from z to w
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            raise ValueError(f"unknown head {self.head!r}; expected one of {', '.join(HEADS)}")
+        if self.head not in ("wavelet", "rgb"):
+            raise ValueError(f"unknown head {self.head!r}; expected one of wavelet, rgb")
         smallest = 2 * _BASE * (2 if self.head == "wavelet" else 1)  # one block
         if self.size < smallest or self.size & (self.size - 1):
             raise ValueError(f"size must be a power of two from {smallest} on with a {self.head} head, got {self.size}")
@@ -79,7 +72,6 @@ class MobileStyleGANConfig:
         return (_BASE, *blocks, *self.resolutions[-1:] * (self.head == "wavelet"))
 
     def channels(self, resolution: int) -> int:
-        """Channels of the features of this resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> MobileStyleGANConfig:
@@ -104,12 +96,11 @@ def inverse_haar(bands: Tensor) -> Tensor:
     ll - b1 - b2 + b3). The orthonormal transform has a factor of 1/2, which the callers put into their modulation.
     """
     batch, channels, height, width = bands.shape
-    ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, dim=3)  # channels-last: contiguous writes
+    ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, 3)  # channels-last: contiguous writes
     upper, lower, even, odd = ll + b1, ll - b1, b2 + b3, b2 - b3
-    rows = torch.stack(
-        [torch.cat([upper + even, upper - even], dim=3), torch.cat([lower + odd, lower - odd], dim=3)], dim=2
-    )  # [B, H, 2, W, 2C]
-    return rows.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
+    rows = [torch.cat([upper + even, upper - even], 3), torch.cat([lower + odd, lower - odd], 3)]
+    rows_of_cells = torch.stack(rows, 2)  # [B, H, 2, W, 2C]
+    return rows_of_cells.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Affine(nn.Linear):
@@ -203,17 +194,13 @@ class MobileStyleGAN(GenerativePrior):
         self.code_resolutions = config.code_resolutions
         self.feature_channels = {resolution: config.channels(resolution) for resolution in config.resolutions}
         channels = list(self.feature_channels.values())
+        first, last, sizes = channels[0], channels[-1], config.resolutions[1:]
         self.mapping = MappingNetwork(width, config.mapping_layers, plain=True)
         self.register_buffer("mean_code", torch.zeros(width))
-        self.input = nn.Parameter(torch.randn(1, channels[0], _BASE, _BASE))
-        self.conv = StyledConv(nn.Conv2d(channels[0], channels[0], 3, padding=1), channels[0], _BASE, width)
-        self.blocks = nn.ModuleList(
-            Block(a, b, resolution, width)
-            for a, b, resolution in zip(channels, channels[1:], config.resolutions[1:], strict=False)
-        )
-        self.head: WaveletHead | nn.Conv2d = (
-            WaveletHead(channels[-1], width) if config.head == "wavelet" else nn.Conv2d(channels[-1], 3, 1)
-        )
+        self.input = nn.Parameter(torch.randn(1, first, _BASE, _BASE))
+        self.conv = StyledConv(nn.Conv2d(first, first, 3, padding=1), first, _BASE, width)
+        self.blocks = nn.ModuleList(map(Block, channels, channels[1:], sizes, itertools.repeat(width)))
+        self.head = WaveletHead(last, width) if config.head == "wavelet" else nn.Conv2d(last, 3, 1)
 
     @property
     def measured(self) -> frozenset[str]:
@@ -221,17 +208,11 @@ class MobileStyleGAN(GenerativePrior):
         heads = set() if isinstance(self.head, WaveletHead) else {"head.weight", "head.bias"}
         return super().measured | heads
 
-    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
-        return self._synthesize(codes, noise, offsets, {})
-
-    def synthesize_window(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window) -> Synthesis:
-        """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on."""
-        if fine := [resolution for resolution in offsets if resolution > WHOLE]:
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window | None = None) -> Synthesis:
+        """``window``: features from `WHOLE` on are the part that its picture depends on."""
+        if window and (fine := [resolution for resolution in offsets if resolution > WHOLE]):
             raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
-        return self._synthesize(codes, noise, offsets, self._needed(window))
-
-    def _synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, needed: Mapping[int, Area]) -> Synthesis:
-        """``needed``: the part of features that is kept, by resolution."""
+        needed = self._needed(window) if window else {}
         x = with_offset(self.conv(self.input, codes[:, 0], noise[0]), offsets.get(_BASE))
         features, covered = {_BASE: x}, Area(0, 0, _BASE, _BASE)
         blocks: Any = self.blocks
@@ -239,10 +220,8 @@ class MobileStyleGAN(GenerativePrior):
             first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
             own = noise[first : first + 2]
             if needed:
-                own = [
-                    covered.of_maps(layer.noise if given is None else given)
-                    for layer, given in zip((block.conv1, block.conv2), own, strict=True)
-                ]
+                stored = (block.conv1.noise, block.conv2.noise)
+                own = [covered.of_maps(a if b is None else b) for a, b in zip(stored, own, strict=True)]
             x = with_offset(block(x, codes[:, first], codes[:, first + 1], own), offsets.get(resolution))
             if resolution in needed:
                 x, covered = needed[resolution].of_maps(x, covered), needed[resolution]
@@ -298,9 +277,7 @@ def load_mobile_stylegan(
 
     ``cut_to`` leaves out the blocks above this resolution and takes the file's RGB head there.
     """
-    stored = read_config(path, _KIND)
-    with _KIND.reading(path):
-        state = read_weights(path)
+    stored, state = read_config(path, _KIND), read_weights(path, _KIND)
     wanted = stored if cut_to in (None, stored.size) else stored.cut(cut_to)
     if config is not None and config != wanted:
         hint = f"; cut_to={config.size} cuts it" if cut_to is None and config.size < stored.size else ""
@@ -322,17 +299,8 @@ def _cut(state: Mapping[str, Tensor], config: MobileStyleGANConfig, path: str | 
             f"{path} has no RGB head at {config.size}x{config.size}; it has heads at "
             f"{', '.join(map(str, sizes)) or 'no resolution'}"
         )
-    blocks = len(config.resolutions) - 1
-    kept = {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith((_HEADS, "head."))
-        and not (name.startswith("blocks.") and int(name.split(".")[1]) >= blocks)
-    }
-    return kept | head
-
-
-_RIDGE = 1e-6  # of the mean squared feature: keeps the weights of nearly equal channels bounded
+    left_out = (_HEADS, "head.", *(f"blocks.{index}." for index in range(len(config.resolutions) - 1, 20)))
+    return {name: tensor for name, tensor in state.items() if not name.startswith(left_out)} | head
 
 
 @torch.no_grad()
@@ -345,7 +313,7 @@ def fit_rgb_heads(
 ) -> dict[int, nn.Conv2d]:
     """One 1x1 convolution from features to RGB per resolution (None: all from 32 on), fitted by least squares to
     ``pictures`` of the whole generator, with truncations between 0.5 and 1. ``report`` gets the progress, 0...1."""
-    sizes = [size for size in model.feature_channels if size >= 32] if sizes is None else list(sizes)
+    sizes = list(sizes or (size for size in model.feature_channels if size >= 32))
     rng = np.random.default_rng(seed)
     device = model.mean_code.device
     moments: dict[int, tuple[Tensor, Tensor]] = {}
@@ -364,7 +332,7 @@ def fit_rgb_heads(
 
 def _solve(xx: Tensor, xy: Tensor) -> nn.Conv2d:
     """``xx`` ``[C + 1, C + 1]``: second moments of features and 1; ``xy`` ``[C + 1, 3]``: those with the picture."""
-    ridge = _RIDGE * xx.diagonal()[:-1].mean()
+    ridge = 1e-6 * xx.diagonal()[:-1].mean()  # keeps the weights of nearly equal channels bounded
     solution = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype, device=xx.device), xy).float()
     head = nn.Conv2d(len(xx) - 1, 3, 1, device=xx.device).requires_grad_(False)
     head.weight.copy_(solution[:-1].T[:, :, None, None])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from codec_contract.errors import ModelError
 from codec_contract.files import cache_folder
 from server_decoder import mobile_stylegan
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGANConfig
 from server_decoder.stylegan2 import networks as stylegan2
 from server_decoder.stylegan2.networks import StyleGAN2Config
 from server_decoder.weight_file import WeightKind, read_header
@@ -21,32 +20,21 @@ _PRIOR_FILE = WeightKind("safetensors file", "config", dict)
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
-@dataclass(frozen=True)
-class PublishedPrior:
-    """A prior that ``edgegrain prior fetch`` downloads; the licence is that of its weights."""
-
-    description: str
-    origin: str
-    licence: str
-
-
-PUBLISHED = {
-    DEFAULT_PRIOR: PublishedPrior(
-        "MobileStyleGAN, faces of FFHQ, 1024x1024",
-        "the PyPI package random-face 2021.7.21.1 by Sergei Belousov",
-        "distilled from NVIDIA's StyleGAN2, trained on FFHQ: both allow non-commercial use only; the package itself is "
-        "Apache-2.0",
-    )
+_RIGHTS = {
+    "origin": "the PyPI package random-face 2021.7.21.1 by Sergei Belousov",
+    "licence": "distilled from NVIDIA's StyleGAN2, trained on FFHQ: both allow non-commercial use only; the package "
+    "itself is Apache-2.0",
 }
-"""Name -> description."""
+PUBLISHED = {DEFAULT_PRIOR: ("MobileStyleGAN, faces of FFHQ, 1024x1024", _RIGHTS)}
+"""Name of a prior that ``edgegrain prior fetch`` downloads -> description, origin and licence of its weights."""
 
 
 def prior_folder() -> Path:
-    """The folder of fetched priors: ``priors`` in the cache folder."""
+    """The folder of fetched priors."""
     return cache_folder() / "priors"
 
 
-def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
+def find_prior(name_or_path: str | Path) -> Path:
     """The file of a prior: a file that exists, else the fetched prior of that name."""
     path = Path(name_or_path)
     if os.path.isfile(path):  # not Path.is_file, which raises an error for a name that is too long
@@ -64,7 +52,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
     )
 
 
-def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
+def prior_licence(name_or_path: str | Path) -> str:
     """Origin and licence of a prior's weights, as its file states them."""
     metadata = _header(find_prior(name_or_path))
     return f"{metadata.get('origin', 'origin not stated')}: {metadata.get('licence', 'licence not stated')}"
@@ -84,7 +72,7 @@ def load_prior(
     kind = _header(path).get("format")
     prior: GenerativePrior
     if kind == mobile_stylegan.FORMAT and not isinstance(config, StyleGAN2Config):
-        prior = load_mobile_stylegan(path, config, cut_to=size)
+        prior = mobile_stylegan.load_mobile_stylegan(path, config, cut_to=size)
     elif kind == stylegan2.FORMAT and not isinstance(config, MobileStyleGANConfig):
         prior = stylegan2.load_stylegan2(path, config, cut_to=size)
     else:

@@ -27,18 +27,9 @@ PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecuti
 """Device -> ONNX Runtime's execution provider."""
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _preloading, _registering = threading.Lock(), threading.Lock()  # both change state of the process
-_AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
-_OUT_OF_MEMORY = (
-    "failed to allocate",
-    "out of memory",
-    "bad allocation",
-    "bad_alloc",
-    "available memory of",
-    "cuda failure 2:",
-    "cudnn_status_alloc_failed",
-    "cublas_status_alloc_failed",
+_OUT_OF_MEMORY = re.compile(
+    "failed to allocate|out of memory|bad[ _]alloc|available memory of|cuda failure 2:|cu(dnn|blas)_status_alloc_failed"
 )
 
 
@@ -120,7 +111,7 @@ def cuda_failure() -> str | None:
     import onnxruntime
 
     preload_cuda()
-    if not has_nvidia_driver():
+    if driver_version() == 0:
         return "NVIDIA's driver is missing"
     name = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
     for part in ("shared", "cuda"):
@@ -129,21 +120,8 @@ def cuda_failure() -> str | None:
         except OSError as error:  # names the first library that is missing
             return first_line(error)
     major, minor = release(getattr(onnxruntime, "cuda_version", "") or "")
-    if beyond_driver(built := 1000 * major + 10 * minor, driver := driver_version()):
-        return (
-            f"ONNX Runtime was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
-            f"{version_text(driver)}"
-        )
-    return None
-
-
-def has_nvidia_driver() -> bool:
-    """True if CUDA's driver is installed: there is, or was, an NVIDIA GPU."""
-    try:
-        ctypes.CDLL(_DRIVER)
-    except OSError:
-        return False
-    return True
+    reason = beyond_driver(1000 * major + 10 * minor)
+    return None if reason is None else f"ONNX Runtime {reason}"
 
 
 def driver_version() -> int:
@@ -161,33 +139,27 @@ def compute_capability(device_id: int = 0) -> tuple[int, int] | None:
     device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
     try:
         driver = ctypes.CDLL(_DRIVER)
-        failed = (
-            driver.cuInit(0)
-            or driver.cuDeviceGet(ctypes.byref(device), device_id)
-            or driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-            or driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
-        )
+        failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), device_id)
+        for number, value in (75, major), (76, minor):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
+            failed = failed or driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
     except (OSError, AttributeError):
         return None
     return None if failed else (major.value, minor.value)
 
 
-def beyond_driver(built: int, driver: int) -> bool:
-    """True if code that was built with CUDA ``built`` cannot run on a driver of CUDA ``driver``, 0 if unknown."""
+def beyond_driver(built: int) -> str | None:
+    """The reason why the driver cannot run code that was built with this CUDA, 13000 for 13.0; None if it can, or if
+    the driver is unknown."""
+    driver = driver_version()
     # Compiled code runs on older drivers of the same major version ("minor version compatibility"); PTX does not.
-    return driver > 0 and built // 1000 > driver // 1000
-
-
-def version_text(version: int) -> str:
-    """A version of CUDA as it is written: 12.8 for 12080."""
-    return f"{version // 1000}.{version % 1000 // 10}"
+    if driver == 0 or built // 1000 <= driver // 1000:
+        return None
+    needed, newest = (f"{version // 1000}.{version % 1000 // 10}" for version in (built, driver))
+    return f"was built with CUDA {needed}, and the driver runs CUDA up to {newest}"
 
 
 def session_options(device: str, threads: int | None, *, in_memory: bool = True) -> onnxruntime.SessionOptions:
-    """The options that all sessions have in common; models ``in_memory``, given as bytes, have to hold their weights.
-
-    ``threads`` work on one picture on the CPU; None is all cores.
-    """
+    """The options of all sessions; models ``in_memory``, given as bytes, have to hold their weights."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -231,18 +203,19 @@ def outside_captures(device: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[None]:
-    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes."""
+def limited_arena(options: onnxruntime.SessionOptions, limit: int | None) -> Iterator[None]:
+    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes, if given."""
     import onnxruntime
 
-    place = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
+    if limit is None:
+        yield
+        return
+    arena, default = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, default)
+    growth = onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": 1})  # 1: by the requested size
     options.add_session_config_entry("session.use_env_allocators", "1")
     with _registering:  # an allocator serves the sessions that are created until the next one is registered
-        onnxruntime.create_and_register_allocator(
-            place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED})
-        )
+        onnxruntime.create_and_register_allocator(place, growth)
         yield
 
 
@@ -270,11 +243,11 @@ def create_session(
         if is_lack_of_memory(error):
             raise device_failure(error, device, f"loading the {network}") from error
         if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
-            raise not_active(device, provider, (), first_line(error)) from error
+            raise not_active(provider, [], first_line(error)) from error
         raise BundleError(f"the {network} cannot be loaded: {first_line(error)}") from error
     session.disable_fallback()
     if provider not in session.get_providers():
-        raise not_active(device, provider, tuple(session.get_providers()))
+        raise not_active(provider, session.get_providers())
     return session
 
 
@@ -283,24 +256,22 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
     text = first_line(error)
     if is_lack_of_memory(error):
         return DeviceMemoryError(
-            f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
-            "raise the limit if there is one"
+            f"{work} needs more memory than {device} has left ({text}); take smaller batches, or raise a limit"
         )
     return DeviceError(f"{work} failed on {device}: {text}")
 
 
 def is_lack_of_memory(error: Exception) -> bool:
     """True if ONNX Runtime or numpy failed because a device has too little memory left."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error).lower()) is not None
 
 
-def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:
-    """The error for a provider that is installed but did not start; names what is missing."""
+def not_active(provider: str, active: list[str], reason: str = "") -> DeviceError:
+    """The error for CUDA's provider that is installed but did not start; names what is missing."""
     # ONNX Runtime's reason often names no library; so the provider's libraries are loaded to find the missing one.
-    missing = cuda_failure() if device == "cuda" else None
-    reason = "; ".join(filter(None, [missing, reason])) or "ONNX Runtime gives no reason"
+    reason = "; ".join(filter(None, [cuda_failure(), reason])) or "ONNX Runtime gives no reason"
     return DeviceError(
-        f"device {device!r} was asked for, but {provider} did not start ({reason}); active: "
+        f"device 'cuda' was asked for, but {provider} did not start ({reason}); active: "
         f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; "
         "install edgegrain[gpu] and run 'edgegrain doctor'"
     )

@@ -20,12 +20,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.files import write_atomically
 
-COMPACT_FROM = 4096
-"""Elements from which on `write_weights` stores a matrix or a kernel as int8, if ``compact``."""
-ELSEWHERE = 1 << 26
-"""Most weights of a network that are not in its file."""
 _SCALE = ".int8_scale"
-_MOST = 127
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -66,14 +61,25 @@ def save_network(
     compact: bool = False,
     force: bool = False,
 ) -> Path:
-    """Write a network. More entries of the header are stored as JSON (``records``, for `read_record`) or as text."""
-    header = {
-        **(entries or {}),
-        **{name: json.dumps(value) for name, value in (records or {}).items()},
-        **kind.entries,
-        kind.config_entry: json.dumps(config),
-    }
-    return write_weights(path, state, header, dtype=dtype, compact=compact, force=force)
+    """Write a network. More entries of the header are stored as JSON (``records``, for `read_record`) or as text.
+
+    ``compact`` stores matrices and kernels from 4096 numbers on as int8, each output channel in steps of 1/127 of its
+    largest weight.
+    """
+    described = {name: json.dumps(value) for name, value in (records or {}).items()}
+    header = {**(entries or {}), **described, **kind.entries, kind.config_entry: json.dumps(config)}
+    tensors = {}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"weight {name!r} has values that are not finite; the training diverged")
+        if compact and tensor.ndim > 1 and tensor.numel() >= 4096:
+            tensors[name], tensors[name + _SCALE] = _int8(tensor)
+            continue
+        stored = tensor.detach().cpu().to(dtype)
+        if not stored.isfinite().all():
+            raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
+        tensors[name] = stored.contiguous()
+    return write_atomically(path, save(tensors, metadata=header), force=force)
 
 
 def read_config(path: str | Path, kind: WeightKind[Config]) -> Config:
@@ -96,9 +102,7 @@ def read_record(path: str | Path, kind: WeightKind[Any], name: str, default: Any
 def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *, without: str | None = None) -> None:
     """Load a file's tensors into a network; strict, but for the network's tensors under ``without``, which such files
     do not hold."""
-    with kind.reading(path):
-        state = read_weights(path)
-    fill(network, state, path, without=without)
+    fill(network, read_weights(path, kind), path, without=without)
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, without: str | None = None) -> None:
@@ -113,40 +117,15 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, w
         raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
 
 
-def write_weights(
-    path: str | Path,
-    state: Mapping[str, Tensor],
-    header: Mapping[str, str],
-    *,
-    dtype: torch.dtype = torch.float16,
-    compact: bool = False,
-    force: bool = False,
-) -> Path:
-    """Write a state dict; ``compact`` stores large matrices and kernels as int8, each output channel in steps of 1/127
-    of its largest weight."""
-    tensors = {}
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise ModelError(f"weight {name!r} has values that are not finite; the training diverged")
-        if compact and tensor.ndim > 1 and tensor.numel() >= COMPACT_FROM:
-            tensors[name], tensors[name + _SCALE] = _int8(tensor)
-            continue
-        stored = tensor.detach().cpu().to(dtype)
-        if not stored.isfinite().all():
-            raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
-        tensors[name] = stored.contiguous()
-    return write_atomically(path, save(tensors, metadata=dict(header)), force=force)
-
-
 def read_header(path: str | Path) -> dict[str, str]:
-    """The header that `write_weights` was given."""
+    """All entries of a file's header."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}
 
 
-def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
+def read_weights(path: str | Path, kind: WeightKind[Any], prefix: str = "") -> dict[str, Tensor]:
     """The tensors under a prefix by the names after it, float32 on the CPU."""
-    with safe_open(path, "pt") as file:
+    with kind.reading(path), safe_open(path, "pt") as file:
         names, tensors = set(file.keys()), {}
         for name in names:
             if name.startswith(prefix) and not name.endswith(_SCALE):
@@ -158,13 +137,11 @@ def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def described_network(path: str | Path, make: Callable[[], Network]) -> Network:
-    """The network that ``make`` builds from a file's header; `ModelError` if it has more weights than the file bytes.
-
-    Weights that another file holds, as a generator's, may be `ELSEWHERE` more.
-    """
+    """The network that ``make`` builds from a file's header; `ModelError` if it has more weights than the file bytes,
+    and 2^26 in another file, as a generator's."""
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in make().parameters())
-    if weights > (size := Path(path).stat().st_size) + ELSEWHERE:
+    if weights > (size := Path(path).stat().st_size) + (1 << 26):
         raise ModelError(
             f"{path} describes a network of {weights:,} weights and has {size:,} bytes; it is damaged or forged"
         )
@@ -172,7 +149,7 @@ def described_network(path: str | Path, make: Callable[[], Network]) -> Network:
 
 
 def is_compact(path: str | Path) -> bool:
-    """True if `write_weights` stored large tensors as int8."""
+    """True if `save_network` stored large tensors as int8."""
     with safe_open(path, "pt") as file:
         return any(name.endswith(_SCALE) for name in set(file.keys()))
 
@@ -180,5 +157,5 @@ def is_compact(path: str | Path) -> bool:
 def _int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Levels, and the float32 scales to multiply them by."""
     values = tensor.detach().cpu().float()
-    scale = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True).clamp_min(torch.finfo().tiny) / _MOST
+    scale = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True).clamp_min(torch.finfo().tiny) / 127
     return torch.round(values / scale).to(torch.int8).contiguous(), scale

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE
@@ -34,80 +34,61 @@ HR, LR = 64, 16
 STRENGTH_DEFAULT = 8.0
 
 
-def checked(model: onnx.ModelProto) -> bytes:
+FLOATS, LEVELS = "float[b, 3, {0}, {0}]", "uint8[b, {0}, {0}, 3]"
+REPEAT = """weight = Cast <to = 1> (weight16)
+    copies = Conv <group = 3> ({0}, weight)
+    {1} = DepthToSpace <blocksize = {2}, mode = "CRD"> (copies)"""
+
+
+def model_of(text: str, weights: Mapping[str, Any] | None = None) -> bytes:
+    """An ONNX model: inputs, outputs and nodes in ONNX's text format, and weights by name."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> tiny {text}')
+    held = {name: np.asarray(array) for name, array in (weights or {}).items()}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in held.items())
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
 
 def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
-    factor = hr // lr
-    nodes = [
-        helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["lr", "weight"], ["copies"], group=3),
-        helper.make_node("DepthToSpace", ["copies"], ["hr"], blocksize=factor, mode="CRD"),
-    ]
-    weight = numpy_helper.from_array(np.ones((3 * factor**2, 1, 1, 1), np.float16), "weight16")
-    small = helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["b", 3, lr, lr])
-    large = helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, hr, hr])
-    graph = helper.make_graph(nodes, "repeat", [small], [large], [weight])
-    return checked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+    weights = {"weight16": np.ones((3 * (hr // lr) ** 2, 1, 1, 1), np.float16)}
+    nodes = REPEAT.format("lr", "hr", hr // lr)
+    return model_of(f"({FLOATS.format(lr)} lr) => ({FLOATS.format(hr)} hr) {{ {nodes} }}", weights)
 
 
-def changed_decoder(
-    nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray], *inputs: onnx.ValueInfoProto
-) -> bytes:
+def changed_decoder(nodes: str, weights: Mapping[str, Any], inputs: str = "") -> bytes:
     """`repeating_decoder`, and nodes that make ``hr`` of ``repeated``, with weights and inputs of their own."""
-    model = onnx.load_model_from_string(repeating_decoder())
-    model.graph.node[-1].output[0] = "repeated"
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    model.graph.input.extend(inputs)
-    return checked(model)
+    weights = {"weight16": np.ones((3 * (HR // LR) ** 2, 1, 1, 1), np.float16), **weights}
+    nodes = f"{REPEAT.format('lr', 'repeated', HR // LR)} {nodes}"
+    return model_of(f"({FLOATS.format(LR)} lr{inputs}) => ({FLOATS.format(HR)} hr) {{ {nodes} }}", weights)
 
 
 def quantizing_decoder() -> bytes:
     """`repeating_decoder` as a graph that quantizes: uint8 ``[b, LR, LR, 3]`` -> ``[b, HR, HR, 3]``."""
-    model = onnx.load_model_from_string(repeating_decoder())
-    graph, one = model.graph, helper.make_node
-    for node in graph.node:
-        node.input[:] = ["values" if name == "lr" else name for name in node.input]
-        node.output[:] = ["picture" if name == "hr" else name for name in node.output]
-    first = [
-        one("Cast", ["lr"], ["levels"], to=TensorProto.FLOAT),
-        one("Div", ["levels", "half"], ["scaled"]),
-        one("Sub", ["scaled", "one"], ["centred"]),
-        one("Transpose", ["centred"], ["values"], perm=[0, 3, 1, 2]),
-    ]
-    last = [
-        one("Transpose", ["picture"], ["last"], perm=[0, 2, 3, 1]),
-        one("Add", ["last", "one"], ["positive"]),
-        one("Mul", ["positive", "half"], ["restored"]),
-        one("Add", ["restored", "rounding"], ["shifted"]),
-        one("Floor", ["shifted"], ["whole"]),
-        one("Clip", ["whole", "least", "most"], ["clipped"]),
-        one("Cast", ["clipped"], ["hr"], to=TensorProto.UINT8),
-    ]
-    nodes = [*first, *graph.node, *last]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    nodes = f"""levels = Cast <to = 1> (lr)
+        scaled = Div(levels, half)
+        centred = Sub(scaled, one)
+        values = Transpose <perm = [0, 3, 1, 2]> (centred)
+        {REPEAT.format("values", "picture", HR // LR)}
+        last = Transpose <perm = [0, 2, 3, 1]> (picture)
+        positive = Add(last, one)
+        restored = Mul(positive, half)
+        shifted = Add(restored, rounding)
+        whole = Floor(shifted)
+        clipped = Clip(whole, least, most)
+        hr = Cast <to = 2> (clipped)"""
+    weights = {"weight16": np.ones((3 * (HR // LR) ** 2, 1, 1, 1), np.float16)}
     constants = {"half": 127.5, "one": 1, "rounding": 0.5, "least": 0, "most": 255}
-    graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in constants.items())
-    graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", LR, LR, 3]))
-    graph.output[0].CopyFrom(helper.make_tensor_value_info("hr", TensorProto.UINT8, ["b", HR, HR, 3]))
-    return checked(model)
+    weights |= {name: np.float32(value) for name, value in constants.items()}
+    return model_of(f"({LEVELS.format(LR)} lr) => ({LEVELS.format(HR)} hr) {{ {nodes} }}", weights)
 
 
 def steered_decoder(control: str = "strength") -> bytes:
     """`repeating_decoder` plus strength / 255: each 2 of it make pictures a level brighter; so does another control."""
-    nodes = [
-        helper.make_node("Mul", [control, "level"], ["scaled"]),
-        helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
-        helper.make_node("Add", ["repeated", "light"], ["hr"]),
-    ]
-    weights = {control: np.full(1, STRENGTH_DEFAULT, np.float32)}
-    weights |= {"level": np.float32(1 / 255), "shape": np.array([-1, 1, 1, 1])}
-    return changed_decoder(nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
+    nodes = f"scaled = Mul({control}, level) light = Reshape(scaled, shape) hr = Add(repeated, light)"
+    own = np.full(1, STRENGTH_DEFAULT, np.float32)
+    weights = {control: own, "level": np.float32(1 / 255), "shape": np.array([-1, 1, 1, 1])}
+    return changed_decoder(nodes, weights, f", float[s] {control}")
 
 
 def write_steered_bundle(folder: Path) -> Path:
@@ -120,61 +101,45 @@ def write_steered_bundle(folder: Path) -> Path:
 
 def convolutional_decoder() -> bytes:
     """`repeating_decoder` plus random residual blocks on the LR: a decoder that takes a few milliseconds."""
-    rng, weights, nodes, factor, channels = np.random.default_rng(0), {}, [], HR // LR, 64
-
-    def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def weight(name: str, *shape: int, gain: float = 1.0) -> str:
-        values = rng.standard_normal(shape, np.float32) * gain / np.sqrt(np.prod(shape[1:]))
-        weights[name] = values.astype(np.float32)
-        return name
-
-    features = node("Conv", ["lr", weight("first", channels, 3, 3, 3)], "features0", pads=[1] * 4)
+    shapes = {"first": (64, 3, 3, 3), **{f"block{index}": (64, 64, 3, 3) for index in range(4)}}
+    shapes |= {"up": (64, 16, HR // LR, HR // LR), "last": (3, 16, 3, 3)}
+    rng, nodes = np.random.default_rng(0), "features0 = Conv <pads = [1, 1, 1, 1]> (lr, first)"
+    weights = {}
+    for name, shape in shapes.items():
+        gain = 0.5 if name.startswith("block") else 1.0
+        weights[name] = (rng.standard_normal(shape, np.float32) * gain / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
     for index in range(4):
-        bent = node("LeakyRelu", [features], f"bent{index}", alpha=0.2)
-        kernel = weight(f"block{index}", channels, channels, 3, 3, gain=0.5)
-        change = node("Conv", [bent, kernel], f"change{index}", pads=[1] * 4)
-        features = node("Add", [features, change], f"features{index + 1}")
-    wide = node("ConvTranspose", [features, weight("up", channels, 16, factor, factor)], "wide", strides=[factor] * 2)
-    detail = node("Conv", [wide, weight("last", 3, 16, 3, 3)], "detail", pads=[1] * 4)
-    return changed_decoder([*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])], weights)
+        nodes += f"""
+            bent{index} = LeakyRelu <alpha = 0.2> (features{index})
+            change{index} = Conv <pads = [1, 1, 1, 1]> (bent{index}, block{index})
+            features{index + 1} = Add(features{index}, change{index})"""
+    nodes += f"""
+        wide = ConvTranspose <strides = [{HR // LR}, {HR // LR}]> (features4, up)
+        detail = Conv <pads = [1, 1, 1, 1]> (wide, last)
+        hr = Add(repeated, detail)"""
+    return changed_decoder(nodes, weights)
 
 
-def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:
-    """An enlarger that repeats every pixel: takes ``[b, side, side, 3]`` of ``dtype``, a graph for each doubling."""
-
-    def info(name: str, kind: int, *sides: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, ["b", *sides])
-
-    models = []
+def nearest_enlarger(doublings: int, side: int = HR, kind: str = "uint8") -> list[bytes]:
+    """An enlarger that repeats every pixel: takes ``[b, side, side, 3]`` of this type, a graph for each doubling."""
+    models, scales = [], {"scales": np.array([1, 1, 2, 2], np.float32)}
     for step in range(doublings):
-        small, large = side * 2**step, side * 2 ** (step + 1)
-        if step == 0:
-            inputs = [info("picture", dtype, small, small, 3)]
-            nodes = [
-                helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
-                helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-            ]
-        else:
-            inputs = [info(name, TensorProto.FLOAT, 3, small, small) for name in ("values", "features")]
-            nodes = [helper.make_node("Mean", ["values", "features"], ["planes"])]
-        doubled = "doubledvalues" if step else "values"
-        mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        nodes += [
-            helper.make_node("Resize", ["planes", "", "scales"], [doubled], **mode),
-            helper.make_node("Cast", [doubled], ["levels"], to=dtype),
-            helper.make_node("Transpose", ["levels"], ["enlarged"], perm=[0, 2, 3, 1]),
-        ]
-        outputs = [info("enlarged", dtype, large, large, 3)]
+        small, large = FLOATS.format(side * 2**step), FLOATS.format(side * 2 ** (step + 1))
+        outputs, made = f"{kind}[b, {side * 2 ** (step + 1)}, {side * 2 ** (step + 1)}, 3] enlarged", "values"
+        inputs = f"{kind}[b, {side}, {side}, 3] picture"
+        nodes = "floats = Cast <to = 1> (picture) planes = Transpose <perm = [0, 3, 1, 2]> (floats)"
+        if step:
+            inputs, made = f"{small} values, {small} features", "doubled"
+            nodes = "planes = Mean(values, features)"
+        nodes += f"""
+            {made} = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">
+                (planes, , scales)
+            levels = Cast <to = {2 if kind == "uint8" else 1}> ({made})
+            enlarged = Transpose <perm = [0, 2, 3, 1]> (levels)"""
         if step < doublings - 1:
-            nodes.append(helper.make_node("Identity", ["values"], ["features"]))
-            outputs += [info(name, TensorProto.FLOAT, 3, large, large) for name in ("values", "features")]
-        scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
-        graph = helper.make_graph(nodes, "nearest", inputs, outputs, [scales])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        models.append(checked(model))
+            nodes += " features = Identity(values)"
+            outputs += f", {large} values, {large} features"
+        models.append(model_of(f"({inputs}) => ({outputs}) {{ {nodes} }}", scales))
     return models
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from export.decoder.export import random_grain
+from benchmarks.speed.random_decoder import random_grain
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig

@@ -248,10 +248,12 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         pack.copy_filled(options.packed, folder)
         return
     # A pack needs neither onnx nor Pillow.
+    from random_decoder import random_decoder
+
     from codec_contract.bundle.manifest import INT8_FORM, decoder_forms
     from codec_contract.fit import fit_picture
     from edge_encoder.preprocessing import load_picture
-    from export.decoder.export import find_decoder, random_decoder
+    from export.decoder.export import find_decoder
     from server_decoder.providers import can_run_int8
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)

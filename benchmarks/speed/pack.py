@@ -159,9 +159,9 @@ def main() -> None:
     """Write the input of `gpu_host.sh`."""
     import cuda_ops
     import safetensors
+    from random_decoder import random_decoder
 
     from codec_contract.bundle.find import find_bundle
-    from export.decoder.export import random_decoder
     from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -21,8 +21,8 @@ import pack
 from measurement import option_parser, show
 
 from server_decoder.cuda_ops.library import contains
-from server_decoder.decoder_session import CudaOptions, DecoderSession
-from server_decoder.providers import preload_cuda
+from server_decoder.decoder_session import DecoderSession
+from server_decoder.providers import CudaOptions, preload_cuda
 
 KEPT = (1, 4)
 BATCHES = (1, 4, 1, 3, 4, 1, 3, 1)

@@ -21,7 +21,7 @@ from edgegrain.stores import Store, Verb, candidates
 from sdk.api import bundles_for
 from sdk.installed_bundles import installed_manifests
 from sdk.payload import check_side
-from server_decoder.decoder_session import require_provider
+from server_decoder.providers import require_provider
 
 SAMPLE = 100
 """Names that are read to distinguish payloads from pictures."""

@@ -135,10 +135,10 @@ def _check_runtime() -> Result:
 def _check_cuda() -> Result:
     import onnxruntime
 
-    from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
+    from server_decoder.providers import PROVIDERS, cuda_failure, driver_version
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-        if has_nvidia_driver():
+        if driver_version():
             advice = "to decode on the GPU install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
             return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {advice}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"

@@ -44,7 +44,7 @@ from sdk.codec import Codec, Measure
 from sdk.faces import DOMAIN, finder
 from sdk.open_bundle import FormChoice
 from sdk.scenes import compress_scene_within
-from server_decoder.decoder_session import Device
+from server_decoder.providers import Device
 
 logger = logging.getLogger(__name__)
 

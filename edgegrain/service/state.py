@@ -26,7 +26,7 @@ from edgegrain.service.settings import Settings
 from edgegrain.service.workers import Workers
 from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, picture_size
 from sdk.scenes import scene_size
-from server_decoder.decoder_session import require_provider
+from server_decoder.providers import require_provider
 
 
 class ServiceState:

@@ -17,21 +17,8 @@ import numpy as np
 from codec_contract.errors import ExportError, ModelError
 from edge_encoder.integer_network import run_reference
 from export import papers
-from export.bundle.writer import (
-    COMPARED,
-    FIRST_VERSION,
-    WrittenBundle,
-    bundle_card,
-    exact_encoder,
-    manifest_fields,
-    refuse_to_replace,
-    replace_decoder,
-    require_bundle_formats,
-    tables_in,
-    usual_licence,
-    with_kept,
-    write_bundle,
-)
+from export.bundle import writer
+from export.bundle.writer import WrittenBundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import TRAINED, compare_decoder, export_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
@@ -46,7 +33,7 @@ def write_trained_bundle(
     folder: Path,
     *,
     prior: str | Path = DEFAULT_PRIOR,
-    version: str = FIRST_VERSION,
+    version: str = writer.FIRST_VERSION,
     domain: str = "",
     licence: Mapping[str, str] | None = None,
     formats: Sequence[str] | None = None,
@@ -59,45 +46,38 @@ def write_trained_bundle(
     contract; its licence then comes first. The decoder's large weights are stored as int8 if those of the folder are,
     or if it has a generator, whose licence is added.
     """
-    refuse_to_replace(folder, force, version=version)
+    writer.refuse_to_replace(folder, force, version=version)
     if not (weights / TRAINED).is_file():
         raise ModelError(f"{weights} holds no {TRAINED}; 'edgegrain publish run --trained-only' writes such a folder")
     kept = kept_bundle(weights)
     if kept is not None and formats is not None:
-        raise ExportError(
-            f"{weights} takes the encoder of bundle {kept.id}, file by file; leave the formats (--formats) out"
-        )
+        raise ExportError(f"{weights} takes the encoder of bundle {kept.id}, file by file; leave --formats out")
     formats = tuple(FORMATS) if formats is None else formats
-    require_bundle_formats(formats)
+    writer.require_bundle_formats(formats)
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
-    decoder, network = source.decoder, source.network
+    decoder, network, side, lr = source.decoder, source.network, source.network.hr, source.network.lr
     whole = isinstance(decoder, Grain)
-    compact = whole or is_compact(weights / TRAINED)
-    model = export_decoder(
-        decoder, network.lr, DecoderOptions(WeightStorage.compact if compact else WeightStorage.float16)
-    )
-    comparison = compare_decoder(
-        model, decoder, run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
-    )
+    storage = WeightStorage.compact if whole or is_compact(weights / TRAINED) else WeightStorage.float16
+    model = export_decoder(decoder, lr, DecoderOptions(storage))
+    pictures = np.stack(smooth_pictures(writer.COMPARED, side))
+    comparison = compare_decoder(model, decoder, run_reference(network, pictures))
     domain = domain or ("faces" if kept is None else kept.domain)
-    licence = dict(licence or usual_licence(domain))
+    licence = dict(licence or writer.usual_licence(domain))
     if kept is not None:
-        licence = with_kept(kept.licence, licence, "Codes and fusion")
+        licence = writer.with_kept(kept.licence, licence, "Codes and fusion")
     if whole:
         licence["prior"] = prior_licence(prior)
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
-    fields = manifest_fields(
+    fields = writer.manifest_fields(
         folder.name, KIND, architecture=architecture, training=training, licence=licence, domain=domain, version=version
     )
-    side, lr = network.hr, network.lr
-    card = bundle_card(fields, f"GRAIN, {side} x {side} as a viewable LR of {lr} x {lr} and back.")
+    card = writer.bundle_card(fields, f"GRAIN, {side} x {side} as a viewable LR of {lr} x {lr} and back.")
     if kept is not None:
-        return WrittenBundle(replace_decoder(kept, folder, model, fields, card, force=force), comparison)
-    return WrittenBundle(
-        write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats, force=force),
-        comparison,
-    )
+        return WrittenBundle(writer.replace_decoder(kept, folder, model, fields, card, force=force), comparison)
+    encoder, tables = writer.exact_encoder(network), writer.tables_in(weights)
+    manifest = writer.write_bundle(folder, encoder, model, tables, fields, card, formats, force=force)
+    return WrittenBundle(manifest, comparison)
 
 
 def write_zoo_bundle(weights: Path, folder: Path, *, force: bool = False, **options: Any) -> WrittenBundle:
@@ -107,8 +87,8 @@ def write_zoo_bundle(weights: Path, folder: Path, *, force: bool = False, **opti
     """
     path = weight_file(weights)
     source, name, write = path.parent, "GRAIN", write_trained_bundle
-    if path.name != TRAINED:
-        source, name, write = path, papers.WEIGHTS[path.name].name, papers.load(papers.WEIGHTS[path.name].writer)
+    if family := papers.WEIGHTS.get(path.name):
+        source, name, write = path, family.name, papers.load(family.writer)
     given = {name: value for name, value in options.items() if value is not None}
     if foreign := sorted(set(given) - signature(write).parameters.keys()):
         raise ExportError(f"{path} holds a {name}, which takes no {', '.join(f'--{option}' for option in foreign)}")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,23 +74,14 @@ def bundle_card(
     training, licence = fields["training"], fields["licence"]
     paragraphs = [f"# {fields['id']}", summary]
     if converted := training.get("converted_from"):
-        paragraphs.append(
-            "\n".join(
-                [
-                    "Converted from the files of its authors:",
-                    "",
-                    *(f"- `{source['file']}`, SHA-256 {source['sha256']}" for source in converted),
-                ]
-            )
-        )
+        files = [f"- `{source['file']}`, SHA-256 {source['sha256']}" for source in converted]
+        paragraphs += ["Converted from the files of its authors:", "\n".join(files)]
     paragraphs.append(f"{LICENCE}{licence.get('weights', 'Unknown.')}")
     if "enlarger" in licence:
         paragraphs.append(f"{ENLARGER}{licence['enlarger']}")
-    seen = record or " ".join(
-        f"{training[key]:,} {what}."
-        for key, what in (("pictures_seen", "pictures seen"), ("crops_seen", "crops"))
-        if isinstance(training.get(key), int)
-    )
+    counts = {"pictures_seen": "pictures seen", "crops_seen": "crops"}
+    counted = [f"{training[key]:,} {what}." for key, what in counts.items() if isinstance(training.get(key), int)]
+    seen = record or " ".join(counted)
     paragraphs += ["## Training", *filter(None, [seen]), f"Data: {licence.get('data', 'unknown')}"]
     if "prior" in licence:
         paragraphs.append(f"Generator inside: {licence['prior']}.")
@@ -113,14 +105,12 @@ UNSTATED = {
     "weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
     "data": "Not stated.",
 }
-BY_DOMAIN = {
-    "faces": {
-        "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
-        "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
-        "Portraits of members of the United States Congress: mostly public domain.",
-    }
+OWN_FACES = {
+    "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
+    "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
+    "Portraits of members of the United States Congress: mostly public domain.",
 }
-"""Domain -> licences of edgegrain's own bundles with an encoder for one size of pictures."""
+"""Licences of edgegrain's own bundles of faces with an encoder for one size of pictures."""
 
 
 def with_kept(kept: Mapping[str, Any], added: Mapping[str, str], part: str) -> dict[str, str]:
@@ -134,7 +124,7 @@ def with_kept(kept: Mapping[str, Any], added: Mapping[str, str], part: str) -> d
 
 def usual_licence(domain: str) -> dict[str, str]:
     """``weights`` and ``data`` of a bundle whose maker states nothing."""
-    return dict(BY_DOMAIN.get(domain, UNSTATED))
+    return dict(OWN_FACES if domain == "faces" else UNSTATED)
 
 
 COMPARED = 4
@@ -148,8 +138,7 @@ class WrittenBundle(NamedTuple):
 
     manifest: Manifest
     decoder: Comparison
-    encoder_flips: float | None = None
-    """LR bytes per million that differ between a float encoder and torch; None for an exact encoder."""
+    encoder_flips: float | None = None  # LR bytes per million in which a float encoder differs from torch
 
 
 @dataclass(frozen=True)
@@ -166,19 +155,14 @@ class EncoderPart:
 def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     """The part of an integer network, with its proven bound and its golden vectors."""
     bounds = prove_bound(network)
-    golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
+    golden = make_golden(partial(integer.run_reference, network), network.hr)
 
     def write_weights(folder: Path) -> None:
         integer.save_integer_network(network, folder / ENCODER_WEIGHTS)
         write_atomically(folder / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
 
-    described = {
-        "architecture": network.architecture,
-        "layers": len(network.layers),
-        "parameters": network.parameters,
-        "flops": 2 * network.multiply_adds(),
-        "max_accumulator_log2": round(max(bounds.values()), 2),
-    }
+    sizes = {"layers": len(network.layers), "parameters": network.parameters, "flops": 2 * network.multiply_adds()}
+    described = {"architecture": network.architecture, **sizes, "max_accumulator_log2": round(max(bounds.values()), 2)}
     return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
 
 
@@ -199,19 +183,13 @@ def manifest_fields(
     ``controls`` can be chosen when restoring (``strength``, ``seed``); ``inputs`` describes the decoder's inputs other
     than the LR.
     """
+    ends = {"file": DECODER_ONNX, "input": INPUT, "output": OUTPUT, "controls": list(controls), **(inputs or {})}
     return {
         "id": bundle_id,
         "version": version,
         "codec": codec,
         "domain": domain,
-        "decoder": {
-            "file": DECODER_ONNX,
-            "input": INPUT,
-            "output": OUTPUT,
-            "controls": list(controls),
-            **(inputs or {}),
-            "architecture": dict(architecture),
-        },
+        "decoder": {**ends, "architecture": dict(architecture)},
         "training": dict(training),
         "evaluation": {},
         "licence": dict(licence),
@@ -235,11 +213,8 @@ def write_bundle(
     *,
     force: bool = False,
 ) -> Manifest:
-    """Write a bundle, complete or not at all.
-
-    ``fields`` are those of `manifest_fields`, ``decoder`` is an ONNX file; ``onnx`` must be one of the encoder's
-    ``formats``.
-    """
+    """Write a bundle, complete or not at all. ``fields`` are those of `manifest_fields`, ``decoder`` is an ONNX file;
+    ``onnx`` must be one of the encoder's ``formats``."""
     require_bundle_formats(formats)
 
     def write(staging: Path) -> None:
@@ -247,27 +222,18 @@ def write_bundle(
         export_encoder(encoder.graph, staging, formats)
         write_atomically(staging / CODER_TABLES, tables.to_json())
 
-    record = {
-        "schema": SCHEMA,
-        **fields,
-        "lr_contract_id": lr_contract_id(encoder.digest, encoder.preprocessing, tables).hex(),
-        "hr": encoder.graph.hr,
-        "lr": encoder.graph.lr,
-        "encoder": dict(encoder.described),
-        "preprocessing": dict(encoder.preprocessing),
-    }
+    contract = lr_contract_id(encoder.digest, encoder.preprocessing, tables).hex()
+    sizes = {"lr_contract_id": contract, "hr": encoder.graph.hr, "lr": encoder.graph.lr}
+    described = {"encoder": dict(encoder.described), "preprocessing": dict(encoder.preprocessing)}
+    record = {"schema": SCHEMA, **fields, **sizes, **described}
     return _write_folder(folder, write, decoder, record, card, force)
 
 
 def replace_decoder(
     source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *, force: bool = False
 ) -> Manifest:
-    """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
-    payloads of the one can be restored by the other.
-
-    The old decoder's forms for devices are left out. The enlarger stays, with its licence if it has one of its own.
-    ``folder`` may be that of ``source``, with ``force``.
-    """
+    """Write a bundle with another decoder and everything else of ``source`` byte for byte, so its LR contract stays;
+    ``folder`` may be that of ``source``. The old decoder's forms for devices are left out, the enlarger stays."""
     replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
 
     def write(staging: Path) -> None:
@@ -295,11 +261,8 @@ def _write_folder(
         write(staging)
         write_atomically(staging / DECODER_ONNX, decoder)
         write_atomically(staging / MODEL_CARD, card.encode())
-        files = {
-            path.relative_to(staging).as_posix(): _entry(path.read_bytes())
-            for path in sorted(staging.rglob("*"))
-            if path.is_file()
-        }
+        paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
+        files = {path.relative_to(staging).as_posix(): _entry(path.read_bytes()) for path in paths}
         write_atomically(staging / MANIFEST, _text({**record, "files": files}))
         verify_bundle(staging)
         os.chmod(staging, 0o755)
@@ -316,12 +279,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _entry(data: bytes) -> dict[str, Any]:
-    """The entry of a file with this content in the manifest's ``files``."""
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _text(record: Mapping[str, Any]) -> bytes:
-    """The bytes of ``manifest.json``."""
     return (json.dumps(record, indent=2) + "\n").encode()
 
 
@@ -338,11 +299,8 @@ def writable_bundle(bundle: str) -> Manifest:
 def change_bundle(
     folder: Path, record: dict[str, Any], files: Mapping[str, bytes], removed: Collection[str] = ()
 ) -> Manifest:
-    """Write files into a bundle, then its manifest, whose entries are brought up to date here, then delete others.
-
-    Everything is written beside the bundle's files first and then renamed, the manifest last: on a full disk the
-    bundle stays as it was, and it is complete at any moment if no listed file gets another content.
-    """
+    """Write files into a bundle, then its manifest, whose entries are brought up to date here, then delete others: it
+    is complete at any moment if no listed file gets another content, and stays as it was on a full disk."""
     removed = set(removed) - set(files)
     for name in removed:
         record["files"].pop(name, None)
@@ -372,14 +330,13 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
             f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
             "decoder into the bundle itself"
         )
-    fused = decoder_forms(target).get(FUSED_FORM)
-    if form_of(options) == INT8_FORM and fused is not None and fused.current and not force:
+    current = {name: form for name, form in decoder_forms(target).items() if form.current and not force}
+    if form_of(options) == INT8_FORM and (fused := current.get(FUSED_FORM)):
         raise ExportError(
             f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
             "then export that form again"
         )
-    existing = decoder_forms(target).get(form_of(options))
-    if existing is not None and existing.current and not force:
+    if existing := current.get(form_of(options)):
         raise ExistsError(target.path(existing.file))
     return target
 
@@ -404,13 +361,8 @@ def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     name = f"decoder_{form}-{hashlib.sha256(model).hexdigest()[:8]}.onnx"
     forms, key = record["decoder"].setdefault("forms", {}), FORMS[form]
     earlier = [forms[key]["file"]] if key in forms else []
-    forms[key] = {
-        "file": name,
-        "precision": options.precision.value,
-        "ops": options.ops.value,
-        "source": source,
-        "psnr": exported.comparison.psnr,
-    }
+    described = {"file": name, "precision": options.precision.value, "ops": options.ops.value}
+    forms[key] = {**described, "source": source, "psnr": exported.comparison.psnr}
     return decoder_forms(change_bundle(target.folder, record, {**files, name: model}, earlier))[form]
 
 
@@ -433,14 +385,10 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
             f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
             "with single -, +, . or _ between them, such as 1.0.0"
         )
-    if not folder.exists():
-        return
-    if not force:
+    if folder.exists() and not force:
         raise ExistsError(folder)
-    if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BundleError(
-            f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose another name"
-        )
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder} is no bundle (it has no {MANIFEST}) and is not replaced; choose another name")
 
 
 def require_bundle_formats(formats: Sequence[str]) -> None:

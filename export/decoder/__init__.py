@@ -59,22 +59,15 @@ class DecoderOptions:
                 "weights as int8; leave --ops, --pixels and --storage out"
             )
         if self.ops is Ops.fused and self.pixels is Pixels.float32:
-            raise ExportError(
-                "a decoder with fused operators takes and gives uint8; export it without --pixels float32"
-            )
+            raise ExportError("a decoder with fused operators takes and gives uint8; leave --pixels float32 out")
         if self.ops is Ops.fused and self.stored.value != self.precision.value:
-            raise ExportError(
-                "fused operators hold their filters in the type that they compute in; leave --storage out"
-            )
+            raise ExportError("fused operators hold their filters in the type they compute in; leave --storage out")
 
     @property
     def pixel_type(self) -> Pixels:
-        """Type of the input and the output."""
         return self.pixels or (Pixels.uint8 if self.ops is Ops.fused else Pixels.float32)
 
     @property
     def stored(self) -> WeightStorage:
-        """Storage of the weights."""
-        return self.storage or (
-            WeightStorage.compact if self.precision is Precision.int8 else WeightStorage(self.precision.value)
-        )
+        computed = "compact" if self.precision is Precision.int8 else self.precision.value
+        return self.storage or WeightStorage(computed)

@@ -1,23 +1,24 @@
 """The export of ``edgegrain export decoder``: a decoder as ONNX for the server, compared with torch on real LRs.
 
-A decoder comes from a bundle; from trained weights in ``zoo/``, which are joined with the generator that ``edgegrain
-prior fetch`` downloads; or from a configuration with random weights.
+A decoder comes from a bundle, or from trained weights in ``zoo/``, which are joined with the generator that ``edgegrain
+prior fetch`` downloads.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.compose
 import onnx.utils
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, Manifest, load_manifest
@@ -32,33 +33,15 @@ from edge_encoder.twin import box_network
 from export import papers
 from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
+from export.decoder import graph as graphs
 from export.decoder.fused_decoder import fused_graph
-from export.decoder.graph import (
-    add_optional_input,
-    decoder_graph,
-    from_levels,
-    load_parameters,
-    round_weights,
-    store_compact,
-    store_half,
-    to_levels,
-)
 from export.decoder.int8 import Int8Decoder, int8_decoder
 from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.decoder_session import STEP, DecoderSession
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import (
-    KIND,
-    PRESETS,
-    Grain,
-    GrainConfig,
-    PriorConfig,
-    load_trained,
-    read_config,
-    read_kept,
-)
-from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, DecoderConfig, RRDBDecoder, initialize
+from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig, load_trained, read_config, read_kept
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 from server_decoder.weight_file import described_network
 
@@ -68,21 +51,17 @@ TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
 LEAST_PSNR = {Precision.float32: 50.0, Precision.float16: 50.0, Precision.int8: 30.0}
 """Least PSNR of a decoder against torch in float32, in dB."""
-CALIBRATED, TUNED = 32, 1024
-"""LRs that an int8 decoder is calibrated on, and those that it is tuned on."""
-_NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
 @dataclass(frozen=True)
 class DecoderSource:
-    """A decoder to export, in evaluation mode, the encoder that makes its LRs, the manifest if it is a bundle's, and
-    the step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`)."""
+    """A decoder to export."""
 
     name: str
-    decoder: RRDBDecoder | Grain
-    network: IntegerNetwork
-    manifest: Manifest | None = None
-    step: int = 1
+    decoder: RRDBDecoder | Grain  # in evaluation mode
+    network: IntegerNetwork  # the encoder that makes its LRs
+    manifest: Manifest | None = None  # if it is a bundle's
+    step: int = 1  # of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`)
 
     def encode(self, squares: Rgb) -> Rgb:
         """LRs of squares, uint8 ``[N, hr, hr, 3]``, as payloads store them: uint8 ``[N, lr, lr, 3]``."""
@@ -112,12 +91,10 @@ def find_decoder(
                 "its bundle, decoder included"
             )
     manifest = load_manifest(find_bundle(name_or_path))
-    # A float encoder is in another file; the exact box mean makes LRs to compare on.
-    network = (
-        integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
-        if ENCODER_WEIGHTS in manifest.files
-        else box_network(manifest.hr, manifest.lr)
-    )
+    if ENCODER_WEIGHTS in manifest.files:
+        network = integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
+    else:  # a float encoder is in another file; the exact box mean makes LRs to compare on
+        network = box_network(manifest.hr, manifest.lr)
     step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
     return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
@@ -127,67 +104,55 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
     """
-    decoder: RRDBDecoder | Grain
+    make: Callable[[], RRDBDecoder | Grain]
     try:
         architecture = manifest.decoder["architecture"]
         name = manifest.decoder["file"]
         if manifest.codec != KIND:
             raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
-        # The first bundles name no kind.
-        if architecture.get("kind") == KIND or "prior" in architecture:
-            grain = GrainConfig.from_dict(architecture)
-            decoder = described_network(manifest.path(name), lambda: Grain(grain))
+        if architecture.get("kind") == KIND or "prior" in architecture:  # the first bundles name no kind
+            make = partial(Grain, GrainConfig.from_dict(architecture))
         else:
-            rrdb = DecoderConfig.from_dict(architecture)
-            decoder = described_network(manifest.path(name), lambda: RRDBDecoder(rrdb))
+            make = partial(RRDBDecoder, DecoderConfig.from_dict(architecture))
+        decoder: Any = described_network(manifest.path(name), make)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"bundle {manifest.id} describes no decoder of a known kind ({error})") from error
-    load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
+    graphs.load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
     return decoder.eval()
-
-
-def invertible_decoder(manifest: Manifest) -> RRDBDecoder:
-    """The invertible decoder of a GRAIN bundle, with or without a generator."""
-    decoder = bundle_decoder(manifest)
-    return decoder.decoder if isinstance(decoder, Grain) else decoder
 
 
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
     """Trained weights together with the generator they were trained with.
 
-    The LRs to compare on come from `zoo_encoder`, else from the plain area average.
+    The LRs to compare on come from the plain area average if there is no encoder.
     """
-    config = read_config(folder / TRAINED)
+    config, (encoder, step) = read_config(folder / TRAINED), zoo_encoder(folder)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
-    encoder = zoo_encoder(folder) or box_network(config.decoder.hr, config.decoder.lr)
-    return DecoderSource(
-        folder.resolve().name, model if model.prior is not None else model.decoder, encoder, step=zoo_step(folder)
-    )
+    decoder = model if model.prior is not None else model.decoder
+    network = encoder or box_network(config.decoder.hr, config.decoder.lr)
+    return DecoderSource(folder.resolve().name, decoder, network, step=step)
 
 
 def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
     """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out."""
     bundle = kept_bundle(folder)
-    return load_trained(folder / TRAINED, prior, None if bundle is None else invertible_decoder(bundle))
+    kept = None if bundle is None else bundle_decoder(bundle)
+    return load_trained(folder / TRAINED, prior, kept.decoder if isinstance(kept, Grain) else kept)
 
 
-def zoo_encoder(folder: Path) -> IntegerNetwork | None:
-    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none."""
-    data = _zoo_file(folder, ENCODER_WEIGHTS)
-    return None if data is None else integer.load_integer_network(data)
-
-
-def zoo_step(folder: Path) -> int:
-    """The step of the LR's levels in a folder of the zoo, or in the bundle whose decoder it needs."""
-    data = _zoo_file(folder, CODER_TABLES)
-    return 1 if data is None else CoderTables.from_json(data).step
-
-
-def _zoo_file(folder: Path, name: str) -> bytes | None:
-    if (folder / name).is_file():
-        return (folder / name).read_bytes()
+def zoo_encoder(folder: Path) -> tuple[IntegerNetwork | None, int]:
+    """The encoder of a folder of the zoo or of the bundle whose decoder it needs, None if there is none, and the step
+    of its LR's levels."""
     bundle = kept_bundle(folder)
-    return None if bundle is None else bundle.open_file(name)
+
+    def content(name: str) -> bytes | None:
+        if (folder / name).is_file():
+            return (folder / name).read_bytes()
+        return None if bundle is None else bundle.open_file(name)
+
+    weights, tables = content(ENCODER_WEIGHTS), content(CODER_TABLES)
+    network = None if weights is None else integer.load_integer_network(weights)
+    return network, 1 if tables is None else CoderTables.from_json(tables).step
 
 
 def kept_bundle(folder: Path) -> Manifest | None:
@@ -208,72 +173,47 @@ def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIO
     """The generator that a configuration describes: cut to its size, and rounded if it is the compact one."""
     prior = load_prior(name_or_path, config.network, size=config.size)
     if config.compact:
-        round_weights(prior, compact=True)
+        graphs.round_weights(prior, compact=True)
     return prior
 
 
-def random_decoder(name: str, seed: int = 0) -> DecoderSource:
-    """A configuration with random weights, none of them zero: for trying an export and measuring its cost."""
-    if name not in PRESETS:
-        raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
-    config = PRESETS[name]
-    return DecoderSource(name, random_grain(config, seed), box_network(config.decoder.hr, config.decoder.lr))
-
-
-def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
-    """A model with random weights, none of them zero, in evaluation mode."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = Grain(config)
-        if model.fusion is not None:  # zero in a new model
-            initialize(model.fusion.to_rgb)
-            model.fusion.to_rgb.weight.mul_(INITIAL_RESIDUAL)
-        for parameter in model.parameters():
-            parameter.add_(_NOISE * torch.randn_like(parameter))
-    return model.eval()
-
-
 def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
-    """The serialized ONNX graph of a decoder of GRAIN for LRs of side ``lr``; of any other decoder with ONNX's own
-    operators and float32.
+    """The serialized ONNX graph of a decoder of GRAIN for LRs of side ``lr``, any other's with ONNX's own operators.
 
-    With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
-    graphs, not precisions.
+    With rounded storage of a float32 decoder, its own weights are rounded too: a comparison compares graphs only.
     """
     half, compact = options.precision is Precision.float16, options.stored is WeightStorage.compact
     rounded, levels = options.stored is not WeightStorage.float32, options.pixel_type is Pixels.uint8
     if rounded and not half:
-        round_weights(decoder, compact=compact)
+        graphs.round_weights(decoder, compact=compact)
     if isinstance(decoder, Grain | RRDBDecoder):
         if options.ops is Ops.fused:
             return bytes(fused_graph(decoder, half=half).SerializeToString())
         decoder = served_decoder(decoder)
         if levels:
-            decoder.register_forward_pre_hook(lambda _, inputs: from_levels(inputs[0]))
-            decoder.register_forward_hook(lambda _, __, picture: to_levels(picture))
-    graph = decoder_graph(decoder, lr, levels=levels)
-    if any(name.rpartition(".")[2] == STEP for name, _ in decoder.named_buffers()):
-        add_optional_input(graph, STEP, ["step_batch"])
+            decoder.register_forward_pre_hook(lambda _, inputs: graphs.from_levels(inputs[0]))
+            decoder.register_forward_hook(lambda _, __, picture: graphs.to_levels(picture))
+    graph = graphs.decoder_graph(decoder, lr, levels=levels)
+    if _own_step(decoder) is not None:
+        graphs.add_optional_input(graph, STEP, ["step_batch"])
     if rounded:
-        graph = store_compact(graph) if compact else store_half(graph)
+        graph = graphs.store_compact(graph) if compact else graphs.store_half(graph)
     return bytes(graph.SerializeToString())
+
+
+def _own_step(decoder: nn.Module) -> Tensor | None:
+    """The step of the levels that a decoder is told, if it is told one."""
+    return next((buffer for name, buffer in decoder.named_buffers() if name.rpartition(".")[2] == STEP), None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An exported decoder compared with its torch module.
+    """An exported decoder compared with its torch module."""
 
-    Attributes:
-        lrs: LR pictures decoded by both.
-        largest_difference: of output values, clipped to [-1, 1]; of levels on that scale if the graph quantizes.
-        psnr: of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality.
-        differing_bytes: share of the restored pictures' bytes that differ (in float32 never by more than one level).
-    """
-
-    lrs: int
-    largest_difference: float
-    psnr: float
-    differing_bytes: float
+    lrs: int  # LR pictures decoded by both
+    largest_difference: float  # of output values, clipped to [-1, 1]; of levels on that scale if the graph quantizes
+    psnr: float  # of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality
+    differing_bytes: float  # share of the restored pictures' bytes (in float32 never by more than one level)
 
 
 def compare_decoder(
@@ -282,22 +222,15 @@ def compare_decoder(
     """Compare an exported graph of this precision with torch in float32 on ``lrs``, uint8 ``[N, h, w, 3]``; the graph
     decodes several at once. Every other one has a coarser step, if the decoder is told it."""
     session = DecoderSession(model)  # also refuses what is no decoder
-    own = next((buffer for name, buffer in decoder.named_buffers() if name.rpartition(".")[2] == STEP), None)
-    steps = None if own is None else [int(own) * (1 + 7 * (index % 2)) for index in range(len(lrs))]
+    own = _own_step(decoder)
+    steps: Any = {} if own is None else {STEP: torch.tensor([1.0, 8.0]).repeat(len(lrs))[: len(lrs)] * own}
     with torch.no_grad():
-        expected = torch.cat(
-            [
-                decoder(one[None], *(() if steps is None else (torch.tensor(steps[index : index + 1]),)))
-                for index, one in enumerate(torch.from_numpy(network_input(lrs)))
-            ]
-        ).numpy()
+        inputs = [values.split(1) for values in (torch.from_numpy(network_input(lrs)), *steps.values())]
+        expected = torch.cat([decoder(*one) for one in zip(*inputs, strict=True)]).numpy()
     batch = max(1, 8 * 256**2 // expected.shape[-1] ** 2)  # fewer large pictures at once
-    found = np.concatenate(
-        [
-            session.run(lrs[first : first + batch], step=steps and steps[first : first + batch])
-            for first in range(0, len(lrs), batch)
-        ]
-    )
+    spans = [slice(first, first + batch) for first in range(0, len(lrs), batch)]
+    runs = [session.run(lrs[span], **{name: given[span].tolist() for name, given in steps.items()}) for span in spans]
+    found = np.concatenate(runs)
     pictures = found if session.quantizes else pictures_of(found)
     apart = np.abs(pictures.astype(np.int16) - pictures_of(expected))
     if session.quantizes:
@@ -311,10 +244,9 @@ def compare_decoder(
     exact = precision is Precision.float32 and not session.quantizes
     if exact and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
-    if not psnr >= LEAST_PSNR[precision]:
-        raise ExportError(
-            f"the exported decoder reaches {psnr:.1f} dB against torch, less than {LEAST_PSNR[precision]:g}"
-        )
+    least = LEAST_PSNR[precision]
+    if not psnr >= least:
+        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {least:g}")
     levels = int(apart.max())
     if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
@@ -323,8 +255,8 @@ def compare_decoder(
 
 def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> np.ndarray:
     """uint8 ``[count, lr, lr, 3]``: LRs of pictures, then of generated patterns."""
-    inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures)
-    return integer.run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
+    inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures, span=slice(count))
+    return integer.run_reference(network, np.stack([item.picture for item in inputs]))
 
 
 @dataclass(frozen=True)
@@ -340,17 +272,12 @@ class ExportedDecoder:
 
     def summary(self) -> str:
         """One line for the terminal."""
-        comparison = self.comparison
+        found = self.comparison
         step = " (by one level)" if self.options.precision is Precision.float32 else ""
         return (
-            f"largest difference from torch on {comparison.lrs} LRs "
-            f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
-            f"{comparison.differing_bytes:.2%} of bytes differ{step}"
+            f"largest difference from torch on {found.lrs} LRs {found.largest_difference:.1e}, PSNR {found.psnr:.1f} "
+            f"dB, {found.differing_bytes:.2%} of bytes differ{step}"
         )
-
-
-Tune = Callable[[Int8Decoder, Rgb], Int8Decoder]
-"""Training of an int8 form on LRs, uint8 ``[N, lr, lr, 3]``."""
 
 
 def export_compared(
@@ -358,21 +285,21 @@ def export_compared(
     options: DecoderOptions,
     pictures: Path | None = None,
     count: int = 8,
-    tune: Tune | None = None,
+    tune: Callable[[Int8Decoder, Rgb], Int8Decoder] | None = None,
 ) -> ExportedDecoder:
     """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship.
 
-    One in int8 is calibrated on LRs of these pictures, and tuned if ``tune`` is given.
+    One in int8 is calibrated on LRs of these pictures; ``tune`` trains it on such LRs, uint8 ``[N, lr, lr, 3]``.
     """
-    found, float32 = find_pictures(pictures), b""
+    found, float32, side = find_pictures(pictures), b"", source.network.lr
     if options.precision is Precision.int8:  # compared on pictures of the calibration: its ranges hold for such only
-        lrs = varied_lrs(source, found, CALIBRATED)
-        made = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
+        lrs = varied_lrs(source, found, 32)
+        made = int8_decoder(export_decoder(source.decoder, side, DecoderOptions()), lrs)
         if tune is not None:
-            made = tune(made, varied_lrs(source, found, TUNED))
+            made = tune(made, varied_lrs(source, found, 1024))
         model, float32, lrs = made.int8, made.float32, lrs[:8]
     else:
-        model, lrs = export_decoder(source.decoder, source.network.lr, options), real_lrs(source.network, found, count)
+        model, lrs = export_decoder(source.decoder, side, options), real_lrs(source.network, found, count)
     comparison = compare_decoder(model, source.decoder, lrs, options.precision)
     return ExportedDecoder(source, options, model, comparison, float32)
 

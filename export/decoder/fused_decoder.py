@@ -25,9 +25,10 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
-from export.decoder.fused_nodes import Array, FusedGraph, Value, array
+from export.decoder.fused_nodes import Array, FusedGraph, Value, array, float_kind
 from export.decoder.graph import add_optional_input
 from export.decoder.served import upsampled_kernel
+from server_decoder.cuda_ops.library import DOMAIN
 from server_decoder.decoder_session import INPUT, STEP
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
@@ -49,15 +50,8 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
     graph = FusedGraph(half=half)
     grain = decoder if isinstance(decoder, Grain) else None
     invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
-    side = invertible.config.lr
-    levels = graph.input(INPUT, TensorProto.UINT8, side, side, 3)
-    lr = graph.nodes(
-        "DequantizeLR",
-        [levels],
-        [levels.shape],
-        half=graph.half,
-        to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT,
-    )[0]
+    levels = graph.input(INPUT, TensorProto.UINT8, invertible.config.lr, invertible.config.lr, 3)
+    lr = graph.node("DequantizeLR", [levels], levels.shape, half=half, domain=DOMAIN, to=float_kind(half))
     picture, f_inv = _invertible(graph, invertible, lr, "decoder" if grain else "invertible")
     if grain is not None and grain.prior is not None and grain.codes is not None:
         generator = _Generator(graph, _codes(graph, grain.codes, grain.prior.mean_code, f_inv), grain.codes, f_inv)
@@ -67,9 +61,8 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
             case MobileStyleGAN():
                 style, f_gen = generator.mobile_stylegan(grain.prior)
             case _:
-                raise ExportError(
-                    f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops plain"
-                )
+                name = type(grain.prior).__name__
+                raise ExportError(f"there are no fused ops for a {name}; export it with --ops plain")
         picture = _fused_picture(graph, grain.fusion, picture, f_inv, style, f_gen)
     model = graph.model(levels, picture)
     if invertible.config.step:
@@ -92,16 +85,10 @@ def _sequence(
         if isinstance(layer, nn.Sequential):
             x = _sequence(graph, x, f"{name}.{index}", layer)
         elif isinstance(layer, nn.Conv2d):
-            leaky = index + 1 < len(modules) and isinstance(modules[index + 1], nn.LeakyReLU)
-            x = graph.layer(
-                x,
-                f"{name}.{index}",
-                layer,
-                factor=factor,
-                **(_LEAKY if leaky else {}),
-                residual=residual if index == len(modules) - 1 else None,
-            )
-            factor = None
+            steps: dict[str, Any] = {"factor": factor, "residual": residual if layer is modules[-1] else None}
+            if index + 1 < len(modules) and isinstance(modules[index + 1], nn.LeakyReLU):
+                steps |= _LEAKY
+            x, factor = graph.layer(x, f"{name}.{index}", layer, **steps), None
     assert isinstance(x, Value)
     return x
 
@@ -147,12 +134,11 @@ def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, 
 
 def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:
     if isinstance(block, ResidualBlock):
-        return graph.layer(
-            graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY), f"{name}.conv2", block.conv2, residual=x
-        )
-    y = x
-    for index, dense in enumerate(block.dense_blocks(), 1):
-        y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == block.count else None)
+        y = graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY)
+        return graph.layer(y, f"{name}.conv2", block.conv2, residual=x)
+    y, blocks = x, block.dense_blocks()
+    for index, dense in enumerate(blocks, 1):
+        y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == len(blocks) else None)
     return y
 
 
@@ -180,9 +166,8 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
             base[side] = _sequence(graph, finer, f"{name}.reduce", part.reduce)
     branches: dict[int, Value] = {}
     codes = []
-    for index, (side, branch, linear) in enumerate(
-        zip(predictor.scale_of_code, predictor.branch_of_code, parts.codes, strict=True)
-    ):
+    layers = zip(predictor.scale_of_code, predictor.branch_of_code, parts.codes, strict=True)
+    for index, (side, branch, linear) in enumerate(layers):
         if branch not in branches:
             x = _sequence(graph, base[side], f"codes.branches.{branch}", parts.branches[branch])
             branches[branch] = graph.cast(graph.reshape(x, x.shape[-1]), False)
@@ -216,18 +201,14 @@ class _Generator:
             side = prior.config.layer_resolutions[index]
             following = factors[index + 1][0] if index + 1 < len(layers) else None
             offset = last and str(side) in self.predictor.offsets
-            steps: dict[str, Any] = {
-                "demodulation": factors[index][1],
-                "noise": self._noise(layer, name),
-                "style": None if offset else following,
-            }
+            steps = {**self.tail, "gain": math.sqrt(2), "style": None if offset else following}
+            steps |= {"demodulation": factors[index][1], "noise": self._noise(layer, name)}
             weight, _ = self._normalized(layer.conv.weight)
-            tail = {**self.tail, "gain": math.sqrt(2)}
             if layer.conv.filter is None:
-                x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps, **tail)
+                x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps)
             else:
                 x = self.graph.conv(modulated, name, weight.transpose(0, 1), transposed=True)
-                x, modulated = self.graph.filtered_bias_act(x, name, layer.bias, **steps, **tail)
+                x, modulated = self.graph.filtered_bias_act(x, name, layer.bias, **steps)
             if offset:
                 x, modulated = self._with_offset(x, following)
             if last:
@@ -242,26 +223,18 @@ class _Generator:
     def mobile_stylegan(self, prior: MobileStyleGAN) -> tuple[Value, dict[int, Value]]:
         """The picture, float32, and features by resolution. Modulation is part of the op before a convolution."""
         graph, blocks = self.graph, [block for block in prior.blocks if isinstance(block, Block)]
-        style, gain = self._normalized_style(
-            self._affine(0, prior.conv.affine, "prior.conv.affine"), prior.conv.conv, "prior.conv"
-        )
+        style, gain = self._layer_style(0, prior.conv, "prior.conv")
         x = self._modulated_constant(prior.input, style, "prior.input")
         x = self._styled_conv(prior.conv, x, gain, "prior.conv")[0]
         features = {x.shape[0]: x}
         for index, block in enumerate(blocks):
             first, name = 1 + 2 * index, f"prior.blocks.{index}"
-            inner = block.conv1.affine
-            style = graph.multiply(
-                self._affine(first, block.affine, f"{name}.affine"),
-                self._style(
-                    first, np.tile(_wide(inner.weight), (4, 1)), np.tile(_wide(inner.bias), 4), f"{name}.conv1.affine"
-                ),
-            )
+            weight, bias = (np.concatenate([_wide(part)] * 4) for part in block.conv1.affine.parameters())
+            style = self._affine(first, block.affine, f"{name}.affine")
+            style = graph.multiply(style, self._style(first, weight, bias, f"{name}.conv1.affine"))
             style, gain = self._normalized_style(style, block.conv1.conv, f"{name}.conv1")
             x = graph.inverse_haar(x, style)
-            style, following = self._normalized_style(
-                self._affine(first + 1, block.conv2.affine, f"{name}.conv2.affine"), block.conv2.conv, f"{name}.conv2"
-            )
+            style, following = self._layer_style(first + 1, block.conv2, f"{name}.conv2")
             _, x = self._styled_conv(block.conv1, x, gain, f"{name}.conv1", style)
             x = self._styled_conv(block.conv2, x, following, f"{name}.conv2")[0]
             if str(x.shape[0]) in self.predictor.offsets:
@@ -285,12 +258,9 @@ class _Generator:
     def _modulation(self, conv: ModulatedConv, code: int, name: str) -> tuple[Value, Value | None]:
         """The factors of a convolution's input and output, ``[B, in]`` and ``[B, out]``."""
         linear = conv.modulation
-        style = self._style(
-            code,
-            _wide(linear.weight) * linear.scale * conv.scale,
-            _wide(linear.bias) * linear.rate * conv.scale,
-            f"{name}.modulation",
-        )
+        weight = _wide(linear.weight) * linear.scale * conv.scale
+        bias = _wide(linear.bias) * linear.rate * conv.scale
+        style = self._style(code, weight, bias, f"{name}.modulation")
         squares = np.square(_wide(conv.weight)).sum((2, 3)) if conv.demodulate else None
         return self.graph.factors(style, name, squares=squares, norm=self._normalized(conv.weight)[1], epsilon=EPSILON)
 
@@ -312,6 +282,9 @@ class _Generator:
     def _normalized_style(self, style: Value, conv: nn.Conv2d | SeparableConv, name: str) -> tuple[Value, Value | None]:
         return self.graph.factors(style, name, norm=self._separated(conv)[2])
 
+    def _layer_style(self, code: int, layer: StyledConv, name: str) -> tuple[Value, Value | None]:
+        return self._normalized_style(self._affine(code, layer.affine, f"{name}.affine"), layer.conv, name)
+
     def _modulated_constant(self, constant: Tensor, style: Value, name: str) -> Value:
         held = self.graph.constant(name, array(constant).transpose(0, 2, 3, 1))
         return self.graph.cast(self.graph.scale(held, style), self.graph.half)
@@ -328,9 +301,8 @@ class _Generator:
         if depthwise is not None:
             x = self.graph.conv(x, f"{name}.depthwise", depthwise, depthwise=1)
         bias = layer.conv.bias if isinstance(layer.conv, nn.Conv2d) else layer.conv.pointwise.bias
-        return self.graph.styled_conv(
-            x, name, weight, bias, demodulation=gain, style=style, noise=self._noise(layer, name), **self.tail
-        )
+        steps = {"demodulation": gain, "style": style, "noise": self._noise(layer, name), **self.tail}
+        return self.graph.styled_conv(x, name, weight, bias, **steps)
 
     def _with_offset(self, x: Value, style: Value | None) -> tuple[Value, Value]:
         """Features with the offset of their resolution, and those times the next style."""
@@ -387,13 +359,8 @@ def _fused_picture(
     if isinstance(fusion, FeatureFusion):
         picture = _fused_features(graph, fusion, f_inv, f_gen, residual)
     else:
-        picture = _sequence(
-            graph,
-            [invertible, graph.cast(style, graph.half)],
-            "fusion.head",
-            [*fusion.head, fusion.to_rgb],
-            residual=residual,
-        )
+        pictures, layers = [invertible, graph.cast(style, graph.half)], [*fusion.head, fusion.to_rgb]
+        picture = _sequence(graph, pictures, "fusion.head", layers, residual=residual)
     return picture if base is None or residual is not None else graph.add(base, graph.cast(picture, False))
 
 
@@ -406,15 +373,14 @@ def _fused_features(
     parts = []
     for index, (size, scale) in enumerate(zip(fusion.config.sizes, scales, strict=True)):
         name, joined = f"fusion.scales.{index}", [by_size[size]]
-        if size in f_gen:
-            joined.append(
-                f_gen[size] if scale.project is None else graph.layer(f_gen[size], f"{name}.project", scale.project)
-            )
+        if generated := f_gen.get(size):
+            if scale.project is not None:
+                generated = graph.layer(generated, f"{name}.project", scale.project)
+            joined.append(generated)
         factor = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
         parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=factor))
-    *weights, own = graph.split(
-        _channel_weights(graph, fusion.attention, parts, "fusion.attention"), fusion.config.widths
-    )
+    attention = _channel_weights(graph, fusion.attention, parts, "fusion.attention")
+    *weights, own = graph.split(attention, fusion.config.widths)
     layers: list[Any] = [*fusion.head, fusion.to_rgb]
     first, *rest = layers
     below = sum(fusion.config.widths[:-1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,20 +60,16 @@ class FusedGraph:
         **attributes: Any,
     ) -> list[Value]:
         """A node of ``com.edgegrain``, or of ONNX (domain ""), with results of these shapes."""
-        number = len(self._nodes)
+        name = f"{kind}.{len(self._nodes)}"
         names = ["" if value is None else value.name for value in inputs]
         while not names[-1]:
             names.pop()
-        results = [Value(f"{kind}.{number}.{place}", shape, half) for place, shape in enumerate(shapes)]
-        self._nodes.append(
-            helper.make_node(
-                kind, names, [value.name for value in results], f"{kind}.{number}", domain=domain, **attributes
-            )
-        )
+        results = [Value(f"{name}.{place}", shape, half) for place, shape in enumerate(shapes)]
+        made = [value.name for value in results]
+        self._nodes.append(helper.make_node(kind, names, made, name, domain=domain, **attributes))
         for value in results:
-            self._infos[value.name] = helper.make_tensor_value_info(
-                value.name, TensorProto.FLOAT16 if half else TensorProto.FLOAT, ["batch", *value.shape]
-            )
+            sizes: list[int | str] = ["batch", *value.shape]
+            self._infos[value.name] = helper.make_tensor_value_info(value.name, float_kind(half), sizes)
         return results
 
     def node(
@@ -83,16 +79,13 @@ class FusedGraph:
         shape: tuple[int, ...],
         *,
         half: bool = False,
+        domain: str = "",
         **attributes: Any,
     ) -> Value:
-        """A node of ONNX with one result."""
-        return self.nodes(kind, inputs, [shape], half=half, domain="", **attributes)[0]
+        return self.nodes(kind, inputs, [shape], half=half, domain=domain, **attributes)[0]
 
     def cast(self, x: Value, half: bool) -> Value:
-        """``x`` as halves or as float32."""
-        if x.half == half:
-            return x
-        return self.node("Cast", [x], x.shape, half=half, to=TensorProto.FLOAT16 if half else TensorProto.FLOAT)
+        return x if x.half == half else self.node("Cast", [x], x.shape, half=half, to=float_kind(half))
 
     def reshape(self, x: Value, *shape: int) -> Value:
         """``x`` in another shape after the batch, which is the open dimension."""
@@ -100,7 +93,6 @@ class FusedGraph:
         return self.node("Reshape", [x, self.constant(name, np.array([-1, *shape], np.int64))], shape, half=x.half)
 
     def concat(self, parts: Sequence[Value]) -> Value:
-        """Parts joined along the channels."""
         if len(parts) == 1:
             return parts[0]
         first = parts[0]
@@ -108,7 +100,6 @@ class FusedGraph:
         return self.node("Concat", parts, shape, half=first.half, axis=len(shape))
 
     def add(self, x: Value, y: Value) -> Value:
-        """The sum of two values of one shape."""
         return self.node("Add", [x, y], x.shape, half=x.half)
 
     def multiply(self, x: Value, y: Value) -> Value:
@@ -186,28 +177,29 @@ class FusedGraph:
             parts = [parts[0], self.concat(parts[1:])]
         offset = None if bias is None else self.constant(f"{name}.bias", array(bias))
         inputs = [parts[0], held, demodulation, noise, offset, style, residual, None, *parts[1:]]
-        results = self.nodes(
-            "FusedConv", inputs, [shape] * (1 if style is None else 2), half=self.half, **layout, **attributes
-        )
+        shapes = [shape] * (1 if style is None else 2)
+        results = self.nodes("FusedConv", inputs, shapes, half=self.half, **layout, **attributes)
         return results[0], results[-1]
 
     def dense_block(self, x: Value, name: str, block: ResidualDenseBlock, outer: Value | None) -> Value:
         """``DenseBlock``, with the input of the residual connection around it."""
         kind, convs = np.float16 if self.half else np.float32, [*enumerate(block.convs(), 1)]
-        weights = [
-            self.constant(f"{name}.conv{index}.weight", array(conv.weight).transpose(0, 2, 3, 1).astype(kind))
-            for index, conv in convs
-        ]
-        biases = [self.constant(f"{name}.conv{index}.bias", array(cast(Tensor, conv.bias))) for index, conv in convs]
-        scales: dict[str, Any] = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
-        return self.nodes(
-            "DenseBlock", [x, outer, *weights, *biases], [x.shape], half=self.half, slope=NEGATIVE_SLOPE, **scales
-        )[0]
+        filters = [array(conv.weight).transpose(0, 2, 3, 1).astype(kind) for _, conv in convs]
+        weights = [self.constant(f"{name}.conv{index}.weight", held) for index, held in enumerate(filters, 1)]
+        biases = [self.constant(f"{name}.conv{index}.bias", array(conv.bias)) for index, conv in convs]
+        scales = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
+        inputs, slope = [x, outer, *weights, *biases], NEGATIVE_SLOPE
+        return self.node("DenseBlock", inputs, x.shape, half=self.half, domain=DOMAIN, slope=slope, **scales)
+
+    def doubled(self, kind: str, inputs: Sequence[Value | None], channels: int = 0, **attributes: Any) -> Value:
+        """A node of ``com.edgegrain`` that doubles the size of a map, the first of its inputs."""
+        assert (x := inputs[0]) is not None
+        shape = (2 * x.shape[0], 2 * x.shape[1], channels or x.shape[2])
+        return self.node(kind, inputs, shape, half=x.half, domain=DOMAIN, **attributes)
 
     def upsample(self, x: Value, mode: str) -> Value:
         """A map at twice its size; ``mode`` is nearest or bilinear."""
-        height, width, channels = x.shape
-        return self.nodes("Upsample", [x], [(2 * height, 2 * width, channels)], half=x.half, mode=mode)[0]
+        return self.doubled("Upsample", [x], mode=mode)
 
     def filtered_bias_act(
         self,
@@ -221,32 +213,19 @@ class FusedGraph:
         **attributes: Any,
     ) -> tuple[Value, Value]:
         """``FilteredBiasAct`` after a transposed convolution; its result, and that times ``style``."""
-        shape = (x.shape[0] - 1, x.shape[1] - 1, x.shape[2])
+        shapes = [(x.shape[0] - 1, x.shape[1] - 1, x.shape[2])] * (1 if style is None else 2)
         inputs = [x, demodulation, noise, self.constant(f"{name}.bias", array(bias)), style]
-        results = self.nodes(
-            "FilteredBiasAct",
-            inputs,
-            [shape] * (1 if style is None else 2),
-            half=x.half,
-            pad=[1] * 4,
-            **_FILTER,
-            **attributes,
-        )
+        attributes |= {"pad": [1] * 4, **_FILTER}
+        results = self.nodes("FilteredBiasAct", inputs, shapes, half=x.half, **attributes)
         return results[0], results[-1]
 
     def upsampled_picture(self, x: Value) -> Value:
         """``UpFirDn2d``: zeros between the pixels, then the filter."""
-        height, width, channels = x.shape
-        return self.nodes(
-            "UpFirDn2d", [x], [(2 * height, 2 * width, channels)], half=x.half, up=2, pad=[2, 1, 2, 1], **_FILTER
-        )[0]
+        return self.doubled("UpFirDn2d", [x], up=2, pad=[2, 1, 2, 1], **_FILTER)
 
     def inverse_haar(self, x: Value, style: Value | None = None) -> Value:
         """The inverse Haar transform of bands times ``style``."""
-        height, width, channels = x.shape
-        return self.nodes(
-            "InverseHaar", [x, style], [(2 * height, 2 * width, channels // 4)], half=x.half, scale=0.5, channels_last=1
-        )[0]
+        return self.doubled("InverseHaar", [x, style], x.shape[2] // 4, scale=0.5, channels_last=1)
 
     def means(self, x: Value) -> Value:
         """The means of a map's channels, float32."""
@@ -279,30 +258,23 @@ class FusedGraph:
         return scaled, gain
 
     def split(self, x: Value, sizes: Sequence[int]) -> list[Value]:
-        """A vector in parts."""
         lengths = self.constant(".".join(map(str, ("split", *sizes))), np.array(sizes, np.int64))
         return self.nodes("Split", [x, lengths], [(size,) for size in sizes], half=x.half, domain="", axis=1)
 
     def input(self, name: str, kind: int, *shape: int) -> Value:
-        """An input of the graph."""
         self._infos[name] = helper.make_tensor_value_info(name, kind, ["batch", *shape])
         return Value(name, shape)
 
     def model(self, lr: Value, picture: Value) -> onnx.ModelProto:
         """The model, which rounds the picture; without nodes, results and constants that it does not depend on."""
-        self._nodes.append(
-            helper.make_node("QuantizePicture", [picture.name], [OUTPUT], "QuantizePicture", domain=DOMAIN)
-        )
+        last = "QuantizePicture"
+        self._nodes.append(helper.make_node(last, [picture.name], [OUTPUT], last, domain=DOMAIN))
         needed, nodes = {OUTPUT}, []
         for node in reversed(self._nodes):
             if not needed & set(node.output):
                 continue
-            if (
-                node.domain == DOMAIN
-                and len(node.output) == 2
-                and node.op_type != "ModulationFactors"
-                and (node.output[0] not in needed)
-            ):
+            styled = node.op_type in ("FusedConv", "FilteredBiasAct") and len(node.output) == 2
+            if styled and node.output[0] not in needed:
                 del node.output[0]  # the activation before it is multiplied with the next layer's style
             nodes.append(node)
             needed.update(node.input)
@@ -310,14 +282,15 @@ class FusedGraph:
         result = helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, ["batch", *picture.shape])
         graph = helper.make_graph(nodes[::-1], "decoder", [self._infos.pop(lr.name)], [result], held)
         graph.value_info.extend(info for name, info in self._infos.items() if name in needed)
-        model = helper.make_model(
-            graph,
-            ir_version=10,
-            producer_name="edgegrain",
-            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
-        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+        model = helper.make_model(graph, ir_version=10, producer_name="edgegrain", opset_imports=opsets)
         onnx.checker.check_model(model)
         return model
+
+
+def float_kind(half: bool) -> int:
+    """ONNX's type of halves or of float32."""
+    return TensorProto.FLOAT16 if half else TensorProto.FLOAT
 
 
 def array(values: Tensor | Array) -> Array:
@@ -334,17 +307,14 @@ def _transposed_filters(weight: Array) -> tuple[Array, dict[str, Any]]:
     of 4 have a pad of 1, the others none.
     """
     channels, out, side, _ = weight.shape
-    # For each phase: the taps at the window's rows (and columns); None where no tap meets.
-    taps: tuple[tuple[int | None, ...], ...]
+    # For each phase: the taps at the window's rows (and columns); one after the last, which is zero, where none meets.
     taps, attributes = {
-        2: (((0,), (1,)), {}),
-        3: (((2, 0), (None, 1)), {"pads": [1] * 4, "crop": 1}),
-        4: (((3, 1), (2, 0)), {"pads": [1] * 4, "shift": 1}),
+        2: ([[0], [1]], {}),
+        3: ([[2, 0], [3, 1]], {"pads": [1] * 4, "crop": 1}),
+        4: ([[3, 1], [2, 0]], {"pads": [1] * 4, "shift": 1}),
     }[side]
-    count = len(taps[0])
-    result = np.zeros((2, 2, out, count, count, channels), weight.dtype)
-    for (a, i), (b, j) in ((first, second) for first in np.ndindex(2, count) for second in np.ndindex(2, count)):
-        row, column = taps[a][i], taps[b][j]
-        if row is not None and column is not None:
-            result[a, b, :, i, j] = weight[:, :, row, column].T
-    return result.reshape(4 * out, count, count, channels), {"shuffle": 2, **attributes}
+    rows, count = np.array(taps), len(taps[0])
+    padded = np.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    phases = padded[:, :, rows[:, None, :, None], rows[None, :, None, :]]  # [C, O, 2, 2, count, count]
+    filters = phases.transpose(2, 3, 1, 4, 5, 0).reshape(4 * out, count, count, channels)
+    return filters, {"shuffle": 2, **attributes}

@@ -42,17 +42,9 @@ def decoder_graph(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                decoder.eval(),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                verbose=False,
-                optimize=False,
-                input_names=[INPUT],
-                output_names=list(outputs),
-                dynamic_shapes=({0: batch},),
-            )
+            names: dict[str, Any] = {"input_names": [INPUT], "output_names": list(outputs)}
+            settings: dict[str, Any] = {"opset_version": OPSET, "dynamic_shapes": ({0: batch},), "optimize": False}
+            program = torch.onnx.export(decoder.eval(), (example,), dynamo=True, verbose=False, **names, **settings)
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     assert program is not None
@@ -61,11 +53,9 @@ def decoder_graph(
     model = program.model_proto
     _forget_machine(model)
     held = {tensor.name for tensor in model.graph.initializer}
-    model.graph.initializer.extend(
-        numpy_helper.from_array(tensor.detach().cpu().numpy(), name)
-        for name, tensor in state.items()
-        if name not in held and _always_kept(name, tensor)
-    )
+    for name, tensor in state.items():
+        if name not in held and _always_kept(name, tensor):
+            model.graph.initializer.append(numpy_helper.from_array(tensor.detach().cpu().numpy(), name))
     onnx.checker.check_model(model)
     return model
 
@@ -127,12 +117,11 @@ def store_compact(
     With ``gains``, of the channels that a weight makes and of those that it takes, its levels are those of the weight
     between values with these gains.
     """
-    return _store(
-        model,
-        lambda name, values: (
-            _as_int8(name, values, *(gains or {}).get(name, ())) if is_int8(values.shape) else _as_half(name, values)
-        ),
-    )
+
+    def narrow(name: str, values: np.ndarray) -> _Stored:
+        return _as_int8(name, values, (gains or {}).get(name)) if is_int8(values.shape) else _as_half(name, values)
+
+    return _store(model, narrow)
 
 
 def is_int8(shape: Sequence[int]) -> bool:
@@ -168,17 +157,13 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
         raise BundleError(f"the graph's weight {outside} lies in another file; a bundle's graphs hold their weights")
     wanted: Mapping[str, Tensor] = decoder.state_dict()
     constants = {name for name, _ in decoder.named_buffers()} - set(wanted)  # filters, which no state dict holds
-    state = {
-        name: torch.full_like(tensor, torch.nan) for name, tensor in wanted.items() if not _always_kept(name, tensor)
-    }
+    absent = {name: tensor for name, tensor in wanted.items() if not _always_kept(name, tensor)}
+    state = {name: torch.full_like(tensor, torch.nan) for name, tensor in absent.items()}
+    kinds = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8
     for stored, tensor in tensors.items():
         name = stored.removesuffix(INT8).removesuffix(_HALF)
-        if (
-            stored.endswith((SCALE, GAIN))
-            or not _is_parameter(name)
-            or name in constants
-            or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
-        ):
+        is_factor = stored.endswith((SCALE, GAIN))
+        if is_factor or not _is_parameter(name) or name in constants or tensor.data_type not in kinds:
             continue
         values = numpy_helper.to_array(tensor).astype(np.float32)
         if stored.endswith(INT8):
@@ -216,22 +201,17 @@ def _simplify(model: Any, state: Container[str]) -> None:
 
 
 def _keep_batch_open(model: ir.Model) -> None:
-    """Give every reshape a constant shape, with -1 for the batch.
-
-    torch writes a view of a dynamic batch as Shape, Gather or Squeeze, Concat, Reshape. Shape arithmetic runs on the
-    host; ONNX Runtime then cannot capture a CUDA graph if a layout change moves one of these nodes to the GPU.
-    """
+    """Give every reshape a constant shape, with -1 for the batch."""
+    # torch writes a view of a dynamic batch as Shape, Gather or Squeeze, Concat, Reshape. Shape arithmetic runs on the
+    # host; ONNX Runtime then cannot capture a CUDA graph if a layout change moves one of these nodes to the GPU.
     for node in list(model.graph):
         if node.op_type != "Reshape" or node.domain or ir.convenience.get_const_tensor(node.inputs[1]) is not None:
             continue
-        sizes = node.outputs[0].shape
-        open_sizes = [] if sizes is None else [size for size in sizes if not isinstance(size, int)]
-        if sizes is None or len(open_sizes) != 1:
-            raise ExportError(
-                f"the view {node.outputs[0].name} has {len(open_sizes)} open dimensions, expected the batch alone"
-            )
-        shape = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
-        tensor = ir.tensor(shape, name=f"{node.outputs[0].name}.shape")
+        name = node.outputs[0].name
+        shape = [size if isinstance(size, int) else -1 for size in node.outputs[0].shape or ()]
+        if shape.count(-1) != 1:
+            raise ExportError(f"the view {name} has {shape.count(-1)} open dimensions, expected the batch alone")
+        tensor = ir.tensor(np.array(shape, np.int64), name=f"{name}.shape")
         held = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         model.graph.register_initializer(held)
         node.replace_input_with(1, held)
@@ -285,37 +265,28 @@ def int8_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(values / scales).clip(-127, 127).astype(np.int8), scales
 
 
-def _as_int8(name: str, values: np.ndarray, made: np.ndarray | None = None, taken: np.ndarray | None = None) -> _Stored:
-    if made is None or taken is None:
+def _as_int8(name: str, values: np.ndarray, gains: tuple[np.ndarray, np.ndarray] | None) -> _Stored:
+    if gains is None:
         levels, scales = int8_levels(values)
+        factors = {SCALE: scales}
     else:
-        made, taken = made[:, None, None, None], taken[:, None, None].astype(np.float32)
+        made, taken = gains[0][:, None, None, None], gains[1][:, None, None].astype(np.float32)
         levels, scales = int8_levels(values * (made / taken))
-        scales = (scales / made).astype(np.float32)
-    factors = {SCALE: scales} if taken is None else {GAIN: taken, SCALE: scales}
+        factors = {GAIN: taken, SCALE: (scales / made).astype(np.float32)}
     # Cast and Mul instead of DequantizeLinear: ONNX Runtime computes these once when it loads the graph.
     nodes = [helper.make_node("Cast", [name + INT8], [f"{name}.levels"], name=f"widen.{name}", to=TensorProto.FLOAT)]
     tensors = [numpy_helper.from_array(levels, name + INT8)]
     for suffix, factor in factors.items():
-        result = name if suffix == SCALE else f"{name}.gained"
-        nodes.append(
-            helper.make_node("Mul", [nodes[-1].output[0], name + suffix], [result], name=f"{suffix[1:]}.{name}")
-        )
+        inputs, result = [nodes[-1].output[0], name + suffix], name if suffix == SCALE else f"{name}.gained"
+        nodes.append(helper.make_node("Mul", inputs, [result], name=f"{suffix[1:]}.{name}"))
         tensors.append(numpy_helper.from_array(factor, name + suffix))
     return tensors, nodes
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:
     # The exporter writes stack traces with local paths into every node; they would also make builds irreproducible.
-    model.doc_string = ""
-    del model.metadata_props[:]
-    for part in (
-        model.graph,
-        *model.graph.node,
-        *model.graph.initializer,
-        *model.graph.input,
-        *model.graph.output,
-        *model.graph.value_info,
-    ):
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *graph.initializer, *values):
         part.doc_string = ""
         del part.metadata_props[:]

@@ -31,12 +31,7 @@ def served_decoder(decoder: Grain | RRDBDecoder) -> Grain | RRDBDecoder:
 
 def upsampled_kernel(weight: Tensor) -> Tensor:
     """The kernel ``[in, out, 4, 4]`` of the transposed convolution, of stride 2 and padding 1, that equals upsampling
-    by nearest neighbours and a 3x3 convolution with ``weight`` ``[out, in, 3, 3]``.
-
-    Of the nine pixels that the convolution reads, copies of the same pixel are multiplied by the sum of their weights:
-    two by two products per output pixel, different ones for each of the four phases. Written as a transposed
-    convolution, they are a pixel's contribution to its 4x4 surroundings.
-    """
+    by nearest neighbours and a 3x3 convolution with ``weight`` ``[out, in, 3, 3]``."""
     kernel = weight.transpose(0, 1)
     for dim in (2, 3):  # three taps to four, mirrored: those of a pixel's two copies are added where both are read
         first, middle, last = kernel.unbind(dim)
@@ -49,14 +44,11 @@ class ServedFusion(FeatureFusion):
 
     def forward(self, f_inv: Sequence[Tensor], f_gen: Mapping[int, Tensor]) -> Tensor:
         by_size = {feature.shape[-1]: feature for feature in f_inv}
-        parts = [
-            scale(by_size[size], f_gen.get(size)) for size, scale in zip(self.config.sizes, self.scales, strict=True)
-        ]  # [B, width, size, size]
+        scales = zip(self.config.sizes, self.scales, strict=True)
+        parts = [scale(by_size[size], f_gen.get(size)) for size, scale in scales]  # [B, width, size, size]
         # A channel's mean is that of its upsampled form, and its weight can be applied before upsampling.
         weights = self.attention.weights(torch.cat([channel_means(part) for part in parts], 1))
-        *coarse, fine = (
-            part * weight for part, weight in zip(parts, weights.split(self.config.widths, 1), strict=True)
-        )
+        *coarse, fine = map(torch.mul, parts, weights.split(self.config.widths, 1))
         first, *rest = [*self.head, self.to_rgb]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         below = sum(self.config.widths[:-1])

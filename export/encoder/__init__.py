@@ -15,9 +15,8 @@ def export_encoder(
     encoder: IntegerNetwork | EncoderGraph,
     out_dir: str | Path,
     formats: Sequence[str] = tuple(FORMATS),
-    *,
-    progress: Callable[[str], None] = lambda name: None,
     tflite_converter: TfliteConverter = TfliteConverter.direct,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Path]:
     """Write an integer network, whose bounds are proven first, or a graph in several formats; returns format -> path.
 
@@ -47,14 +46,14 @@ def export_encoder(
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """Raise `ExportError` unless there is at least one format and all are known."""
+    """Refuse unknown formats, and none."""
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """The formats of a comma-separated list such as ``"tflite, onnx"``; `ExportError` as of `require_formats`."""
+    """The formats of a comma-separated list such as ``"tflite, onnx"``."""
     formats = tuple(part.strip() for part in text.split(",") if part.strip())
     require_formats(formats)
     return formats

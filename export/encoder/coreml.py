@@ -49,10 +49,9 @@ def _make_reproducible(package: Path) -> None:
     """Name the package's parts by their path instead of at random, and make them readable for all."""
     manifest = package / "Manifest.json"
     document = json.loads(manifest.read_text())
-    names = {
-        old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])) for old, entry in document["itemInfoEntries"].items()
-    }
-    document["itemInfoEntries"] = {names[old]: entry for old, entry in document["itemInfoEntries"].items()}
+    entries = document["itemInfoEntries"]
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])) for old, entry in entries.items()}
+    document["itemInfoEntries"] = {names[old]: entry for old, entry in entries.items()}
     document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
     manifest.write_text(json.dumps(document, indent=4, sort_keys=True) + "\n")
     for file in package.rglob("*"):
@@ -90,24 +89,12 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
         case g.Conv():
             (top, left, bottom, right), weight = node.padding, node.weight
             if parts := int8_parts(weight):
-                integers, scale = parts
-                weight = mb.constexpr_affine_dequantize(
-                    quantized_data=integers,
-                    zero_point=np.zeros(len(integers), np.int8),
-                    scale=scale.ravel(),
-                    axis=np.int32(0),
-                    name=f"{name}_weight",
-                )
-            return mb.conv(
-                x=x,
-                weight=weight,
-                bias=node.bias,
-                strides=list(node.strides),
-                pad_type="custom",
-                pad=[top, bottom, left, right],
-                groups=node.groups,
-                name=name,
-            )
+                integers, scale, zeros = parts[0], parts[1].ravel(), np.zeros(len(weight), np.int8)
+                stored: dict[str, Any] = {"quantized_data": integers, "zero_point": zeros, "scale": scale}
+                weight = mb.constexpr_affine_dequantize(**stored, axis=np.int32(0), name=f"{name}_weight")
+            layout: dict[str, Any] = {"strides": list(node.strides), "pad_type": "custom"}
+            layout |= {"pad": [top, bottom, left, right], "groups": node.groups}
+            return mb.conv(x=x, weight=weight, bias=node.bias, **layout, name=name)
         case g.Add() | g.Multiply():
             return (mb.add if isinstance(node, g.Add) else mb.mul)(x=x, y=inputs[1], name=name)
         case g.Floor() | g.Sigmoid() | g.Exp():  # mb has the same names

@@ -158,10 +158,8 @@ class EncoderGraph:
         for node in self.nodes:
             channels, height, width = shapes[node.inputs[0]]
             if isinstance(node, Conv):
-                channels = node.weight.shape[0]
-                height, width = convolved(
-                    (height, width), (node.weight.shape[2], node.weight.shape[3]), node.strides, node.padding
-                )
+                channels, _, *kernel = node.weight.shape
+                height, width = convolved((height, width), (kernel[0], kernel[1]), node.strides, node.padding)
             elif isinstance(node, Concat):
                 channels = sum(shapes[part][0] for part in node.inputs)
             shapes[node.name] = channels, height, width
@@ -169,15 +167,10 @@ class EncoderGraph:
 
     def flops(self) -> int:
         """Floating-point operations of the convolutions for one picture: two per multiply-add."""
-        shapes = self.shapes()
-        return sum(
-            2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
-            for node in self.nodes
-            if isinstance(node, Conv)
-        )
+        pixels = {name: height * width for name, (_, height, width) in self.shapes().items()}
+        return sum(2 * node.weight.size * pixels[node.name] for node in self.nodes if isinstance(node, Conv))
 
     def parameters(self) -> int:
-        """Number of weights and biases."""
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
 
 
@@ -185,17 +178,8 @@ def exact_graph(network: IntegerNetwork) -> EncoderGraph:
     """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip."""
     nodes: list[Node] = []
     for layer in network.layers:
-        nodes.append(
-            Conv(
-                f"{layer.name}.conv",
-                layer.input,
-                layer.exported_weight(),
-                layer.exported_bias(),
-                layer.stride,
-                layer.padding,
-                layer.groups,
-            )
-        )
+        weights = layer.exported_weight(), layer.exported_bias()
+        nodes.append(Conv(f"{layer.name}.conv", layer.input, *weights, layer.stride, layer.padding, layer.groups))
         if layer.skip:
             nodes.append(Add(f"{layer.name}.add", nodes[-1].name, layer.skip))
         nodes.append(Floor(f"{layer.name}.floor", nodes[-1].name))
@@ -204,18 +188,13 @@ def exact_graph(network: IntegerNetwork) -> EncoderGraph:
 
 
 def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:
-    """The last nodes of a float encoder: floor(value * factor + offset + 1/2), limited to 0...255.
-
-    With factor and offset 127.5 this is `codec_contract.pixels.quantize`.
-    """
+    """The last nodes of a float encoder: floor(value * factor + offset + 1/2), limited to 0...255."""
     return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")
 
 
 def int8_parts(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """int8 ``[O, I, kh, kw]`` and float32 powers of two ``[O, 1, 1, 1]`` whose product is ``weight``, or None.
-
-    The product is exact in float32 however a runtime computes it: the scale only moves the exponent.
-    """
+    """int8 ``[O, I, kh, kw]`` and float32 powers of two ``[O, 1, 1, 1]`` whose product is ``weight``, or None; a power
+    of two only moves the exponent, so all runtimes compute it exactly."""
     peak = np.abs(weight).max((1, 2, 3), keepdims=True)
     # The largest weight of a channel as 64...127 times a power of two; 1 for a channel of zeros.
     scale = np.ldexp(np.float32(1), np.where(peak > 0, np.frexp(peak)[1] - 7, 0)).astype(np.float32)

@@ -15,10 +15,6 @@ from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
-OPSET = 18
-IR_VERSION = 8
-"""The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
-
 
 def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True) -> onnx.ModelProto:
     """The model, with a transposition at both ends, for ``batch`` pictures (a number, or the name of any).
@@ -32,18 +28,11 @@ def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True
         names[node.name] = writer.node(node, [names[source] for source in node.inputs])
     last = writer.op("Cast", [names[graph.nodes[-1].name]], f"{OUTPUT}.planes", to=TensorProto.UINT8)
     writer.op("Transpose", [last], OUTPUT, perm=[0, 2, 3, 1])
-    model = helper.make_model(
-        helper.make_graph(
-            writer.nodes,
-            graph.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch, graph.hr, graph.hr, 3])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, [batch, graph.lr, graph.lr, 3])],
-            writer.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="edgegrain",
-    )
+    image = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch, graph.hr, graph.hr, 3])
+    lr = helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, [batch, graph.lr, graph.lr, 3])
+    written = helper.make_graph(writer.nodes, graph.name, [image], [lr], writer.constants)
+    opset = helper.make_opsetid("", 18)  # of IR version 8, which every ONNX Runtime since 1.14 reads
+    model = helper.make_model(written, opset_imports=[opset], ir_version=8, producer_name="edgegrain")
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -71,8 +60,7 @@ class _Writer:
         return self._scalars[value]
 
     def weight(self, name: str, weight: np.ndarray) -> str:
-        """Store weights that are int8 times a power of two per channel as such, a quarter of the bytes; the product is
-        exact, and ONNX Runtime computes it once when it loads the file."""
+        # In a quarter of the bytes where that is exact; ONNX Runtime computes the product when it loads the file.
         parts = int8_parts(weight) if self.int8 else None
         if parts is None:
             return self.constant(name, weight)
@@ -83,16 +71,9 @@ class _Writer:
         match node:
             case g.Conv():
                 weight = self.weight(f"{node.name}.weight", node.weight)
-                bias = self.constant(f"{node.name}.bias", node.bias)
-                return self.op(
-                    "Conv",
-                    [*sources, weight, bias],
-                    node.name,
-                    kernel_shape=list(node.weight.shape[2:]),
-                    strides=list(node.strides),
-                    pads=list(node.padding),
-                    group=node.groups,
-                )
+                inputs = [*sources, weight, self.constant(f"{node.name}.bias", node.bias)]
+                layout = {"strides": list(node.strides), "pads": list(node.padding), "group": node.groups}
+                return self.op("Conv", inputs, node.name, kernel_shape=list(node.weight.shape[2:]), **layout)
             case g.Add() | g.Floor() | g.Sigmoid() | g.Exp():  # ONNX has the same names
                 return self.op(type(node).__name__, sources, node.name)
             case g.Multiply():

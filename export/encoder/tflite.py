@@ -19,12 +19,6 @@ from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
-SIGNATURE = "serving_default"
-PER_CHANNEL_DEQUANTIZE = 5
-"""The version of DEQUANTIZE that takes a scale per channel."""
-MIN_RUNTIME = b"2.7.0".ljust(16, b"\0")
-"""The first TensorFlow Lite with that version, as files state it."""
-
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
     """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``."""
@@ -36,27 +30,14 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
         results[node.name] = writer.node(node, [results[source] for source in node.inputs])
     lr = writer.tensor(OUTPUT, (1, graph.lr, graph.lr, 3), schema.TensorType.UINT8)
     writer.operator("CAST", [results[graph.nodes[-1].name]], lr)
-    return pack(
-        schema.ModelT(
-            version=3,
-            description=f"edgegrain encoder {graph.name}".encode(),
-            buffers=writer.buffers,
-            operatorCodes=list(writer.codes.values()),
-            subgraphs=[
-                schema.SubGraphT(
-                    tensors=writer.tensors,
-                    operators=writer.operators,
-                    inputs=_indices([image]),
-                    outputs=_indices([lr]),
-                    name=graph.name.encode(),
-                )
-            ],
-            signatureDefs=[
-                schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)], SIGNATURE)
-            ],
-            metadata=[schema.MetadataT("min_runtime_version", writer.buffer(MIN_RUNTIME))],
-        )
-    )
+    model, whole = schema.ModelT(), schema.SubGraphT()
+    whole.name, whole.tensors, whole.operators = graph.name.encode(), writer.tensors, writer.operators
+    whole.inputs, whole.outputs = _indices([image]), _indices([lr])
+    model.version, model.description = 3, f"edgegrain encoder {graph.name}".encode()
+    # The first TensorFlow Lite that dequantizes with a scale per channel.
+    model.metadata = [schema.MetadataT("min_runtime_version", writer.buffer(b"2.7.0".ljust(16, b"\0")))]
+    model.subgraphs, model.buffers, model.operatorCodes = [whole], writer.buffers, list(writer.codes.values())
+    return pack(model, image, lr)
 
 
 class _Writer:
@@ -87,18 +68,12 @@ class _Writer:
             case g.Exp():
                 return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
             case g.Clip():
-                below = self.op(
-                    "MINIMUM",
-                    [*inputs, self.scalar(node.high)],
-                    f"{name}.below",
-                    shape,
-                    self.schema.MaximumMinimumOptionsT(),
-                )
+                inputs, options = [*inputs, self.scalar(node.high)], self.schema.MaximumMinimumOptionsT()
+                below = self.op("MINIMUM", inputs, f"{name}.below", shape, options)
                 return self.op("RELU", [below], name, shape)  # MAXIMUM after MINIMUM fails in XNNPACK
             case g.Scale():
-                y = self.op(
-                    "MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape, self.schema.MulOptionsT()
-                )
+                inputs, options = [*inputs, self.scalar(node.factor)], self.schema.MulOptionsT()
+                y = self.op("MUL", inputs, f"{name}.scaled", shape, options)
                 if not node.offset:
                     return y
                 return self.op("ADD", [y, self.scalar(node.offset)], name, shape, self.schema.AddOptionsT())
@@ -113,13 +88,8 @@ class _Writer:
         fitting = node.padding == same_padding((height, width), node.weight.shape[2:], node.strides)
         if not fitting and any(node.padding):
             zeros = self.constant(f"{node.name}.zeros", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], "i4"))
-            x = self.op(
-                "PAD",
-                [x, zeros],
-                f"{node.name}.padded",
-                (height + top + bottom, width + left + right, channels),
-                self.schema.PadOptionsT(),
-            )
+            shape = (height + top + bottom, width + left + right, channels)
+            x = self.op("PAD", [x, zeros], f"{node.name}.padded", shape, self.schema.PadOptionsT())
         kinds = self.schema.Padding
         down, across = node.strides
         shared = {"padding": kinds.SAME if fitting else kinds.VALID, "strideH": down, "strideW": across}
@@ -140,7 +110,8 @@ class _Writer:
         stored = self.constant(f"{name}.int8", integers.transpose(axes), scale.ravel(), axis)
         shape = integers.transpose(axes).shape
         output = self.tensor(name, shape, self.schema.TensorType.FLOAT32)
-        self.operator("DEQUANTIZE", [stored], output, self.schema.DequantizeOptionsT(), PER_CHANNEL_DEQUANTIZE)
+        # From version 5 on with a scale per channel.
+        self.operator("DEQUANTIZE", [stored], output, self.schema.DequantizeOptionsT(), 5)
         return output
 
     def op(self, kind: str, inputs: list[int], name: str, shape: tuple[int, ...], options: Any = None) -> int:
@@ -151,19 +122,13 @@ class _Writer:
 
     def operator(self, kind: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
         code = getattr(self.schema.BuiltinOperator, kind)
-        self.codes.setdefault(
-            kind, self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=version)
-        )
+        described = self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=version)
+        self.codes.setdefault(kind, described)
+        added = self.schema.OperatorT(opcodeIndex=list(self.codes).index(kind), builtinOptions=options)
+        added.inputs, added.outputs = _indices(inputs), _indices([output])
         named = type(options).__name__.removesuffix("T") if options else "NONE"
-        self.operators.append(
-            self.schema.OperatorT(
-                opcodeIndex=list(self.codes).index(kind),
-                inputs=_indices(inputs),
-                outputs=_indices([output]),
-                builtinOptionsType=getattr(self.schema.BuiltinOptions, named),
-                builtinOptions=options,
-            )
-        )
+        added.builtinOptionsType = getattr(self.schema.BuiltinOptions, named)
+        self.operators.append(added)
 
     def scalar(self, value: float) -> int:
         if value not in self._scalars:
@@ -172,27 +137,20 @@ class _Writer:
 
     def constant(self, name: str, data: np.ndarray, scale: np.ndarray | None = None, axis: int = 0) -> int:
         """A constant; int8 comes with the scale of every channel along ``axis``."""
-        kinds = self.schema.TensorType
-        kind = {np.dtype(np.float32): kinds.FLOAT32, np.dtype(np.int32): kinds.INT32, np.dtype(np.int8): kinds.INT8}
-        quantization = (
-            None
-            if scale is None
-            else self.schema.QuantizationParametersT(
-                scale=scale, zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis
-            )
-        )
-        return self.tensor(name, data.shape, kind[data.dtype], self.buffer(data.tobytes()), quantization)
+        kind, quantization = getattr(self.schema.TensorType, data.dtype.name.upper()), None
+        if scale is not None:
+            zeros = np.zeros(scale.size, np.int64)
+            quantization = self.schema.QuantizationParametersT(scale=scale, zeroPoint=zeros, quantizedDimension=axis)
+        return self.tensor(name, data.shape, kind, self.buffer(data.tobytes()), quantization)
 
     def buffer(self, data: bytes) -> int:
         self.buffers.append(self.schema.BufferT(data=np.frombuffer(data, np.uint8)))
         return len(self.buffers) - 1
 
     def tensor(self, name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, quantization: Any = None) -> int:
-        self.tensors.append(
-            self.schema.TensorT(
-                name=name, shape=_indices(shape), type=kind, buffer=buffer, quantization=quantization, hasRank=True
-            )
-        )
+        added = self.schema.TensorT(name=name, shape=_indices(shape), type=kind, buffer=buffer, hasRank=True)
+        added.quantization = quantization
+        self.tensors.append(added)
         return len(self.tensors) - 1
 
 
@@ -209,10 +167,13 @@ def tflite_schema() -> Any:
     return schema_py_generated
 
 
-def pack(model: Any) -> bytes:
-    """The schema's ``ModelT`` as a file."""
+def pack(model: Any, image: int, lr: int) -> bytes:
+    """The schema's ``ModelT`` as a file with the signature of all: tensors by the names ``image`` and ``lr``."""
     import flatbuffers
 
+    schema = tflite_schema()
+    ends = [schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)]
+    model.signatureDefs = [schema.SignatureDefT(*ends, "serving_default")]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -25,7 +25,7 @@ from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter
 from export.encoder.onnx import onnx_model
-from export.encoder.tflite import SIGNATURE, pack, same_padding, tflite_bytes, tflite_schema
+from export.encoder.tflite import pack, same_padding, tflite_bytes, tflite_schema
 
 
 def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
@@ -50,19 +50,11 @@ def _by_onnx2tf(graph: EncoderGraph) -> bytes:
         source, out = Path(folder) / "encoder.onnx", Path(folder) / "out"
         source.write_bytes(onnx_model(graph, batch=1, int8=False).SerializeToString())
         # Pictures that onnx2tf otherwise downloads, to compare its layers with ONNX Runtime.
-        np.save(
-            Path(folder) / "calibration_image_sample_data_20x128x128x3_float32.npy",
-            np.random.default_rng(0).random((20, 128, 128, 3), np.float32),
-        )
-        process = subprocess.run(
-            [*command, "-i", str(source), "-o", str(out), "-kat", INPUT, "-coion", "-n"],
-            cwd=folder,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
+        np.save(Path(folder) / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
+        command += ["-i", str(source), "-o", str(out), "-kat", INPUT, "-coion", "-n"]
+        none, pipe, both = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+        process = subprocess.run(command, cwd=folder, text=True, stdin=none, stdout=pipe, stderr=both, check=False)
         written = out / "encoder_float32.tflite"
         if process.returncode or not written.is_file():
             raise ExportError(f"onnx2tf failed with status {process.returncode}: {process.stdout[-2000:]}")
@@ -132,7 +124,4 @@ def _finished(flatbuffer: bytes) -> bytes:
     (part,) = model.subgraphs
     (image,), (lr,) = part.inputs.tolist(), part.outputs.tolist()
     part.tensors[image].name, part.tensors[lr].name = INPUT, OUTPUT
-    model.signatureDefs = [
-        schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)], SIGNATURE)
-    ]
-    return pack(model)
+    return pack(model, image, lr)

@@ -19,11 +19,8 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray]
 
     Without oneDNN torch uses its own kernels and NNPACK (Winograd, from batch 16 on).
     """
-    weights = {
-        node.name: [torch.from_numpy(np.ascontiguousarray(part)).float() for part in (node.weight, node.bias)]
-        for node in graph.nodes
-        if isinstance(node, g.Conv)
-    }
+    convs = [node for node in graph.nodes if isinstance(node, g.Conv)]
+    weights = {node.name: [torch.tensor(part).float() for part in (node.weight, node.bias)] for node in convs}
 
     def compute(node: g.Node, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]
@@ -33,16 +30,10 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray]
                 if top == left == bottom == right:
                     return F.conv2d(x, weight, bias, node.strides, top, groups=node.groups)
                 return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
-            case g.Add():
-                return x + inputs[1]
             case g.Multiply():
                 return x * inputs[1]
-            case g.Floor():
-                return x.floor()
-            case g.Sigmoid():
-                return x.sigmoid()
-            case g.Exp():
-                return x.exp()
+            case g.Add() | g.Floor() | g.Sigmoid() | g.Exp():  # torch has the same names
+                return getattr(torch, type(node).__name__.lower())(*inputs)
             case g.Clip():
                 return x.clamp(0, node.high)
             case g.Scale():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from edge_encoder.preprocessing import PICTURE_SUFFIXES, load_picture
 
 SHARES = {"picture": 0.38, "noise": 0.2, "adversarial": 0.16, "gradient": 0.1, "checkerboard": 0.1, "constant": 0.06}
 """Share of every kind among the inputs; noise fills up to the total."""
-PATCH_CANDIDATES = 24  # random pictures from which a stem-adversarial input takes its best patches
 SEARCH_STEPS = 10  # full runs of the network for an input searched at one layer
 
 
@@ -81,19 +80,18 @@ def make_inputs(
     makers: dict[str, Callable[[np.random.Generator, int, int], tuple[str, np.ndarray]]] = {
         "picture": partial(_picture, pictures),
         "noise": _noise,
+        "adversarial": partial(_adversarial, network),
         "gradient": _gradient,
         "checkerboard": _checkerboard,
         "constant": _constant,
     }
-    if network is not None:
-        makers["adversarial"] = partial(_adversarial, network)
     plan = [(kind_index, kind, index) for kind_index, kind in enumerate(SHARES) for index in range(counts.get(kind, 0))]
     for kind_index, kind, index in plan[span]:
         name, picture = makers[kind](np.random.default_rng([seed, kind_index, index]), index, hr)
         yield CheckInput(kind, f"{kind} {index}: {name}", np.ascontiguousarray(picture, dtype=np.uint8))
 
 
-def _adversarial(network: IntegerNetwork, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
+def _adversarial(network: Any, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
     """A picture whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
 
     In turn: the stem's patches, each the best of many random ones; patches that drive one channel of the stem to
@@ -115,7 +113,7 @@ def _adversarial(network: IntegerNetwork, rng: np.random.Generator, index: int, 
 def _boundary_patches(rng: np.random.Generator, stem: IntegerConv, hr: int) -> np.ndarray:
     best = rng.integers(0, 256, (1, hr, hr, 3))
     best_score = near_boundary(accumulate(stem, best), stem).sum(3)
-    for _ in range(PATCH_CANDIDATES - 1):
+    for _ in range(23):
         candidate = rng.integers(0, 256, (1, hr, hr, 3))
         score = near_boundary(accumulate(stem, candidate), stem).sum(3)
         better = score > best_score
@@ -166,17 +164,8 @@ def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | N
 
 
 def _constant(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
-    special = [
-        (0, 0, 0),
-        (255, 255, 255),
-        (127, 127, 127),
-        (128, 128, 128),
-        (255, 0, 0),
-        (0, 255, 0),
-        (0, 0, 255),
-        (1, 1, 1),
-        (254, 254, 254),
-    ]
+    greys = [(level, level, level) for level in (0, 255, 127, 128, 1, 254)]
+    special = [*greys[:4], (255, 0, 0), (0, 255, 0), (0, 0, 255), *greys[4:]]
     colour = special[index] if index < len(special) else tuple(int(value) for value in rng.integers(0, 256, 3))
     return f"colour {colour}", np.broadcast_to(np.array(colour, np.uint8), (hr, hr, 3))
 

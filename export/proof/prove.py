@@ -32,9 +32,6 @@ from export.proof.inputs import CheckInput, input_counts, make_inputs
 from export.proof.report import REPORT, ProofReport, new_report
 from export.proof.runtimes import LARGE_BATCH, Runtime, load_runtimes, torch_runtimes
 
-EXACT_INPUTS, QUICK_INPUTS = 200, 20
-FLOAT_INPUTS = 24
-"""Fewer: GRAIN's float encoder takes twenty times as long as the exact one."""
 LINE_EVERY = 15.0
 """Seconds between two lines of one step."""
 
@@ -59,9 +56,7 @@ def export_proven(
     """
     network, graph = (encoder, exact_graph(encoder)) if isinstance(encoder, IntegerNetwork) else (None, encoder)
     with _staged(out_dir, formats, force) as staging:
-        artefacts = export_encoder(
-            encoder, staging, formats, tflite_converter=tflite_converter, progress=lambda name: say(f"writing {name}")
-        )
+        artefacts = export_encoder(encoder, staging, formats, tflite_converter, lambda name: say(f"writing {name}"))
         report = new_report(graph, artefacts, source=source)
         job = ProofJob(graph, artefacts, inputs, network, pictures)
         report["inputs"] = input_counts(inputs, adversarial=network is not None)
@@ -69,11 +64,8 @@ def export_proven(
         report["runtimes"] = compare(_with_progress(job, f"comparing with {report['reference']}", say))
         if network is not None:
             bounds = {name: round(bound, 3) for name, bound in prove_bound(network).items()}
-            report["bound"] = {
-                "limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1,
-                "worst_log2": max(bounds.values()),
-                "layers": bounds,
-            }
+            limit, worst = ACCUMULATOR_LIMIT.bit_length() - 1, max(bounds.values())
+            report["bound"] = {"limit_log2": limit, "worst_log2": worst, "layers": bounds}
             report["encoder"]["digest"] = integer_digest(network).hex()
         if tflite := report["files"].get(FORMATS["tflite"]):
             tflite["converter"] = str(tflite_converter)
@@ -129,7 +121,6 @@ class ProofJob:
         return [*torch, *(runtime for runtime in runtimes if not runtime.slow)]
 
     def inputs(self, span: slice = slice(None)) -> Iterator[CheckInput]:
-        """The inputs of a span."""
         return make_inputs(self.graph.hr, self.count, network=self.network, pictures=self.pictures, span=span)
 
     def run(self) -> Iterator[Chunk]:
@@ -175,12 +166,11 @@ def _run_span(span: slice) -> list[Chunk]:
 def compare(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
     """A row of the report for each runtime but the first, with which they are compared."""
     rows: dict[str, dict[str, Any]] = {}
+    counts = ("inputs", "bytes_compared", "differing_bytes", "largest_step")
     for chunk in chunks:
         (_, expected), *others = chunk.lrs.items()
         for name, lr in others:
-            row = rows.setdefault(
-                name, {"name": name, "inputs": 0, "bytes_compared": 0, "differing_bytes": 0, "largest_step": 0}
-            )
+            row = rows.setdefault(name, {"name": name, **dict.fromkeys(counts, 0)})
             steps = np.abs(lr.astype(np.int16) - expected)
             row["inputs"] += len(chunk.names)
             row["bytes_compared"] += expected.size
@@ -193,8 +183,7 @@ def compare(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
 
 def run_all(runtimes: Sequence[Runtime], inputs: Iterable[CheckInput]) -> Iterator[Chunk]:
     """Run every runtime on every input."""
-    iterator = iter(inputs)
-    size = max(runtime.batch for runtime in runtimes)
+    iterator, size = iter(inputs), max(runtime.batch for runtime in runtimes)
     while batch := list(itertools.islice(iterator, size)):
         rgb = np.stack([item.picture for item in batch])
         yield Chunk([item.name for item in batch], {runtime.name: _run(runtime, rgb) for runtime in runtimes})
@@ -215,6 +204,5 @@ def _with_progress(job: ProofJob, text: str, say: Callable[[str], None]) -> Iter
 def _run(runtime: Runtime, rgb: np.ndarray) -> np.ndarray:
     if runtime.fixed_batch and len(rgb) < runtime.batch:  # repeat pictures, drop their LRs
         return runtime.encode(rgb[np.arange(runtime.batch) % len(rgb)])[: len(rgb)]
-    return np.concatenate(
-        [runtime.encode(rgb[start : start + runtime.batch]) for start in range(0, len(rgb), runtime.batch)]
-    )
+    starts = range(0, len(rgb), runtime.batch)
+    return np.concatenate([runtime.encode(rgb[start : start + runtime.batch]) for start in starts])

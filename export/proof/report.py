@@ -39,11 +39,11 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
 
     Raises an `ExportError` if a file of an exact encoder has other weights than the encoder.
     """
+    layers = {node.name: _key(node.weight, node.bias) for node in graph.nodes if isinstance(node, Conv)}
     for kind, path in artefacts.items() if graph.exact else ():
-        convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
         held = Counter(_key(*layer) for layer in _READERS[kind](path))
-        held.subtract(_key(node.weight, node.bias) for node in convolutions)
-        if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
+        held.subtract(layers.values())
+        if wrong := [name for name, key in layers.items() if held[key] < 0]:
             raise ExportError(
                 f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
                 "ship it, export it again"
@@ -153,33 +153,23 @@ def clone_commit(file: str = __file__) -> str | None:
 
     An installed package may lie in another project's clone.
     """
-    path, answers = Path(file), []
+    path = Path(file)
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(["git", *arguments], cwd=path.parent, capture_output=True, text=True, check=True)
+        return result.stdout.strip()
+
     try:
-        for command in (
-            ["ls-files", "--error-unmatch", path.name],
-            ["rev-parse", "HEAD"],
-            ["status", "--porcelain", "--untracked-files=no"],
-        ):
-            result = subprocess.run(["git", *command], cwd=path.parent, capture_output=True, text=True, check=True)
-            answers.append(result.stdout.strip())
+        git("ls-files", "--error-unmatch", path.name)
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answers[1] + (" with changes" if answers[2] else "")
+    return commit + (" with changes" if changes else "")
 
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in (
-        "numpy",
-        "onnx",
-        "onnxruntime",
-        "ai-edge-litert",
-        "coremltools",
-        "torch",
-        "Pillow",
-        "onnx2tf",
-        "tensorflow",
-    ):
+    for package in "numpy onnx onnxruntime ai-edge-litert coremltools torch Pillow onnx2tf tensorflow".split():
         with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
@@ -194,10 +184,6 @@ def processor_name() -> str:
     return platform.processor() or platform.machine() or "unknown processor"
 
 
-IN_USE = ("all optimizations", "XNNPACK", "Core ML, CPU only")
-"""Parts of the names of runtimes that applications use; the others only check the encoder."""
-
-
 def installed_runtimes(folder: Path) -> list[Runtime]:
     """The runtimes of this machine for the encoders in a folder, a verified bundle, with one thread and with two."""
     runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
@@ -205,36 +191,28 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
         runtimes += tflite_runtimes(folder / ENCODER_TFLITE) + compiled_model_runtimes(folder / ENCODER_TFLITE)
     if (folder / ENCODER_COREML).exists() and sys.platform == "darwin" and find_spec("coremltools"):
         runtimes += coreml_runtimes(folder / ENCODER_COREML)
-    return [runtime for runtime in runtimes if any(part in runtime.name for part in IN_USE)]
+    in_use = ("all optimizations", "XNNPACK", "Core ML, CPU only")  # by applications; the others check the encoder
+    return [runtime for runtime in runtimes if any(part in runtime.name for part in in_use)]
 
 
 def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> dict[str, Any]:
-    """The report of a device (docs/devices.md): a bundle's golden vectors on a runtime of its encoder, and the time of
-    ``runs`` runs of one picture."""
+    """The report of a ``device``, by default this one (docs/devices.md): a bundle's golden vectors on a runtime of its
+    encoder, and the time of ``runs`` runs of one picture."""
     golden = check_golden(manifest.open_file(GOLDEN), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
     times = [1e3 * seconds for seconds in timeit.repeat(partial(runtime.encode, picture), number=1, repeat=runs)]
+    median, least, most = (round(time, 2) for time in (statistics.median(times), min(times), max(times)))
     threads = re.search(r"(\d+) thread", runtime.name)
     return {
         "schema": 1,
         "date": datetime.now(UTC).date().isoformat(),
         "platform": {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux"),
-        "device": device,
+        "device": device or f"{processor_name()}, {os.cpu_count()} cores",
         "runtime": re.sub(r", (\d+ threads?|batch 1)\b", "", runtime.name),
         "threads": int(threads[1]) if threads else 0,
         "bundle": manifest.id,
         "lr_contract_id": manifest.lr_contract_id.hex(),
         "checked": len(golden),
         "failed": [name for name, same in golden.items() if not same],
-        "encode_ms": {
-            "runs": runs,
-            "median": round(statistics.median(times), 2),
-            "least": round(min(times), 2),
-            "most": round(max(times), 2),
-        },
+        "encode_ms": {"runs": runs, "median": median, "least": least, "most": most},
     }
-
-
-def this_device() -> str:
-    """The processor's name and the number of its cores."""
-    return f"{processor_name()}, {os.cpu_count()} cores"

@@ -6,6 +6,7 @@ A runtime is loaded from the artefact on disk, except torch, which has no file a
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
 import os
 import sys
@@ -39,8 +40,7 @@ class Runtime:
     encode: Callable[[np.ndarray], np.ndarray]
     batch: int = 1
     fixed_batch: bool = False
-    slow: bool = False
-    """True if it is tens of times slower than the others, as reference kernels are."""
+    slow: bool = False  # tens of times slower than the others, as reference kernels are
 
 
 def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
@@ -86,17 +86,11 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
     """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
     with needs_extra("export", "checking TFLite needs", ExportError):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    kernels = [
-        (label, resolver, threads)
-        for threads in THREADS
-        for label, resolver in (
-            ("XNNPACK", OpResolverType.AUTO),
-            ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
-        )
-    ]
-    kernels.append(("reference kernels", OpResolverType.BUILTIN_REF, 1))  # these know no threads
+    kernels = {"XNNPACK": OpResolverType.AUTO, "without delegate": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+    variants = [*itertools.product(THREADS, kernels.items())]
+    variants.append((1, ("reference kernels", OpResolverType.BUILTIN_REF)))  # these know no threads
     runtimes = []
-    for label, resolver, threads in kernels:
+    for threads, (label, resolver) in variants:
         try:
             with captured_stderr():  # prints its delegate
                 interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
@@ -104,13 +98,8 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
                 run = interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
-        runtimes.append(
-            Runtime(
-                f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                partial(_run_signature, interpreter, run),
-                slow=resolver == OpResolverType.BUILTIN_REF,
-            )
-        )
+        name, slow = f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}", label == "reference kernels"
+        runtimes.append(Runtime(name, partial(_run_signature, interpreter, run), slow=slow))
     return runtimes
 
 
@@ -153,15 +142,11 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         import torch
 
         from export.encoder.torch_graph import torch_encoder
-    release, batch = torch.__version__.split("+")[0], large_batch(graph)
+    name, batch = f"torch {torch.__version__.split('+')[0]} eager, oneDNN", large_batch(graph)
+    without = torch_encoder(graph, onednn=False)
     return [
-        Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True)),
-        Runtime(
-            f"torch {release} eager, oneDNN off, batch {batch}",
-            torch_encoder(graph, onednn=False),
-            batch,
-            fixed_batch=True,
-        ),
+        Runtime(f"{name}, batch 1", torch_encoder(graph, onednn=True)),
+        Runtime(f"{name} off, batch {batch}", without, batch, fixed_batch=True),
     ]
 
 

@@ -18,28 +18,22 @@ from torch import Tensor, nn
 
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 
-INITIAL_OFFSET = 0.1
-"""Standard deviation of a new predictor's codes around the mean latent, for features of unit variance; that of W itself
-is a few tenths."""
-
 
 @dataclass(frozen=True)
 class CodesConfig:
     """Shape of the predictor; the defaults are the paper's.
 
     Attributes:
-        widths: channels of the joined features at every scale of the decoder, coarse to fine, or one number for all.
-            Where f_inv has another width, a 1x1 convolution adapts it.
+        widths: channels of the joined features at every scale of the decoder, coarse to fine, or one number for all;
+            where f_inv has another width, a 1x1 convolution adapts it.
         branch: output channels of a branch's convolutions, all of stride 2. They end at 1x1, so their number fixes the
             base resolution: four start at 16x16.
-        branch_per: ``"code"`` (the paper's) or ``"resolution"``: the codes of one resolution share a branch and have
-            only their linear layers to themselves.
-        source: ``"scales"`` (the paper's), or ``"coarsest"``: all codes from the coarsest features alone, as pSp's map
-            from one encoding to all styles; the ablation of [GRAIN] Table 2.
-        offsets: resolutions of the generator's features to which a convolution of f_inv is added; () for none (the
-            paper's). Codes act on all positions alike, so they alone cannot place an eye; an addition at a low
-            resolution can, as in GLEAN's latent bank and in inversion to feature space (Yao et al.,
-            arXiv 2202.02183). A new model adds zero.
+        branch_per: ``"code"``, or ``"resolution"``: codes of one resolution have only their linear layers apart.
+        source: ``"scales"``, or ``"coarsest"``: all codes from the coarsest features alone, as pSp's map from one
+            encoding to all styles; the ablation of [GRAIN] Table 2.
+        offsets: resolutions of the generator's features to which a convolution of f_inv is added. Codes act on all
+            positions alike, so they alone cannot place an eye; an addition at a low resolution can, as in GLEAN's
+            latent bank and in inversion to feature space (Yao et al., arXiv 2202.02183). A new model adds zero.
     """
 
     widths: int | tuple[int, ...] = 64
@@ -124,9 +118,8 @@ class CodePredictor(nn.Module):
         code_width: int = 512,
         gen_channels: Mapping[int, int] | None = None,
     ) -> None:
-        """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions`` and ``gen_channels`` (only for
-        offsets): codes' resolutions and features' channels of the `GenerativePrior`.
-        """
+        """``features``: channels of f_inv by side, coarse to fine; the others, ``gen_channels`` only for offsets, are
+        those of the `GenerativePrior`."""
         super().__init__()
         self.config = config
         sides = list(features)
@@ -143,21 +136,18 @@ class CodePredictor(nn.Module):
         used = sides[:1] if config.source == "coarsest" else sides
         resolutions = resolution_of_codes(code_resolutions)
         self.scale_of_code = tuple(min(max(resolution, used[0]), used[-1]) for resolution in resolutions)
-        self.scales = nn.ModuleDict(
-            {
-                str(side): ScaleFeatures(
-                    features[side], [*widths[index::-1], *widths[:1] * extra], predicts=side in self.scale_of_code
-                )
-                for index, side in enumerate(used)
-            }
-        )
-        keys = list(range(len(resolutions))) if config.branch_per == "code" else list(resolutions)
+        self.scales = nn.ModuleDict()
+        for index, side in enumerate(used):
+            own = [*widths[index::-1], *widths[:1] * extra]
+            self.scales[str(side)] = ScaleFeatures(features[side], own, predicts=side in self.scale_of_code)
+        keys = range(len(resolutions)) if config.branch_per == "code" else resolutions
         names = list(dict.fromkeys(keys))
         self.branch_of_code = [names.index(key) for key in keys]
         channels = (widths[0], *config.branch)
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names
-        )
+        self.branches = nn.ModuleList()
+        for _ in names:
+            steps = [halving(a, b) for a, b in itertools.pairwise(channels)]
+            self.branches.append(nn.Sequential(*steps, nn.Flatten()))
         self.codes = nn.ModuleList(nn.Linear(channels[-1], code_width) for _ in resolutions)
         self.offsets = nn.ModuleDict(
             {str(side): offset_convolution(features, gen_channels or {}, side) for side in config.offsets}
@@ -172,13 +162,14 @@ class CodePredictor(nn.Module):
                 if module in self.offsets.values():
                     module.weight.zero_()
             elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=INITIAL_OFFSET / module.in_features**0.5)
+                # Codes deviate by 0.1 from the mean latent, for features of unit variance; W itself by a few tenths.
+                nn.init.normal_(module.weight, std=0.1 / module.in_features**0.5)
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """``features``: f_inv ``[B, C, s, s]`` of every scale, coarse to fine."""
         base: dict[int, Tensor | None] = {}
-        finer: Tensor | None = None
+        finer = None
         for f_inv in reversed(features[: len(self.scales)]):
             side = f_inv.shape[-1]
             finer, base[side] = self.scales[str(side)](f_inv, finer)  # [B, widths[0], base, base]
@@ -193,8 +184,7 @@ class CodePredictor(nn.Module):
 
     def predict_offsets(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
         """``features`` as in `forward` -> the offsets of the generator's features, by resolution."""
-        by_side = {f_inv.shape[-1]: f_inv for f_inv in features}
-        coarsest = features[0]
+        by_side, coarsest = {f_inv.shape[-1]: f_inv for f_inv in features}, features[0]
         offsets = {}
         for name, convolution in self.offsets.items():
             side = int(name)

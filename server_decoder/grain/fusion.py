@@ -57,26 +57,20 @@ class BicubicEnlargement(nn.Module):
 class FusionConfig:
     """Shape of the module; the defaults are the paper's, its widths those of the authors' model.
 
-    Attributes:
-        kind: ``"features"``, or ``"pictures"``: the ablation "image-level fusion" of [GRAIN] Table 2, which
-            concatenates the invertible and the style picture and has only the ``head``.
-        base: the picture that the output is added to: ``"invertible"`` or ``"style"``; ``"none"`` (the paper's, which
-            the authors' checkpoints need) if it is the picture itself.
-        sizes: resolutions of the fused features, coarse to fine, each twice the one before; the last is the picture's.
-        widths: channels after each resolution's convolutions.
-        head: hidden channels of the 3x3 convolutions at full size, before the one to RGB.
-        project: channels of f_gen after a 1x1 convolution before the concatenation, per resolution; () for no such
-            convolution (the paper's). Generators are wide where small decoders are narrow.
-        reduction: of the SE blocks.
+    ``kind`` ``"pictures"`` is the ablation "image-level fusion" of [GRAIN] Table 2, which concatenates the invertible
+    and the style picture and has only the ``head``. ``base`` is the picture that the output is added to:
+    ``"invertible"`` or ``"style"``; ``"none"`` (the paper's, which the authors' checkpoints need) if it is the picture
+    itself. ``project`` are channels of f_gen after a 1x1 convolution before the concatenation, per resolution; () for
+    no such convolution (the paper's): generators are wide where small decoders are narrow.
     """
 
     kind: str = "features"
     base: str = "invertible"
-    sizes: tuple[int, ...] = (256, 512, 1024)
-    widths: tuple[int, ...] = (128, 64, 32)
-    head: tuple[int, ...] = (128, 128, 64, 64)
+    sizes: tuple[int, ...] = (256, 512, 1024)  # of the fused features, each twice the one before; last the picture's
+    widths: tuple[int, ...] = (128, 64, 32)  # channels after each resolution's convolutions
+    head: tuple[int, ...] = (128, 128, 64, 64)  # hidden channels of the 3x3 convolutions at full size
     project: tuple[int, ...] = ()
-    reduction: int = 16
+    reduction: int = 16  # of the SE blocks
 
     def __post_init__(self) -> None:
         if self.kind not in ("features", "pictures"):
@@ -118,20 +112,15 @@ class FusionScale(nn.Module):
 
     def __init__(self, inv_channels: int, gen_channels: int, width: int, project: int | None, reduction: int) -> None:
         super().__init__()
-        if project is not None and gen_channels:
-            self.project: nn.Conv2d | None = nn.Conv2d(gen_channels, project, 1)
-            gen_channels = project
-        else:
-            self.project = None
-        channels = inv_channels + gen_channels
+        self.project = nn.Conv2d(gen_channels, project, 1) if project is not None and gen_channels else None
+        channels = inv_channels + (gen_channels if self.project is None else self.project.out_channels)
         self.attention = SqueezeExcitation(channels, reduction)
         self.convs = convolutions((channels, width, width))
 
     def forward(self, f_inv: Tensor, f_gen: Tensor | None) -> Tensor:
-        if f_gen is None:
-            x = f_inv
-        else:
-            x = torch.cat([f_inv, f_gen if self.project is None else self.project(f_gen)], 1)
+        if f_gen is not None and self.project is not None:
+            f_gen = self.project(f_gen)
+        x = f_inv if f_gen is None else torch.cat([f_inv, f_gen], 1)
         return self.convs(self.attention(x))
 
 
@@ -142,8 +131,7 @@ class FeatureFusion(nn.Module):
         """Channels of f_inv and of f_gen by side."""
         super().__init__()
         self.config = config
-        missing = sorted(set(config.sizes) - set(inv_channels))
-        if missing:
+        if missing := sorted(set(config.sizes) - set(inv_channels)):
             raise ValueError(f"fusion at {missing} is not possible: f_inv comes at {sorted(inv_channels)}")
         project = config.project or (None,) * len(config.sizes)
         self.scales = nn.ModuleList(
@@ -188,9 +176,7 @@ def channel_means(x: Tensor) -> Tensor:
 @torch.no_grad()
 def _initialize(fusion: FeatureFusion | PictureFusion) -> None:
     for module in fusion.modules():
-        if isinstance(module, SqueezeExcitation):
-            continue
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
+        if isinstance(module, nn.Conv2d) and module.bias is not None:  # those of squeeze and excitation have none
             initialize(module)
     for parameter in fusion.to_rgb.parameters():
         parameter.zero_()

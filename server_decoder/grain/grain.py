@@ -16,44 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder import mobile_stylegan as mobile
 from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, Synthesis, Window, prior_digest
+from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
-from server_decoder.grain.rrdb_decoder import (
-    FACES_256_LR16,
-    FACES_256_LR32,
-    PAPER_1024_LR16,
-    DecoderConfig,
-    RRDBDecoder,
-    Scale,
-    tuples,
-)
-from server_decoder.mobile_stylegan import (
-    MOBILE_STYLEGAN_256,
-    MOBILE_STYLEGAN_1024,
-    MobileStyleGAN,
-    MobileStyleGANConfig,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale, tuples
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.networks import CONFIG_F_1024, TINY_64, StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import WeightKind, described_network, fill, read_record, read_weights, save_network
-
-NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
-    "stylegan2": StyleGAN2Config,
-    "mobile-stylegan": MobileStyleGANConfig,
-}
-"""Kind of generator -> its configuration."""
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """A generator's kind and sizes.
+    """A generator's kind, ``"stylegan2"`` or ``"mobile-stylegan"``, and sizes.
 
-    Attributes:
-        kind: one of `NETWORKS`.
-        network: the configuration of that kind.
-        compact: its weights are rounded to those of a compact export (`export.decoder.graph.round_weights`), so
-            that the rest learns with the generator that ships. `export.decoder.export.described_prior` loads it.
+    The weights of a ``compact`` one are rounded to those of a compact export (`export.decoder.graph.round_weights`), so
+    that the rest learns with the generator that ships. `export.decoder.export.described_prior` loads it.
     """
 
     kind: str
@@ -63,23 +43,20 @@ class PriorConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PriorConfig:
         """The configuration that ``dataclasses.asdict`` wrote."""
-        kind, network = fields["kind"], fields["network"]
-        if kind not in NETWORKS:
-            raise ValueError(f"unknown prior {kind!r}; expected one of {', '.join(NETWORKS)}")
-        return cls(kind, NETWORKS[kind](**network), bool(fields.get("compact", False)))
+        networks: dict[str, Any] = {"stylegan2": StyleGAN2Config, "mobile-stylegan": MobileStyleGANConfig}
+        if (kind := fields["kind"]) not in networks:
+            raise ValueError(f"unknown prior {kind!r}; expected one of {', '.join(networks)}")
+        return cls(kind, networks[kind](**fields["network"]), bool(fields.get("compact", False)))
 
     @property
     def size(self) -> int:
-        """Side of the generator's picture."""
         return self.network.size
 
     @property
     def code_resolutions(self) -> tuple[int, ...]:
-        """As `GenerativePrior.code_resolutions`."""
         return self.network.code_resolutions
 
     def build(self) -> GenerativePrior:
-        """The generator with random weights."""
         return StyleGAN2(self.network) if isinstance(self.network, StyleGAN2Config) else MobileStyleGAN(self.network)
 
 
@@ -90,19 +67,12 @@ PRIOR = "prior."
 
 @dataclass(frozen=True)
 class GrainConfig:
-    """The parts of a GRAIN model.
+    """The parts of a GRAIN model."""
 
-    Attributes:
-        decoder: the invertible decoder.
-        prior: the frozen generator; None for the invertible decoder alone.
-        codes: the code predictor; None exactly if there is no prior.
-        fusion: None for the generator's picture alone (codes only).
-    """
-
-    decoder: DecoderConfig
-    prior: PriorConfig | None = None
-    codes: CodesConfig | None = None
-    fusion: FusionConfig | None = None
+    decoder: DecoderConfig  # the invertible one
+    prior: PriorConfig | None = None  # the frozen generator; None for the invertible decoder alone
+    codes: CodesConfig | None = None  # the code predictor; None exactly if there is no prior
+    fusion: FusionConfig | None = None  # None for the generator's picture alone (codes only)
 
     def __post_init__(self) -> None:
         if (self.prior is None) != (self.codes is None):
@@ -126,10 +96,10 @@ class GrainConfig:
         """The configuration that `as_dict` (or ``dataclasses.asdict``) described."""
         prior, codes, fusion = fields["prior"], fields["codes"], fields["fusion"]
         return cls(
-            decoder=DecoderConfig.from_dict(fields["decoder"]),
-            prior=PriorConfig.from_dict(prior) if prior else None,
-            codes=CodesConfig(**tuples(codes)) if codes else None,
-            fusion=FusionConfig(**tuples(fusion)) if fusion else None,
+            DecoderConfig.from_dict(fields["decoder"]),
+            PriorConfig.from_dict(prior) if prior else None,
+            CodesConfig(**tuples(codes)) if codes else None,
+            FusionConfig(**tuples(fusion)) if fusion else None,
         )
 
     @property
@@ -143,23 +113,15 @@ class GrainConfig:
 
 
 class GrainOutput(NamedTuple):
-    """All outputs of a forward pass; those that a variant lacks are None or empty.
+    """All outputs of a forward pass; those that a variant lacks are None or empty. Pictures are ``[B, 3, S, S]`` in
+    about [-1, 1]."""
 
-    Attributes:
-        invertible: the RRDB decoder's picture, ``[B, 3, S, S]`` in about [-1, 1].
-        style: the generator's picture, of the same shape and range.
-        final: the restored picture, of the same shape and range.
-        codes: in W+, ``[B, L, code_width]``.
-        f_inv: invertible features, coarse to fine.
-        f_gen: generative features by resolution.
-    """
-
-    invertible: Tensor
-    style: Tensor | None
-    final: Tensor
-    codes: Tensor | None
-    f_inv: list[Tensor]
-    f_gen: dict[int, Tensor]
+    invertible: Tensor  # the RRDB decoder's picture
+    style: Tensor | None  # the generator's picture
+    final: Tensor  # the restored picture
+    codes: Tensor | None  # in W+, [B, L, code_width]
+    f_inv: list[Tensor]  # coarse to fine
+    f_gen: dict[int, Tensor]  # by resolution
 
 
 class Grain(nn.Module):
@@ -175,13 +137,11 @@ class Grain(nn.Module):
         self.fusion: FeatureFusion | PictureFusion | None = None
         if self.prior is None or config.codes is None:
             return
-        self.prior.requires_grad_(False).eval()
-        channels = {scale.size: scale.channels for scale in config.decoder.scales}
-        self.codes = CodePredictor(
-            config.codes, channels, self.prior.code_resolutions, self.prior.code_width, self.prior.feature_channels
-        )
+        own = self.prior.requires_grad_(False).eval()
+        f_inv, f_gen = {scale.size: scale.channels for scale in config.decoder.scales}, own.feature_channels
+        self.codes = CodePredictor(config.codes, f_inv, own.code_resolutions, own.code_width, f_gen)
         if config.fusion is not None and config.fusion.kind == "features":
-            self.fusion = FeatureFusion(config.fusion, channels, self.prior.feature_channels)
+            self.fusion = FeatureFusion(config.fusion, f_inv, f_gen)
         elif config.fusion is not None:
             self.fusion = PictureFusion(config.fusion)
 
@@ -193,38 +153,28 @@ class Grain(nn.Module):
         return self
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state dict without the frozen prior."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
 
     def forward_all(self, lr: Tensor, prior_gain: float = 1.0, step: Tensor | None = None) -> GrainOutput:
-        """Every picture and feature on the way.
+        """Every picture and feature on the way; ``lr`` and ``step`` are those of `RRDBDecoder.forward_features`.
 
-        Args:
-            lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
-            prior_gain: factor on the generator's features or picture in the fusion; 0 leaves the prior out. If the base
-                is the generator's picture, it is interpolated to the invertible one.
-            step: as for `RRDBDecoder.forward_features`.
+        ``prior_gain`` is a factor on the generator's features or picture in the fusion; 0 leaves the prior out. If the
+        base is the generator's picture, it is interpolated to the invertible one.
         """
         invertible, f_inv = self.decoder.forward_features(lr, step)
-        if self.prior is None or self.codes is None:
+        if self.prior is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
         codes, (style, f_gen) = self.generate(f_inv)
-        base: Tensor | float = invertible
-        if self.fusion is not None and self.fusion.config.base == "style":
-            base = style if prior_gain == 1 else torch.lerp(invertible, style, prior_gain)
-        elif self.fusion is not None and self.fusion.config.base == "none":
-            base = 0.0
-        match self.fusion:
-            case FeatureFusion():
-                used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}
-                if prior_gain != 1:
-                    used = {size: prior_gain * feature for size, feature in used.items()}
-                final = base + self.fusion(f_inv, used)
-            case PictureFusion():
-                final = base + self.fusion(invertible, style if prior_gain == 1 else prior_gain * style)
-            case _:
-                final = style
-        return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
+        if self.fusion is None:
+            return GrainOutput(invertible, style, style, codes, f_inv, f_gen)
+        used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}
+        faded, from_style = style, style
+        if prior_gain != 1:
+            used = {size: prior_gain * feature for size, feature in used.items()}
+            faded, from_style = prior_gain * style, torch.lerp(invertible, style, prior_gain)
+        base = {"invertible": invertible, "style": from_style, "none": 0.0}[self.fusion.config.base]
+        inputs = (f_inv, used) if isinstance(self.fusion, FeatureFusion) else (invertible, faded)
+        return GrainOutput(invertible, style, base + self.fusion(*inputs), codes, f_inv, f_gen)
 
     def generate(self, f_inv: Sequence[Tensor], window: Window | None = None) -> tuple[Tensor, Synthesis]:
         """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and the generator's output for them.
@@ -249,9 +199,8 @@ def _checked(prior: GenerativePrior | None, config: PriorConfig | None) -> Gener
         return config.build()
     if prior.size != config.size or prior.code_resolutions != config.code_resolutions:
         raise ModelError(
-            f"the configuration describes a prior of {config.size}x{config.size} with "
-            f"{len(config.code_resolutions)} codes, the one given has {prior.size}x{prior.size} and "
-            f"{prior.code_count} codes"
+            f"the configuration describes a prior of {config.size}x{config.size} with {len(config.code_resolutions)} "
+            f"codes, the one given has {prior.size}x{prior.size} and {prior.code_count} codes"
         )
     return prior
 
@@ -270,12 +219,11 @@ History = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class KeptDecoder:
-    """The invertible decoder of a bundle, which codes and fusion were trained around: the bundle's id and version, and
-    the SHA-256 of its decoder's file, in hex."""
+    """The invertible decoder of a bundle, which codes and fusion were trained around."""
 
-    bundle: str
+    bundle: str  # its id
     version: str
-    sha256: str
+    sha256: str  # of its decoder's file, in hex
 
 
 def save_trained(
@@ -297,9 +245,8 @@ def save_trained(
     if kept is not None:
         records[_KEPT] = asdict(kept)
         state = {name: tensor for name, tensor in state.items() if not name.startswith(_DECODER)}
-    return save_network(
-        path, _KIND, model.config.as_dict(), state, records=records, dtype=dtype, compact=compact, force=force
-    )
+    config = model.config.as_dict()
+    return save_network(path, _KIND, config, state, records=records, dtype=dtype, compact=compact, force=force)
 
 
 def read_config(path: str | Path) -> GrainConfig:
@@ -331,18 +278,12 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
         raise ModelError(f"{path} needs the invertible decoder of bundle {kept.bundle} {kept.version}")
     wanted = read_record(path, _KIND, _PRIOR_DIGEST, None)  # files of edgegrain 0.6 and earlier do not name it
     if wanted is not None and prior is not None and prior_digest(prior) != wanted:
-        raise ModelError(
-            f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one (--prior)"
-        )
-    with _KIND.reading(path):
-        state = read_weights(path)
+        raise ModelError(f"{path} was trained with another generator, with the digest {wanted[:16]}; name it (--prior)")
+    state = read_weights(path, _KIND)
     if kept is not None and decoder is not None:
         state |= {_DECODER + name: tensor for name, tensor in decoder.state_dict().items()}
     fill(model, state, path, without=PRIOR)
     return model.eval()
-
-
-STYLEGAN2_1024 = PriorConfig("stylegan2", CONFIG_F_1024)
 
 
 def paper_model(lr: int) -> GrainConfig:
@@ -350,12 +291,12 @@ def paper_model(lr: int) -> GrainConfig:
 
     The paper gives the depths for 16x16; larger LRs skip the scales below theirs.
     """
-    scales = PAPER_1024_LR16.scales
+    scales = rrdb.PAPER_1024_LR16.scales
     sizes = [scale.size for scale in scales]
     if lr not in sizes[:4]:
         raise ValueError(f"the paper's LRs are {sizes[:4]}, got {lr}")
-    decoder = replace(PAPER_1024_LR16, scales=scales[sizes.index(lr) :])
-    return GrainConfig(decoder, STYLEGAN2_1024, CodesConfig(), FusionConfig())
+    decoder = replace(rrdb.PAPER_1024_LR16, scales=scales[sizes.index(lr) :])
+    return GrainConfig(decoder, PriorConfig("stylegan2", CONFIG_F_1024), CodesConfig(), FusionConfig())
 
 
 _PAPER = paper_model(16)
@@ -363,19 +304,18 @@ _PAPER = paper_model(16)
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
 # branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection balances that and
 # keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
-_CODES = CodesConfig(
-    widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution", offsets=(8, 16, 32, 64)
-)
+_CODES = CodesConfig((48, 40, 32, 24, 16), (48, 64, 80, 96), "resolution", offsets=(8, 16, 32, 64))
 _FUSION_256 = FusionConfig(base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
 
 
 def _faces(decoder: DecoderConfig) -> GrainConfig:
     """A bundle of faces: the light generator, cut to 256 x 256, around a decoder."""
     codes = replace(_CODES, widths=(48, 40, 32, 24, 16)[: len(decoder.scales)])
-    return GrainConfig(decoder, PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), codes, _FUSION_256)
+    prior = PriorConfig("mobile-stylegan", mobile.MOBILE_STYLEGAN_256, compact=True)
+    return GrainConfig(decoder, prior, codes, _FUSION_256)
 
 
-_FACES_256_LR16 = _faces(FACES_256_LR16)
+_FACES_256_LR16 = _faces(rrdb.FACES_256_LR16)
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
 _SMOKE_CODES = CodesConfig(widths=(16, 12, 8), branch=(16, 16, 24, 32), branch_per="resolution")
@@ -389,13 +329,13 @@ PRESETS: dict[str, GrainConfig] = {
     "grain-1024-lr16-codes-only-single-scale": replace(_PAPER, codes=CodesConfig(source="coarsest"), fusion=None),
     "grain-1024-lr16-image-fusion": replace(_PAPER, fusion=FusionConfig(kind="pictures")),
     # The paper's decoder around the light generator, which has 16 codes and no features at 1024x1024.
-    "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024)),
+    "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", mobile.MOBILE_STYLEGAN_1024)),
     "grain-256-lr16": _FACES_256_LR16,
     "grain-256-lr16-codes-only-single-scale": replace(
         _FACES_256_LR16, codes=replace(_CODES, source="coarsest", offsets=()), fusion=None
     ),
     "grain-256-lr16-image-fusion": replace(_FACES_256_LR16, fusion=replace(_FUSION_256, kind="pictures")),
-    "grain-256-lr32": _faces(FACES_256_LR32),
+    "grain-256-lr32": _faces(rrdb.FACES_256_LR32),
     "grain-smoke": GrainConfig(_SMOKE_DECODER, PriorConfig("stylegan2", TINY_64), _SMOKE_CODES, _SMOKE_FUSION),
     "grain-smoke-mobile": GrainConfig(
         _SMOKE_DECODER,

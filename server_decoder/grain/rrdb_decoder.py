@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,14 +56,13 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, channels: int, growth: int, convs: int = 5) -> None:
         super().__init__()
-        self.count = convs
         for index in range(convs):
             out = channels if index == convs - 1 else growth
             self.add_module(f"conv{index + 1}", nn.Conv2d(channels + index * growth, out, 3, padding=1))
 
-    def convs(self) -> tuple[nn.Conv2d, ...]:
+    def convs(self) -> list[Any]:
         """The convolutions in order; all but the last are followed by a leaky ReLU."""
-        return tuple(cast(nn.Conv2d, self.get_submodule(f"conv{index + 1}")) for index in range(self.count))
+        return list(self.children())
 
     def forward(self, x: Tensor) -> Tensor:
         *inner, last = self.convs()
@@ -78,13 +77,11 @@ class RRDB(nn.Module):
 
     def __init__(self, channels: int, growth: int, dense_blocks: int = 3, convs: int = 5) -> None:
         super().__init__()
-        self.count = dense_blocks
         for index in range(dense_blocks):
             self.add_module(f"RDB{index + 1}", ResidualDenseBlock(channels, growth, convs))
 
-    def dense_blocks(self) -> tuple[ResidualDenseBlock, ...]:
-        """The dense blocks in order."""
-        return tuple(cast(ResidualDenseBlock, self.get_submodule(f"RDB{index + 1}")) for index in range(self.count))
+    def dense_blocks(self) -> list[Any]:
+        return list(self.children())
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -110,23 +107,14 @@ UPSAMPLING = ("nearest", "subpixel", "bilinear")
 
 @dataclass(frozen=True)
 class Scale:
-    """One resolution of the decoder.
+    """One resolution of the decoder."""
 
-    Attributes:
-        size: side length of its square feature map.
-        channels: of f_inv at this scale.
-        rrdb: number of RRDB blocks (three dense blocks of five convolutions).
-        dense: number of reduced RRDB blocks (one dense block of four convolutions).
-        residual: number of plain residual blocks.
-        growth: channels that every dense convolution adds.
-    """
-
-    size: int
-    channels: int
-    rrdb: int = 0
-    dense: int = 0
-    residual: int = 0
-    growth: int = 32
+    size: int  # side length of its square feature map
+    channels: int  # of f_inv at this scale
+    rrdb: int = 0  # number of RRDB blocks (three dense blocks of five convolutions)
+    dense: int = 0  # number of reduced RRDB blocks (one dense block of four convolutions)
+    residual: int = 0  # number of plain residual blocks
+    growth: int = 32  # channels that every dense convolution adds
 
 
 @dataclass(frozen=True)
@@ -151,7 +139,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         sizes = [scale.size for scale in self.scales]
-        if any(b != 2 * a for a, b in zip(sizes, sizes[1:], strict=False)):
+        if any(b != 2 * a for a, b in itertools.pairwise(sizes)):
             raise ValueError(f"decoder scales must double, got {sizes}")
         if self.upsampling not in UPSAMPLING:
             raise ValueError(f"unknown upsampling {self.upsampling!r}; expected one of {', '.join(UPSAMPLING)}")
@@ -165,12 +153,10 @@ class DecoderConfig:
 
     @property
     def lr(self) -> int:
-        """Side of the LR, in pixels."""
         return self.scales[0].size
 
     @property
     def hr(self) -> int:
-        """Side of the picture, in pixels."""
         return self.scales[-1].size
 
 
@@ -182,64 +168,30 @@ PAPER_1024_LR16 = DecoderConfig(
 )
 
 # The bundle faces-256-lr16 up to 0.5.0: the width is at the coarse scales and the finest features are few.
+_COARSE = Scale(16, 160, rrdb=2), Scale(32, 128, residual=2)
 FACES_256_LR16 = DecoderConfig(
-    (
-        Scale(16, 160, rrdb=2),
-        Scale(32, 128, residual=2),
-        Scale(64, 72, residual=2),
-        Scale(128, 40, residual=1),
-        Scale(256, 12),
-    ),
-    upsampling="subpixel",
-    head=(),
+    (*_COARSE, Scale(64, 72, residual=2), Scale(128, 40, residual=1), Scale(256, 12)), "subpixel", ()
 )
 
 # The bundle faces-256-lr16 1.0.0: more capacity at the fine scales, where eyes and skin are made, 14.0 GMAC instead of
 # 3.6.
-FACES_256_LR16_FINE = DecoderConfig(
-    (
-        Scale(16, 160, rrdb=4),
-        Scale(32, 128, residual=4),
-        Scale(64, 96, residual=2),
-        Scale(128, 64, residual=2),
-        Scale(256, 32, residual=2),
-    ),
-    upsampling="bilinear",
-    head=(),
-)
+_FINE = Scale(64, 96, residual=2), Scale(128, 64, residual=2), Scale(256, 32, residual=2)
+FACES_256_LR16_FINE = DecoderConfig((Scale(16, 160, rrdb=4), Scale(32, 128, residual=4), *_FINE), "bilinear", ())
 
 # The bundle faces-256-lr16-tiny: without the last blocks at 16x16 and 32x32, which do little.
-FACES_256_LR16_SLIM = DecoderConfig(
-    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:]),
-    upsampling="bilinear",
-    head=(),
-)
+FACES_256_LR16_SLIM = DecoderConfig((*_COARSE, *_FINE), "bilinear", ())
 
 # The bundle faces-256-lr16-small, the default one: more blocks at 32x32 to 128x128, 18 GMAC. Trained on a GPU.
-FACES_256_LR16_DEEP = DecoderConfig(
-    (
-        Scale(16, 160, rrdb=2),
-        Scale(32, 128, residual=4),
-        Scale(64, 96, residual=6),
-        Scale(128, 64, residual=3),
-        Scale(256, 32, residual=2),
-    ),
-    upsampling="bilinear",
-    head=(),
-)
+_DEEP = Scale(64, 96, residual=6), Scale(128, 64, residual=3), Scale(256, 32, residual=2)
+FACES_256_LR16_DEEP = DecoderConfig((Scale(16, 160, rrdb=2), Scale(32, 128, residual=4), *_DEEP), "bilinear", ())
 
 # For larger LRs: the same fine scales, and coarse blocks only at the LR's size.
-FACES_256_LR32_FINE = DecoderConfig(
-    (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=()
-)
+FACES_256_LR32_FINE = DecoderConfig((Scale(32, 160, rrdb=2), *_FINE), "bilinear", ())
 FACES_256_LR64_FINE = DecoderConfig(
-    (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), upsampling="bilinear", head=()
+    (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), "bilinear", ()
 )
-
 FACES_256_LR32 = DecoderConfig(
-    (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)),
-    upsampling="subpixel",
-    head=(),
+    (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)), "subpixel", ()
 )
 
 
@@ -319,15 +271,13 @@ class RRDBDecoder(nn.Module):
         self.conv_first = nn.Conv2d(3, widths[0], 3, padding=1)
         if config.step:
             self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
-            self.step_branches = nn.ModuleList(
-                StepBranch(scale.channels, *next(inner for side, inner in STEP_BRANCHES.items() if scale.size <= side))
-                for scale in config.scales
-                if scale.size <= max(STEP_BRANCHES)
-            )
-        self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
-        self.upsamples = nn.ModuleList(
-            Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False)
+        self.step_branches = nn.ModuleList(
+            StepBranch(scale.channels, *next(inner for side, inner in STEP_BRANCHES.items() if scale.size <= side))
+            for scale in config.scales
+            if config.step and scale.size <= max(STEP_BRANCHES)
         )
+        self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
+        self.upsamples = nn.ModuleList(Upsample(a, b, config.upsampling) for a, b in itertools.pairwise(widths))
         head = (widths[-1], *config.head)
         self.head = nn.Sequential(*convolutions(head), nn.Conv2d(head[-1], 3, 3, padding=1))
         self._initialize()
@@ -340,7 +290,7 @@ class RRDBDecoder(nn.Module):
         weaken_residuals(self)
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
-        for module in self.modules():
+        for module in self.step_branches.modules():
             if isinstance(module, StepBranch):
                 module.conv.weight.zero_()
 
@@ -348,15 +298,14 @@ class RRDBDecoder(nn.Module):
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns
         the picture ``[B, 3, hr, hr]`` (about [-1, 1], not clipped) and f_inv, coarse to fine."""
         features = []
-        branches = self.step_branches if self.config.step else ()
         octaves = self.octaves(lr, step) if self.config.step else None
         x = self.conv_first(lr)
         for index, scale in enumerate(self.scales):
             if index:
                 x = self.upsamples[index - 1](x)
             x = scale(x)
-            if index < len(branches):
-                x = branches[index](x, octaves)
+            if index < len(self.step_branches):
+                x = self.step_branches[index](x, octaves)
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offset
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, Window, with_offset
 from server_decoder.stylegan2.layers import BilinearFilter, MappingNetwork, StyledLayer, ToRGB, mean_code
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
@@ -19,21 +19,13 @@ BASE = 4  # side of the learned constant
 
 @dataclass(frozen=True)
 class StyleGAN2Config:
-    """Sizes of a StyleGAN2; the defaults are configuration F's ([StyleGAN2] Appendix B).
+    """Sizes of a StyleGAN2; the defaults are configuration F's ([StyleGAN2] Appendix B)."""
 
-    Attributes:
-        size: side of its picture, a power of two.
-        channel_base: a layer at resolution r has ``min(channel_max, channel_base // r)`` channels.
-        channel_max: most channels of a layer.
-        code_width: length of z and of a code.
-        mapping_layers: fully connected layers from z to w.
-    """
-
-    size: int = 1024
-    channel_base: int = 32768
-    channel_max: int = 512
-    code_width: int = 512
-    mapping_layers: int = 8
+    size: int = 1024  # side of its picture, a power of two
+    channel_base: int = 32768  # a layer at resolution r has ``min(channel_max, channel_base // r)`` channels
+    channel_max: int = 512  # most channels of a layer
+    code_width: int = 512  # length of z and of a code
+    mapping_layers: int = 8  # fully connected layers from z to w
 
     def __post_init__(self) -> None:
         if self.size < 2 * BASE or self.size & (self.size - 1):
@@ -57,11 +49,9 @@ class StyleGAN2Config:
         return (*self.layer_resolutions, self.size)
 
     def channels(self, resolution: int) -> int:
-        """Channels of the features of this resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> StyleGAN2Config:
-        """The part of this generator up to ``size``."""
         if size not in self.resolutions[1:]:
             raise ModelError(
                 f"cannot cut this generator to {size}x{size}; it makes pictures at "
@@ -96,11 +86,7 @@ class StyleGAN2(GenerativePrior):
 
     Code i steers layer i; the toRGB of a resolution shares its code with the first layer of the next. The picture is
     the sum of all toRGBs, each upsampled to the next resolution, so a generator that was cut makes the picture there.
-
-    Attributes:
-        layers: styled layers, coarse to fine: one at 4x4, then two per resolution, the first of which upsamples.
-        to_rgb: one per resolution.
-        constant: ``[1, C, 4, 4]``, the input of the first layer.
+    Of the ``layers``, coarse to fine, one is at 4x4, then two per resolution, the first of which upsamples.
     """
 
     def __init__(self, config: StyleGAN2Config = CONFIG_F_1024) -> None:
@@ -114,12 +100,8 @@ class StyleGAN2(GenerativePrior):
         self.register_buffer("mean_code", torch.zeros(width))
         channels = [config.channels(resolution) for resolution in config.layer_resolutions]
         self.constant = nn.Parameter(torch.randn(1, channels[0], BASE, BASE))  # N(0, 1): [StyleGAN2] Appendix B
-        self.layers = nn.ModuleList(
-            StyledLayer(a, b, resolution, width, up=index % 2 == 1)
-            for index, (a, b, resolution) in enumerate(
-                zip(channels[:1] + channels, channels, config.layer_resolutions, strict=False)
-            )
-        )
+        sizes = zip(channels[:1] + channels, channels, config.layer_resolutions, strict=False)
+        self.layers = nn.ModuleList(StyledLayer(*layer, width, up=index % 2 == 1) for index, layer in enumerate(sizes))
         self.to_rgb = nn.ModuleList(ToRGB(count, width) for count in self.feature_channels.values())
         self.filter = BilinearFilter()
 
@@ -131,12 +113,13 @@ class StyleGAN2(GenerativePrior):
     def random_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise from N(0, 1) for every layer, ``[batch, 1, r, r]``, of the parameters' type and device."""
         device = self.mean_code.device if generator is None else generator.device
-        return [
-            torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)
-            for resolution in self.config.layer_resolutions
-        ]
+        shapes = ((batch, 1, side, side) for side in self.config.layer_resolutions)
+        return [torch.randn(shape, generator=generator, device=device).to(self.mean_code) for shape in shapes]
 
-    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window | None = None) -> Synthesis:
+        """`GenerativePrior.forward`, of whole pictures only."""
+        if window is not None:
+            raise ModelError("StyleGAN2 computes whole pictures only, no windows; train with window=0")
         x = with_offset(self.layers[0](self.constant, codes[:, 0], noise[0]), offsets.get(BASE))
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
@@ -169,9 +152,7 @@ def save_stylegan2(
     force: bool = False,
 ) -> None:
     """Write networks as a weight file."""
-    states = {"generator": generator.state_dict()}
-    if discriminator is not None:
-        states["discriminator"] = discriminator.state_dict()
+    states = {"generator": generator.state_dict(), "discriminator": discriminator.state_dict() if discriminator else {}}
     write_states(path, generator.config, states, force, metadata or {})
 
 
@@ -206,9 +187,7 @@ def write_states(
 
 def load_state(path: Path, network: str) -> tuple[StyleGAN2Config, dict[str, Tensor]]:
     """Configuration and the state of one network; the other network is not read."""
-    config = read_config(path, _KIND)
-    with _KIND.reading(path):
-        state = read_weights(path, f"{network}.")
+    config, state = read_config(path, _KIND), read_weights(path, _KIND, f"{network}.")
     if not state:
         raise ModelError(f"{path} holds no {network}")
     return config, state

@@ -11,14 +11,11 @@ from pathlib import Path
 
 from tests.fake_cuda.device.build import Unavailable, libraries_in
 
-LIBRARY = "libedgegrain_ops.so"
-HEADER = "onnxruntime_cxx_api.h"
 EMULATION = Path(__file__).parent / "emulation"
 EMULATED_DEVICE = ("fiber.cc", "device.cc")
 OPTIMIZED = {"conv_cuda.cu", *EMULATED_DEVICE}
 """Sources that run for longer than it takes to optimize them."""
-CUDA_VERSION = 13000
-FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
+FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-DEDGEGRAIN_CUDA=13000")
 EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
 HEADER_SECONDS = 60
 
@@ -40,59 +37,37 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
-        commands = [
-            [
-                *common,
-                "-O1" if source.name in OPTIMIZED else "-O0",
-                *(EMULATED if source in on_device else ()),
-                "-c",
-                str(source),
-                "-o",
-                str(work / f"{source.name}.o"),
-            ]
-            for source in (*on_device, *on_cpu)
-        ]
+
+        def compile_one(source: Path) -> None:
+            own = ["-O1" if source.name in OPTIMIZED else "-O0", *(EMULATED if source in on_device else ())]
+            _compile([*common, *own, "-c", str(source), "-o", str(work / f"{source.name}.o")])
+
         with ThreadPoolExecutor(os.cpu_count()) as compilers:
-            list(compilers.map(_compile, commands))
+            list(compilers.map(compile_one, [*on_device, *on_cpu]))
         work.rename(objects)
     out = device / "ops"
     out.mkdir(exist_ok=True)
     # The emulation calls the run time by a weak name, for which no linker keeps a library on its own.
-    _compile(
-        [
-            "-shared",
-            "-o",
-            str(out / LIBRARY),
-            *map(str, sorted(objects.glob("*.o"))),
-            "-Wl,--no-as-needed",
-            str(libraries_in(device)["libcudart"]),
-            "-Wl,--no-undefined",
-            f"-Wl,-rpath,{device}",
-        ]
-    )
+    runtime = ["-Wl,--no-as-needed", str(libraries_in(device)["libcudart"])]
+    parts = [*map(str, sorted(objects.glob("*.o"))), *runtime, "-Wl,--no-undefined", f"-Wl,-rpath,{device}"]
+    _compile(["-shared", "-o", str(out / "libedgegrain_ops.so"), *parts])
     return out
 
 
 def _headers(repository: Path, folder: Path, fetch: Path) -> Path:
     """The folder of the headers: named by a variable, fetched by another build, or fetched here."""
-    places = [
-        folder / "headers" / "include" / "onnxruntime",
-        *(
-            repository / "build" / build / "headers" / "include" / "onnxruntime"
-            for build in ("cuda_ops", "cuda_ops_tests")
-        ),
-    ]
+    builds = [folder, *(repository / "build" / name for name in ("cuda_ops", "cuda_ops_tests"))]
+    places = [build / "headers" / "include" / "onnxruntime" for build in builds]
     if named := os.environ.get("ONNXRUNTIME_INCLUDE_DIR"):
         places.insert(0, Path(named))
     for place in places:
-        if (place / HEADER).is_file():
+        if (place / "onnxruntime_cxx_api.h").is_file():
             return place
     if shutil.which("apt-get") is None:
         raise Unavailable("the fused ops need ONNX Runtime's headers: set ONNXRUNTIME_INCLUDE_DIR")
+    command = ["sh", str(fetch), str(folder / "headers")]
     try:
-        fetched = subprocess.run(
-            ["sh", str(fetch), str(folder / "headers")], capture_output=True, text=True, timeout=HEADER_SECONDS
-        )
+        fetched = subprocess.run(command, capture_output=True, text=True, timeout=HEADER_SECONDS)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"ONNX Runtime's headers were not fetched in {HEADER_SECONDS} s") from None
     if fetched.returncode:

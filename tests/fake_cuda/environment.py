@@ -21,14 +21,9 @@ from tests.fake_cuda.device.build import SOURCES, Unavailable, build_libraries, 
 from tests.fake_cuda.emulated_ops import build_ops
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PARTS = (
-    "onnxruntime/__init__.py",
-    "onnxruntime/capi/*.py",
-    "onnxruntime/capi/onnxruntime_pybind11_state*.so",
-    "onnxruntime/capi/libonnxruntime_providers_cuda.so",
-    "onnxruntime/capi/libonnxruntime_providers_shared.so",
-    "*.dist-info/METADATA",
-)
+LIBRARIES = ("onnxruntime_pybind11_state*", "libonnxruntime_providers_cuda", "libonnxruntime_providers_shared")
+PARTS = ["onnxruntime/__init__.py", "onnxruntime/capi/*.py", "*.dist-info/METADATA"]
+PARTS += [f"onnxruntime/capi/{name}.so" for name in LIBRARIES]
 PROVIDER = Path("onnxruntime/capi/libonnxruntime_providers_cuda.so")
 DOWNLOAD_SECONDS = 90
 VERSION = "ORT_GPU"
@@ -54,21 +49,17 @@ class FakeCuda:
     def environment(self) -> dict[str, str]:
         """The variables of a process on the fake device."""
         torch = [Path(__file__).parent / "torch_on_cpu"] if os.environ.get(TORCH) else []
-        found = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, [self.site, REPOSITORY, *torch])),
-            "LD_LIBRARY_PATH": str(self.libraries),
-            "ONNXRUNTIME_SITE": str(self.site),  # for benchmarks/gpu_host.sh
-            RUNTIME: str(libraries_in(self.libraries)["libcudart"]),
-        }
-        found.pop("PYTEST_XDIST_WORKER", None)
+        found = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+        found["PYTHONPATH"] = os.pathsep.join(map(str, [self.site, REPOSITORY, *torch]))
+        found["LD_LIBRARY_PATH"] = str(self.libraries)
+        found["ONNXRUNTIME_SITE"] = str(self.site)  # for benchmarks/gpu_host.sh
+        found[RUNTIME] = str(libraries_in(self.libraries)["libcudart"])
         return found | ({OPS: str(self.ops)} if self.ops else {})
 
     def run(self, command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
         """Run a command on the fake device, in the repository."""
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, env=self.environment(), cwd=REPOSITORY
-        )
+        environment = self.environment()
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, cwd=REPOSITORY)
 
 
 def prepare() -> FakeCuda:
@@ -114,19 +105,8 @@ def _unpack_wheel(version: str, site: Path) -> None:
     if (site / PROVIDER).is_file():
         return
     with tempfile.TemporaryDirectory(dir=site.parent, prefix="wheel-") as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            folder,
-            f"onnxruntime-gpu=={version}",
-        ]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--dest", folder, f"onnxruntime-gpu=={version}"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
         except subprocess.TimeoutExpired:

@@ -13,13 +13,8 @@ from tests.fake_cuda.environment import FakeCuda
 
 SECONDS = 400  # on a machine that does other work; alone each of the two takes a minute
 # Of convolutions float16 is what is served; the emulation's own test computes in both types. Threads are the CPU's.
-GPU_TESTS = [
-    "tests/unit/server_decoder/cuda_ops",
-    "-k",
-    "[cuda and (test_kernels or not float32) and not several_threads",
-    "-p",
-    "tests.fake_cuda.on_device.gpu_tests",
-]
+GPU_TESTS = ["tests/unit/server_decoder/cuda_ops", "-p", "tests.fake_cuda.on_device.gpu_tests"]
+GPU_TESTS += ["-k", "[cuda and (test_kernels or not float32) and not several_threads"]
 
 
 def run_tests(fake_cuda: FakeCuda, *arguments: str) -> int:

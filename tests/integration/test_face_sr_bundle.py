@@ -21,7 +21,7 @@ from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import load_face_sr, store, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions
-from export.bundle.writer import BY_DOMAIN, UNSTATED
+from export.bundle.writer import OWN_FACES, UNSTATED
 from export.decoder.export import bundle_decoder, find_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior
@@ -114,7 +114,7 @@ def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
     assert gcfsr.decoder["strength"] == {"range": [4, 64], "default": 16}
     assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-32-2"
     assert (glean.codec, glean.lr, glean.decoder["controls"]) == ("glean", 8, [])
-    assert gcfsr.licence == BY_DOMAIN["faces"]
+    assert gcfsr.licence == OWN_FACES
     assert glean.licence == {**UNSTATED, "data": "Nobody's.", "prior": "random numbers: none needed"}
     card = glean.open_file("README.md").decode()
     assert "GLEAN, 32 x 32 from an exact area reduction to 8 x 8." in card and "Generator inside: random" in card

@@ -16,22 +16,8 @@ from torch import Tensor
 from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from tests.official_checkpoints import (
-    CODE,
-    FILTER,
-    GRAIN_TRUNKS,
-    Tensors,
-    gcfsr_file,
-    gcfsr_state,
-    glean_file,
-    glean_state,
-    grain_codes,
-    grain_files,
-    grain_fusion,
-    grain_invertible,
-    irn_state,
-    irn_x3_state,
-)
+from tests import official_checkpoints as official
+from tests.official_checkpoints import FILTER, GRAIN_TRUNKS, Tensors
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -176,20 +162,20 @@ def grain_fused(t: Tensors, f_inv: list[Tensor], f_gen: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def test_grain(tmp_path: Path) -> None:
-    files = grain_files()
+    files = official.grain_files()
     for name, content in files.items():
         torch.save(content, tmp_path / name)
     encoder, decoder, _ = load_grain_checkpoint([tmp_path / name for name in files])
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(8)) * 2 - 1
     lr = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(9)) * 2 - 1
-    invertible, codes = grain_invertible(), grain_codes()
+    invertible, codes = official.grain_invertible(), official.grain_codes()
     assert_equal(encoder(picture), grain_encoder(invertible, picture))
     hr, features = grain_decoder(invertible, lr)
-    latents = grain_predictor(codes, features) + files["stylegan2-ffhq-config-f.pt"]["latent_avg"]  # type: ignore[index]
-    found = decoder.forward_all(lr)
+    latents = grain_predictor(codes, features) + files["stylegan2-ffhq-config-f.pt"]["latent_avg"]
+    found, (_, generated) = decoder.forward_all(lr), stylegan2(codes, latents, "decoder.")
     assert_equal(found.invertible, hr)
     assert_equal(found.codes, latents)
-    assert_equal(found.final, grain_fused(grain_fusion(), features, stylegan2(codes, latents, "decoder.")[1][-3:]))
+    assert_equal(found.final, grain_fused(official.grain_fusion(), features, generated[-3:]))
 
 
 # --- IRN -------------------------------------------------------------------------------------------------------------
@@ -216,7 +202,7 @@ def irn_forward(t: Tensors, x: Tensor) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("state", "size", "zipped"),
-    [(irn_state(), (16, 24), False), (irn_x3_state(), (12, 18), True)],
+    [(official.irn_state(), (16, 24), False), (official.irn_x3_state(), (12, 18), True)],
     ids=["4x, as torch 1.x wrote it", "3x"],
 )
 def test_irn(state: Tensors, size: tuple[int, int], zipped: bool, tmp_path: Path) -> None:
@@ -236,7 +222,7 @@ def glean_forward(t: Tensors, lr: Tensor) -> Tensor:
     f8 = bend(conv(t, "encoder.0.1", x))
     f4 = bend(conv(t, "encoder.1.2", bend(conv(t, "encoder.1.0", f8, 2))))
     flat = bend(conv(t, "encoder.2.0", f4)).flatten(1)
-    latent = F.linear(flat, t["encoder.2.3.weight"], t["encoder.2.3.bias"]).view(len(lr), -1, CODE)
+    latent = F.linear(flat, t["encoder.2.3.weight"], t["encoder.2.3.bias"]).view(len(lr), -1, official.CODE)
 
     def styled(index: int, g: Tensor) -> Tensor:
         name = f"generator.convs.{index - 1}" if index else "generator.conv1"
@@ -259,10 +245,10 @@ def glean_forward(t: Tensors, lr: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_glean(tmp_path: Path) -> None:
-    torch.save(glean_file(), tmp_path / "glean.pth")
+    torch.save(official.glean_file(), tmp_path / "glean.pth")
     network, _ = load_glean_checkpoint(tmp_path / "glean.pth")
     lr = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(11)) * 2 - 1
-    assert_equal(network(lr), glean_forward(glean_state(), lr))
+    assert_equal(network(lr), glean_forward(official.glean_state(), lr))
 
 
 # --- GCFSR -----------------------------------------------------------------------------------------------------------
@@ -294,14 +280,12 @@ def gcfsr_forward(t: Tensors, x: Tensor, in_size: Tensor, noise: list[Tensor]) -
         feat = layer(f"conv_body_down.{index - 1}", feat, True) if index else feat
         scales1.append(F.linear(in_size, t[f"condition_scale1.{index}.weight"], t[f"condition_scale1.{index}.bias"]))
         scales2.append(F.linear(in_size, t[f"condition_scale2.{index}.weight"], t[f"condition_scale2.{index}.bias"]))
-        weight = t[f"condition_shift.{index}.0.weight"]
-        shifts.append(
-            F.conv2d(feat, weight * weight[0].numel() ** -0.5, t[f"condition_shift.{index}.0.bias"], padding=1)
-        )
+        weight, bias = t[f"condition_shift.{index}.0.weight"], t[f"condition_shift.{index}.0.bias"]
+        shifts.append(F.conv2d(feat, weight * weight[0].numel() ** -0.5, bias, padding=1))
     scales1, scales2, shifts = scales1[::-1], scales2[::-1], shifts[::-1]
     flat = layer("final_down2", layer("final_down1", feat, True), True).flatten(1)
     latent = F.linear(flat, t["final_linear.weight"] * flat.shape[1] ** -0.5)
-    latent = fused(latent, t["final_linear.bias"]).view(len(x), -1, CODE)
+    latent = fused(latent, t["final_linear.bias"]).view(len(x), -1, official.CODE)
     out = styled("style_conv1", layer("final_conv", feat), latent[:, 0], 0, 0)
     skip = to_rgb("to_rgb1", out, latent[:, 1])
     for block in range(2):
@@ -314,8 +298,8 @@ def gcfsr_forward(t: Tensors, x: Tensor, in_size: Tensor, noise: list[Tensor]) -
 @torch.no_grad()
 @pytest.mark.parametrize("blind", [False, True])
 def test_gcfsr(tmp_path: Path, blind: bool) -> None:
-    state = gcfsr_state(blind=blind)
-    torch.save(state if blind else gcfsr_file(), tmp_path / "gcfsr.pth")
+    state = official.gcfsr_state(blind=blind)
+    torch.save(state if blind else official.gcfsr_file(), tmp_path / "gcfsr.pth")
     network, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     assert network.config.blind == blind
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(12)) * 2 - 1

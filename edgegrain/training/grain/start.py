@@ -25,7 +25,7 @@ from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, load_ru
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
 from export import papers
-from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder, zoo_step
+from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
@@ -237,9 +237,10 @@ def _of_bundle(folder: Path) -> StartingPoint:
 def _of_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     grain, history = load_zoo(folder, prior), read_history(folder / TRAINED)
     decoder = grain if grain.prior is not None else grain.decoder
-    encoder = _exact_encoder(folder.name, zoo_encoder(folder), decoder)
+    network, step = zoo_encoder(folder)
+    encoder = _exact_encoder(folder.name, network, decoder)
     stage = str(history[-1]["stage"]) if history else "final"
-    return _starting_point(stage, encoder, decoder, zoo_step(folder), history)
+    return _starting_point(stage, encoder, decoder, step, history)
 
 
 def trained_decoder(start: str | Path) -> RRDBDecoder:

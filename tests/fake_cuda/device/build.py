@@ -26,12 +26,8 @@ def build_libraries(provider: Path, folder: Path) -> None:
     _build(folder, runtime, functions.pop(runtime), RUNTIME, [version])
     for name, needed in functions.items():
         stem = name.split(".")[0]
-        sources = {
-            "libcudnn": ["cudnn.cc"],
-            "libcublas": ["cublas.cc"],
-            "libcublasLt": ["cublas.cc"],
-            "libcuda": ["driver.cc"],
-        }.get(stem, [])
+        files = {"libcudnn": "cudnn.cc", "libcublas": "cublas.cc", "libcublasLt": "cublas.cc", "libcuda": "driver.cc"}
+        sources = [files[stem]] if stem in files else []
         flags = [version, *(["-DFAKE_CUBLAS_LT"] if stem == "libcublasLt" else [])]
         _build(folder, name, needed, sources, [*flags, str(folder / runtime)])
 
@@ -66,18 +62,8 @@ def _build(folder: Path, name: str, needed: set[str], sources: tuple[str, ...] |
     symbols = folder / f"{name}.map"
     symbols.write_text(f"{name} {{ *; }};\n")
     versioned = [] if name.startswith("libcuda.") else [f"-Wl,--version-script={symbols}"]
-    command = [
-        "g++",
-        *FLAGS,
-        f"-Wl,-soname,{name}",
-        "-Wl,--no-undefined",
-        *versioned,
-        "-o",
-        str(folder / name),
-        *(str(SOURCES / source) for source in sources),
-        str(stubs),
-        *flags,
-    ]
+    linked = ["g++", *FLAGS, f"-Wl,-soname,{name}", "-Wl,--no-undefined", *versioned, "-o", str(folder / name)]
+    command = [*linked, *(str(SOURCES / source) for source in sources), str(stubs), *flags]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         raise RuntimeError(f"{name} of the fake CUDA does not compile:\n{built.stderr[-4000:]}")

@@ -18,17 +18,8 @@ SOURCES = HERE.parents[2] / "server_decoder" / "cuda_ops" / "src"
 # time.
 SANITIZERS = "address,alignment,bounds,return,shift,signed-integer-overflow,float-cast-overflow,integer-divide-by-zero"
 SANITIZED = (f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all")
-FLAGS = (
-    "-std=c++17",
-    "-g1",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-Wno-unknown-pragmas",
-    "-DEDGEGRAIN_EMULATION",
-    f"-I{HERE}",
-    f"-I{SOURCES}",
-)
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+FLAGS = ("-std=c++17", "-g1", *WARNINGS, "-DEDGEGRAIN_EMULATION", f"-I{HERE}", f"-I{SOURCES}")
 
 
 def run(*command: str) -> str:

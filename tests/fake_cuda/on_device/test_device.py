@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from ctypes import c_void_p
 
 import pytest
 
@@ -22,29 +23,29 @@ def cuda(device: Device) -> Iterator[ctypes.CDLL]:
 
 
 @pytest.fixture
-def stream(cuda: ctypes.CDLL) -> Iterator[ctypes.c_void_p]:
-    handle = ctypes.c_void_p()
+def stream(cuda: ctypes.CDLL) -> Iterator[c_void_p]:
+    handle = c_void_p()
     assert cuda.cudaStreamCreateWithFlags(ctypes.byref(handle), NON_BLOCKING) == 0
     yield handle
     cuda.cudaStreamDestroy(handle)
 
 
 @pytest.fixture
-def memory(cuda: ctypes.CDLL) -> ctypes.c_void_p:
+def memory(cuda: ctypes.CDLL) -> c_void_p:
     """Eight bytes on the device."""
-    pointer = ctypes.c_void_p()
+    pointer = c_void_p()
     assert cuda.cudaMalloc(ctypes.byref(pointer), EIGHT) == 0
     return pointer
 
 
 def test_a_replay_reads_host_memory_again(
-    cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p
+    cuda: ctypes.CDLL, device: Device, stream: c_void_p, memory: c_void_p
 ) -> None:
-    pinned, target = ctypes.c_void_p(), ctypes.create_string_buffer(8)
+    pinned, target = c_void_p(), ctypes.create_string_buffer(8)
     assert cuda.cudaHostAlloc(ctypes.byref(pinned), EIGHT, 0) == 0
     source = (ctypes.c_char * 8).from_address(pinned.value or 0)
     source[:] = b"12345678"
-    graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+    graph, executable = c_void_p(), c_void_p()
     assert cuda.cudaStreamBeginCapture(stream, 0) == 0
     assert cuda.cudaMemcpyAsync(memory, source, EIGHT, TO_DEVICE, stream) == 0
     assert cuda.cudaStreamEndCapture(stream, ctypes.byref(graph)) == 0
@@ -67,10 +68,8 @@ def test_a_replay_reads_host_memory_again(
 
 
 @pytest.mark.parametrize("call", ["cudaMalloc", "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy"])
-def test_capture_refuses(
-    cuda: ctypes.CDLL, device: Device, stream: ctypes.c_void_p, memory: ctypes.c_void_p, call: str
-) -> None:
-    graph, pointer = ctypes.c_void_p(), ctypes.c_void_p()
+def test_capture_refuses(cuda: ctypes.CDLL, device: Device, stream: c_void_p, memory: c_void_p, call: str) -> None:
+    graph, pointer = c_void_p(), c_void_p()
     arguments = {
         "cudaMalloc": (ctypes.byref(pointer), EIGHT),
         "cudaStreamSynchronize": (stream,),

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.cuda_ops.library import DOMAIN, contains, register_library
 from server_decoder.providers import CudaOptions, create_session
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import FUSED_HALF, SHIPPED, Decoders
@@ -24,7 +24,7 @@ def executed_nodes(model: Path, cuda: CudaOptions, batch: int, folder: Path) -> 
     options.enable_profiling = True
     options.log_severity_level = 4
     options.profile_file_prefix = str(folder / "profile")
-    if needs_library(str(model)):
+    if contains(model, DOMAIN.encode()):
         register_library(options, "cuda")
     session = create_session(str(model), options, "cuda", "decoder", cuda)
     lr = session.get_inputs()[0]

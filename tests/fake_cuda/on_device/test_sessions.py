@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from codec_contract.bundle.manifest import load_manifest
-from server_decoder import decoder_session
-from server_decoder.decoder_session import CudaOptions, DecoderSession
+from server_decoder import providers
+from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
+from server_decoder.providers import CudaOptions
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import FUSED_HALF, RRDB, RRDB_HALF, SHIPPED, Decoders
 
@@ -25,7 +26,7 @@ BATCHES = (1, 4, 2, NEW, 2, 1, 4, 4, NEW, 1)
 @pytest.fixture(autouse=True)
 def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions use no graphs below ONNX Runtime 1.30, where the tests of this file shall fail."""
-    monkeypatch.setattr(decoder_session, "can_replay_graphs", lambda version: True)
+    monkeypatch.setattr(providers, "can_replay_graphs", lambda version: True)
 
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
@@ -36,7 +37,7 @@ def test_replays_read_what_was_captured(
 
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
-def test_the_shipped_decoder_replays_what_was_captured(
+def test_the_shipped_decoder_replays_its_graphs(
     idle_kernels: Device, caplog: pytest.LogCaptureFixture, nhwc: bool
 ) -> None:
     check_replays(idle_kernels, SHIPPED, caplog, nhwc)
@@ -51,9 +52,7 @@ def test_a_second_run_takes_no_more_memory(idle_kernels: Device) -> None:
     assert (second["mallocs"], second["bytes_in_use"]) == (first["mallocs"], first["bytes_in_use"])
 
 
-def test_a_capture_that_fails_leaves_a_session_without_graphs(
-    idle_kernels: Device, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_capture_leaves_no_graphs(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
     session = DecoderSession(SHIPPED, "cuda")
     session.warm_up(1)
     assert session.graphs and idle_kernels.report()["graphs"] == 1
@@ -69,9 +68,7 @@ def test_a_capture_that_fails_leaves_a_session_without_graphs(
 
 
 @pytest.mark.parametrize("other", ["decoder", "new enlargers"])
-def test_captures_are_not_disturbed_by_other_sessions(
-    idle_kernels: Device, caplog: pytest.LogCaptureFixture, other: str
-) -> None:
+def test_other_sessions_disturb_no_capture(idle_kernels: Device, caplog: pytest.LogCaptureFixture, other: str) -> None:
     working, stop = DecoderSession(SHIPPED, "cuda", cuda=CudaOptions(graphs=False)), threading.Event()
 
     def work() -> None:
@@ -102,11 +99,8 @@ def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device)
     idle_kernels.reset()
     enlarged = session.enlarge(square, 4)
     assert enlarged.shape == (1, 4 * session.side, 4 * session.side, 3)
-    assert idle_kernels.report()["copied"] == {
-        "pageable to device": square.nbytes,
-        "device to pageable": enlarged.nbytes,
-    }
-    assert idle_kernels.report()["bytes_in_use"] == first
+    report, copied = idle_kernels.report(), {"pageable to device": square.nbytes, "device to pageable": enlarged.nbytes}
+    assert (report["copied"], report["bytes_in_use"]) == (copied, first)
 
 
 def test_pictures_of_fused_ops_are_those_of_the_cpu(device: Device, emulated_ops: Path, decoders: Decoders) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from onnx import ModelProto
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from codec_contract.bundle.manifest import ENCODER_WEIGHTS
 from edge_encoder.integer_network import integer_digest, load_integer_network, prove_bound
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from export.encoder import onnx
-from export.encoder.graph import Clip
+from export.encoder.graph import Clip, EncoderGraph
 from export.mobile import app
 from export.proof import prove
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
@@ -43,44 +44,19 @@ def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bundle: Path) -> None:
     out, printed = run
     report, network = json.loads((out / "report.json").read_text()), load_integer_network(bundle / ENCODER_WEIGHTS)
-    assert {
-        "writing encoder.tflite",
-        "writing encoder.mlpackage",
-        "writing encoder.onnx",
-        "comparing with the int64 reference",
-    } < set(printed.splitlines())
-    assert report["source"] == "bundle tiny-64-lr16"
-    assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
-    assert sum(line.endswith(": 0 differing bytes") for line in printed.splitlines()) == len(report["runtimes"]) >= 13
-    for part in (
-        "XNNPACK, 1 thread",
-        "XNNPACK, 2 threads",
-        "without delegate, 1 thread",
-        "oneDNN off, batch 16",
-        "without delegate, 2 threads",
-        "reference kernels, 1 thread",
-        "numpy interpreter",
-        "CompiledModel",
-        "all optimizations, 1 thread",
-        "all optimizations, 2 threads",
-        "no optimizations, 1 thread",
-        "no optimizations, 2 threads",
-        "oneDNN, batch 1",
-    ):
+    lines, files = printed.splitlines(), {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
+    assert {*(f"writing {name}" for name in files), "comparing with the int64 reference"} < set(lines)
+    assert report["source"] == "bundle tiny-64-lr16" and set(report["files"]) == files
+    assert sum(line.endswith(": 0 differing bytes") for line in lines) == len(report["runtimes"]) >= 13
+    of_both = ("XNNPACK", "without delegate", "all optimizations", "no optimizations")
+    threaded = [f"{name}, {threads}" for name in of_both for threads in ("1 thread", "2 threads")]
+    others = ["reference kernels, 1 thread", "numpy interpreter", "CompiledModel", "oneDNN, batch 1", "off, batch 16"]
+    for part in threaded + others:
         assert any(part in row["name"] for row in report["runtimes"]), part
     for row in report["runtimes"]:
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
-    assert (
-        report["encoder"]
-        | {
-            "exact": True,
-            "hr": 64,
-            "lr": 16,
-            "digest": integer_digest(network).hex(),
-            "flops": 2 * network.multiply_adds(),
-        }
-        == report["encoder"]
-    )
+    sizes = {"exact": True, "hr": 64, "lr": 16, "flops": 2 * network.multiply_adds()}
+    assert {**sizes, "digest": integer_digest(network).hex()}.items() <= report["encoder"].items()
     assert report["bound"]["worst_log2"] == pytest.approx(max(prove_bound(network).values()), abs=1e-3)
     assert sum(report["inputs"].values()) == 15
     assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
@@ -114,15 +90,12 @@ def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = onnx.onnx_model
-    monkeypatch.setattr(
-        onnx,
-        "onnx_model",
-        lambda graph: make(
-            replace(
-                graph, nodes=tuple(replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes)
-            )
-        ),
-    )
+
+    def darker(graph: EncoderGraph) -> ModelProto:
+        nodes = [replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes]
+        return make(replace(graph, nodes=tuple(nodes)))
+
+    monkeypatch.setattr(onnx, "onnx_model", darker)
     assert "do not ship it: ONNX Runtime" in invoke(bundle, tmp_path, "--formats", "onnx", "--inputs", "4", status=1)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
     assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
@@ -150,14 +123,11 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
     weights = bytearray((folder / "encoder.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "encoder.safetensors").write_bytes(weights)
-    assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in invoke(
-        folder, tmp_path / "dist", "--inputs", "1", status=1
-    )
+    printed = invoke(folder, tmp_path / "dist", "--inputs", "1", status=1)
+    assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in printed
 
 
-def test_the_output_may_be_on_another_file_system(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_output_may_be_on_another_disk(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, rename = tmp_path / "other", os.replace
 
     def rename_within_one(source: Path, target: Path) -> None:

@@ -38,28 +38,18 @@ def ops_library(repository: Path) -> Path:
 
 def _build(folder: Path) -> None:
     # -O3 takes 40 seconds more to compile than it saves here, -O1 12.
-    commands = (
-        [
-            "cmake",
-            "-S",
-            str(SOURCES),
-            "-B",
-            str(folder),
-            "-DEDGEGRAIN_CUDA=OFF",
-            "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG",
-        ],
-        ["cmake", "--build", str(folder), "--parallel", "2"],
-    )
+    settings = ["-DEDGEGRAIN_CUDA=OFF", "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG"]
+    configure = ["cmake", "-S", str(SOURCES), "-B", str(folder), *settings]
     headers = folder.parent / "fake_cuda" / "ops" / "headers" / "include" / "onnxruntime"  # another test fetches them
     known = {"ONNXRUNTIME_INCLUDE_DIR": str(headers)} if (headers / "onnxruntime_cxx_api.h").is_file() else {}
-    for command in commands:
+    for command in (configure, ["cmake", "--build", str(folder), "--parallel", "2"]):
         try:
             result = subprocess.run(
                 command, capture_output=True, text=True, timeout=BUILD_SECONDS, env=known | os.environ
             )
         except subprocess.TimeoutExpired:
             pytest.skip(f"the library of fused ops could not be built in {BUILD_SECONDS} s; build it with 'make ops'")
-        if result.returncode and command == commands[0]:  # no compiler, or no headers and no network to fetch them
+        if result.returncode and command == configure:  # no compiler, or no headers and no network to fetch them
             pytest.skip(f"the library of fused ops cannot be built here: {_reason(result.stderr)}")
         if result.returncode:
             pytest.fail(f"the library of fused ops does not compile:\n{result.stdout[-4000:]}{result.stderr[-4000:]}")

@@ -16,31 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
 from server_decoder import providers
-from server_decoder.decoder_session import DecoderSession, require_provider
-from server_decoder.providers import CudaOptions
+from server_decoder.decoder_session import DecoderSession
+from server_decoder.providers import CudaOptions, require_provider
 from tests.pretended_cuda import CPU, CUDA, PretendedCuda
-from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
-from tests.unit.server_decoder.test_bound_runs import enlarged, lrs, noisy
+from tests.tiny_bundle import HR, LR, model_of, quantizing_decoder, repeating_decoder, steered_decoder
+from tests.unit.server_decoder.test_bound_runs import NOISY, enlarged, lrs
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 
 
-def model(
-    *nodes: object,
-    shape: Sequence[object] = ("b", 3, "h", "w"),
-    given: str = "lr",
-    made: str = "hr",
-    kind: int = TensorProto.FLOAT,
-    weights: Sequence[TensorProto] = (),
-) -> bytes:
-    inputs, outputs = ([helper.make_tensor_value_info(name, kind, list(shape))] for name in (given, made))
-    graph = helper.make_graph(list(nodes), "test", inputs, outputs, list(weights))
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return bytes(proto.SerializeToString())
-
-
-def elementwise(operation: str, *inputs: str, given: str = "lr", made: str = "hr", **options: Any) -> bytes:
-    return model(helper.make_node(operation, list(inputs or [given]), [made]), given=given, made=made, **options)
+def model(nodes: str, weights: dict[str, np.ndarray] | None = None, kind: str = "float[b, 3, h, w]") -> bytes:
+    """A model from ``lr`` to ``hr``, both of this type."""
+    return model_of(f"({kind} lr) => ({kind} hr) {{ {nodes} }}", weights)
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +51,21 @@ def test_levels_pass_through_unchanged(tmp_path: Path, quantizes: bool) -> None:
 
 def test_values_by_hand() -> None:
     every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
-    np.testing.assert_array_equal(DecoderSession(elementwise("Identity"), threads=1).decode(every), every)
+    np.testing.assert_array_equal(DecoderSession(model("hr = Identity(lr)"), threads=1).decode(every), every)
     # Value v / 127.5 - 1 doubled is level 2 v - 127.5: a half rounds up, values beyond the range are clipped.
     lr = np.uint8([0, 60, 64, 127, 128, 200, 255]).reshape(1, 1, 7, 1).repeat(3, axis=3)
-    double = DecoderSession(elementwise("Add", "lr", "lr"), threads=1)
+    double = DecoderSession(model("hr = Add(lr, lr)"), threads=1)
     assert double.decode(lr)[0, 0, :, 0].tolist() == [0, 0, 1, 127, 129, 255, 255]
     with pytest.raises(QuantizationError, match="NaN"):
-        DecoderSession(elementwise("Log"), threads=1).decode(np.zeros((1, 2, 2, 3), np.uint8))  # of negative values
+        DecoderSession(model("hr = Log(lr)"), threads=1).decode(np.zeros((1, 2, 2, 3), np.uint8))  # of negative values
 
 
 def test_properties_and_warm_up(session: DecoderSession) -> None:
-    assert (session.device, session.providers, session.lr_size) == ("cpu", (CPU,), (LR, LR))
+    assert (session.device, session.providers, session.lr_size) == ("cpu", [CPU], (LR, LR))
     for batch in (1, 2, [1, 4]):
         session.warm_up(batch)
     with pytest.raises(BundleError, match="leaves its LR size open"):
-        DecoderSession(elementwise("Identity")).warm_up()
+        DecoderSession(model("hr = Identity(lr)")).warm_up()
 
 
 def test_shared_by_threads(session: DecoderSession) -> None:
@@ -127,7 +114,6 @@ def changed(data: bytes, change: Any) -> bytes:
 
 
 LEVELS = r"not a decoder: .*tensor\(uint8\) \[B, height, width, 3\]|cannot be loaded"
-OF_8 = ["b", 3, 8, 8]
 HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
 
 
@@ -138,19 +124,14 @@ HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
         (b"not onnx", "cannot be loaded"),
         (HALF, "cannot be loaded"),
         (Path("absent.onnx"), "cannot be loaded"),
-        *(
-            (elementwise("Identity", **options), "not a decoder")
-            for options in (
-                {"given": "x", "shape": OF_8},
-                {"made": "y", "shape": OF_8},
-                {"shape": ["b", 4, 8, 8]},
-                {"shape": [3, 8, 8]},
-            )
-        ),
-        (elementwise("Identity", shape=OF_8, kind=TensorProto.FLOAT16), r"tensor\(float16\)"),
+        (model_of("(float[b, 3, 8, 8] x) => (float[b, 3, 8, 8] hr) { hr = Identity(x) }"), "not a decoder"),
+        (model_of("(float[b, 3, 8, 8] lr) => (float[b, 3, 8, 8] y) { y = Identity(lr) }"), "not a decoder"),
+        (model("hr = Identity(lr)", kind="float[b, 4, 8, 8]"), "not a decoder"),
+        (model("hr = Identity(lr)", kind="float[3, 8, 8]"), "not a decoder"),
+        (model("hr = Identity(lr)", kind="float16[b, 3, 8, 8]"), r"tensor\(float16\)"),
         (changed(quantizing_decoder(), planar), LEVELS),
         (changed(quantizing_decoder(), float_result), LEVELS),
-        (noisy(["b", 3, "h", "w"]), r"not a decoder: its input is lr .*, noise tensor"),
+        (NOISY, r"not a decoder: its input is lr .*, noise tensor"),
         (changed(steered_decoder(), strength_of_two_axes), "it takes strength as tensor.float"),
     ],
 )
@@ -165,17 +146,15 @@ def test_unknown_device() -> None:
     assert require_provider("cpu") == CPU
 
 
-@pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has the CUDA provider")
-def test_cuda_is_refused_where_it_is_not_installed() -> None:
+def test_cuda_is_refused_where_it_is_not_installed(pretended_cuda: PretendedCuda) -> None:
+    pretended_cuda.listed = [CPU]
     with pytest.raises(DeviceError, match=r"CUDAExecutionProvider.*install edgegrain\[gpu\]"):
         DecoderSession(repeating_decoder(), device="cuda")
 
 
-def test_a_provider_that_does_not_start_is_an_error(
-    pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_provider_that_does_not_start(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     pretended_cuda.active = [CPU]
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(providers, "driver_version", lambda: 13000)
     with pytest.raises(DeviceError, match=r"did not start \(.*libonnxruntime_providers_cuda.*\); active: CPUExecution"):
         DecoderSession(repeating_decoder(), device="cuda", memory_limit=10**9)
     ((_, ((name, chosen), last)),) = pretended_cuda.started
@@ -184,9 +163,8 @@ def test_a_provider_that_does_not_start_is_an_error(
 
 
 def test_a_provider_that_fails_says_why(pretended_cuda: PretendedCuda) -> None:
-    pretended_cuda.refuse = Mock(
-        side_effect=RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
-    )
+    error = RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
+    pretended_cuda.refuse = Mock(side_effect=error)
     with pytest.raises(DeviceError, match=r"did not start \(.*; CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
 
@@ -197,9 +175,7 @@ def test_no_block_of_memory_is_planned_for_each_batch_size(pretended_cuda: Prete
     assert [options.enable_mem_pattern for options, _ in pretended_cuda.started] == [False]
 
 
-def test_a_model_that_cannot_be_captured_runs_without_graphs(
-    pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_captured_runs_without(pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture) -> None:
     def fail(wanted: Sequence[Any]) -> None:
         if wanted[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
@@ -214,16 +190,11 @@ def test_a_model_that_cannot_be_captured_runs_without_graphs(
 def test_transposed_convolutions_of_planar_floats_are_not_captured(
     pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture, half: bool, nhwc: bool, graphs: bool
 ) -> None:
-    kind = np.float16 if half else np.float32
-    doubled = [helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[2, 2], group=3)]
+    nodes = "hr = ConvTranspose <strides = [2, 2], group = 3> (lr, weight)"
     if half:
-        doubled = [
-            helper.make_node("Cast", ["lr"], ["narrow"], to=TensorProto.FLOAT16),
-            helper.make_node("ConvTranspose", ["narrow", "weight"], ["wide"], strides=[2, 2], group=3),
-            helper.make_node("Cast", ["wide"], ["hr"], to=TensorProto.FLOAT),
-        ]
-    weight = numpy_helper.from_array(np.ones((3, 1, 2, 2), kind), "weight")
-    session = DecoderSession(model(*doubled, weights=[weight]), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
+        nodes = f"x = Cast <to = 10> (lr) {nodes.replace('lr', 'x').replace('hr', 'y')} hr = Cast <to = 1> (y)"
+    weights = {"weight": np.ones((3, 1, 2, 2), np.float16 if half else np.float32)}
+    session = DecoderSession(model(nodes, weights), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs == graphs != ("without CUDA graphs: cuDNN's transposed convolutions" in caplog.text)
     assert [chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started] == [str(int(graphs))]
 
@@ -249,25 +220,18 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
             small.decode(lr)
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
-    wide, narrow = (
-        numpy_helper.from_array(np.zeros(size, np.float32), name)
-        for name, size in (("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1)))
-    )  # 6 MB of weights
-    nodes = [
-        helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
-        helper.make_node("Conv", ["x", "narrow"], ["hr"]),
-    ]
+    sizes = {"wide": (50_000, 3, 3, 3), "narrow": (3, 50_000, 1, 1)}  # 6 MB of weights
+    weights = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    wide = model("x = Conv <pads = [1, 1, 1, 1]> (lr, wide) hr = Conv(x, narrow)", weights)
     with pytest.raises(DeviceMemoryError, match="(loading the decoder|decoding) needs more memory"):
-        DecoderSession(model(*nodes, weights=[wide, narrow]), memory_limit=limit).decode(lr[:1])
+        DecoderSession(wide, memory_limit=limit).decode(lr[:1])
     with pytest.raises(DeviceError, match="in bytes and at least 1"):
         DecoderSession(repeating_decoder(), memory_limit=0)
 
 
 def test_more_memory_than_there_is_is_an_error_and_the_process_stays(session: DecoderSession) -> None:
-    shape = helper.make_node("Constant", [], ["shape"], value_ints=[1, 3, LR << 15, LR << 15])  # 3 TB
-    brightest = helper.make_node("ReduceMax", ["lr"], ["brightest"], keepdims=1)
-    expand = helper.make_node("Expand", ["brightest", "shape"], ["hr"])
-    huge = model(shape, brightest, expand)
+    shape = f"shape = Constant <value_ints = [1, 3, {LR << 15}, {LR << 15}]> ()"  # 3 TB
+    huge = model(f"{shape} brightest = ReduceMax <keepdims = 1> (lr) hr = Expand(brightest, shape)")
     with pytest.raises(DeviceMemoryError, match="take smaller batches"):
         DecoderSession(huge).decode(lrs(1))
     np.testing.assert_array_equal(session.decode(lrs(1)), enlarged(lrs(1)))

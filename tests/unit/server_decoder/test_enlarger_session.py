@@ -65,7 +65,7 @@ def test_the_second_doubling_takes_values_that_are_not_rounded() -> None:
             nearest_enlarger(1, 8),
             r"file 1 .* squares of 16 pixels: its input is picture tensor\(uint8\) \['b', 8, 8, 3\]",
         ),
-        (nearest_enlarger(1, SIDE, TensorProto.FLOAT), r"its input is picture tensor\(float\)"),
+        (nearest_enlarger(1, SIDE, "float"), r"its input is picture tensor\(float\)"),
         (nearest_enlarger(2, SIDE)[:1], "its output is enlarged .*, values .*, features .*, expected enlarged"),
         (nearest_enlarger(2, SIDE)[1:], r"its input is values .*, expected picture"),
         (nearest_enlarger(1, SIDE) * 2, "its output is enlarged .*, expected enlarged, values, features"),

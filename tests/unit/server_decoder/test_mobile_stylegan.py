@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder import mobile_stylegan as module
 from server_decoder.generative_prior import Area, Window
-from server_decoder.mobile_stylegan import (
-    MOBILE_STYLEGAN_256,
-    MOBILE_STYLEGAN_1024,
-    MobileStyleGAN,
-    MobileStyleGANConfig,
-    StyledConv,
-    WaveletHead,
-    fit_rgb_heads,
-    load_mobile_stylegan,
-    modulate,
-    save_mobile_stylegan,
-)
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, StyledConv
+from server_decoder.mobile_stylegan import load_mobile_stylegan as load
+from server_decoder.mobile_stylegan import save_mobile_stylegan as save
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
+FINE = MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2)
+close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 
 def random_prior(config: MobileStyleGANConfig = TINY, seed: int = 0) -> MobileStyleGAN:
@@ -73,9 +69,7 @@ def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, T
         ll, b1, b2, b3 = (bands[:, band * quarter : (band + 1) * quarter] for band in range(4))
         one = torch.ones(2, 2)
         rows, columns = torch.tensor([[1.0, 1], [-1, -1]]), torch.tensor([[1.0, -1], [1, -1]])
-        return 0.5 * (
-            torch.kron(ll, one) + torch.kron(b1, rows) + torch.kron(b2, columns) + torch.kron(b3, rows * columns)
-        )
+        return 0.5 * sum(map(torch.kron, (ll, b1, b2, b3), (one, rows, columns, rows * columns)))
 
     x = styled(prior.conv, prior.input, codes[0])
     features = {4: x}
@@ -84,7 +78,7 @@ def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, T
         x = haar(x * (block.affine.weight @ first + block.affine.bias)[None, :, None, None])
         x = styled(block.conv2, styled(block.conv1, x, first), second)
         features[x.shape[-1]] = x
-    if isinstance(prior.head, WaveletHead):
+    if isinstance(prior.head, module.WaveletHead):
         style = prior.head.affine.weight @ codes[-1] + prior.head.affine.bias
         return haar(modulated(prior.head.conv, x, style)), features
     return F.conv2d(x, prior.head.weight, prior.head.bias), features
@@ -97,17 +91,14 @@ def test_equals_modulated_weights(head: str) -> None:
     picture, features = prior(codes)
     assert picture.shape == (2, 3, 32, 32)
     for index in range(2):
-        wanted, wanted_features = reference(prior, codes[index])
-        torch.testing.assert_close(picture[index : index + 1], wanted, rtol=1e-4, atol=1e-5)
-        assert features.keys() == wanted_features.keys()
-        for resolution, feature in wanted_features.items():
-            torch.testing.assert_close(features[resolution][index : index + 1], feature, rtol=1e-4, atol=1e-5)
+        own = {resolution: feature[index : index + 1] for resolution, feature in features.items()}
+        close((picture[index : index + 1], own), reference(prior, codes[index]))
     assert {resolution: feature.shape[1] for resolution, feature in features.items()} == prior.feature_channels
 
 
 def test_sizes_of_the_published_network() -> None:
     with torch.device("meta"):
-        whole, shorter = MobileStyleGAN(MOBILE_STYLEGAN_1024), MobileStyleGAN(MOBILE_STYLEGAN_256)
+        whole, shorter = MobileStyleGAN(module.MOBILE_STYLEGAN_1024), MobileStyleGAN(module.MOBILE_STYLEGAN_256)
     assert whole.code_resolutions == (4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512, 512)
     assert shorter.code_resolutions == whole.code_resolutions[:13] and shorter.code_count == 13
     assert whole.feature_channels == {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
@@ -121,21 +112,14 @@ def test_noise_is_the_stored_one_unless_given(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
     stored = [module.noise for module in prior.modules() if isinstance(module, StyledConv)]
     picture = prior(codes).picture
-    torch.testing.assert_close(prior(codes, stored).picture, picture, rtol=1e-4, atol=1e-5)
+    close(prior(codes, stored).picture, picture)
     per_picture = [torch.cat([noise, torch.zeros_like(noise)]) for noise in stored]
     mixed = prior(codes, per_picture).picture
     torch.testing.assert_close(mixed[0], picture[0])
     assert (mixed[1] - picture[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2),
-        MobileStyleGANConfig(128, "wavelet", 1024, 8, code_width=24, mapping_layers=2),
-        TINY,
-    ],
-)
+@pytest.mark.parametrize("config", [FINE, replace(FINE, head="wavelet"), TINY])
 def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig) -> None:
     prior = random_prior(config)
     codes = random_codes(prior)
@@ -143,13 +127,8 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
     offsets = {16: torch.randn(2, config.channels(16), 16, 16), 32: torch.tanh}
     half, far = config.size // 2, config.size - 16
     whole, own = (prior(codes, maps, offsets).picture for maps in (noise, None))
-    for window in (
-        Window(0, 0, half),
-        Window(half - 10, 6, half),
-        Window(far, far, 16),
-        Window(2, half, 2),
-        Window(0, 0, config.size),
-    ):
+    for corner in ((0, 0, half), (half - 10, 6, half), (far, far, 16), (2, half, 2), (0, 0, config.size)):
+        window = Window(*corner)
         synthesis = prior(codes, noise, offsets, window)
         torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
         assert synthesis.features[16].shape[-1] == 16
@@ -163,15 +142,12 @@ def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig
 
 def test_windows_that_cannot_be_computed(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
-    for window, message in (
-        (Window(0, 40, 32), "no part of a picture of 64x64"),
-        (Window(-2, 0, 8), "no part"),
-        (Window(0, 0, 0), "no part"),
-        (Window(1, 0, 8), "even pixels"),
-    ):
-        with pytest.raises(ModelError, match=message):
-            prior(codes, window=window)
-    fine = random_prior(MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2))
+    for outside in (Window(0, 40, 32), Window(-2, 0, 8), Window(0, 0, 0)):
+        with pytest.raises(ModelError, match="no part of a picture of 64x64"):
+            prior(codes, window=outside)
+    with pytest.raises(ModelError, match="even pixels"):
+        prior(codes, window=Window(1, 0, 8))
+    fine = random_prior(FINE)
     with pytest.raises(ModelError, match=r"no offsets above 64x64, got some at \[128\]"):
         fine(random_codes(fine), offsets={128: torch.zeros(2, 8, 128, 128)}, window=Window(0, 0, 64))
     other = StyleGAN2(StyleGAN2Config(size=16, channel_base=128, channel_max=8, code_width=8, mapping_layers=1))
@@ -203,56 +179,56 @@ def test_bfloat16_autocast_stays_near() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         low, low_features = prior(codes)
     assert low_features[32].dtype == torch.bfloat16
-    assert modulate(low_features[32], torch.ones(1, 8)).dtype == torch.bfloat16
+    assert module.modulate(low_features[32], torch.ones(1, 8)).dtype == torch.bfloat16
     assert low_features[32].is_contiguous(memory_format=torch.channels_last)
     assert (low.float() - picture).square().mean() < 1e-3 * picture.square().mean()
 
 
 def test_file_round_trip_and_cut(prior: MobileStyleGAN, tmp_path: Path) -> None:
     heads = {16: nn.Conv2d(16, 3, 1), 32: nn.Conv2d(8, 3, 1)}
-    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
+    path = save(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
     codes = random_codes(prior)
-    whole = load_mobile_stylegan(path, TINY)
+    whole = load(path, TINY)
     assert not whole.training and not any(parameter.requires_grad for parameter in whole.parameters())
-    torch.testing.assert_close(whole(codes).picture, prior(codes).picture, rtol=1e-4, atol=1e-5)  # two builds
+    close(whole(codes).picture, prior(codes).picture)  # two builds
     torch.testing.assert_close(whole.mean_code, prior.mean_code, rtol=0, atol=0)
 
-    shorter = load_mobile_stylegan(path, TINY.cut(16), cut_to=16)
+    shorter = load(path, TINY.cut(16), cut_to=16)
     assert shorter.size == 16 and shorter.code_resolutions == (4, 8, 8, 16, 16)
     features = prior(codes).features[16]
     picture, cut_features = shorter(codes[:, :5])
-    torch.testing.assert_close(cut_features[16], features, rtol=1e-4, atol=1e-5)
+    close(cut_features[16], features)
     torch.testing.assert_close(picture, heads[16](features))
 
-    again = save_mobile_stylegan(shorter, tmp_path / "cut.safetensors")
-    torch.testing.assert_close(load_mobile_stylegan(again)(codes[:, :5]).picture, picture, rtol=1e-4, atol=1e-5)
+    again = save(shorter, tmp_path / "cut.safetensors")
+    close(load(again)(codes[:, :5]).picture, picture)
     with pytest.raises(FileExistsError, match="force"):
-        save_mobile_stylegan(prior, path)
+        save(prior, path)
 
 
 def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
-    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
+    path = save(prior, tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
     with pytest.raises(ModelError, match="no RGB head at 16x16; it has heads at 32"):
-        load_mobile_stylegan(path, cut_to=16)
+        load(path, cut_to=16)
     with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
-        load_mobile_stylegan(path, TINY.cut(32))
+        load(path, TINY.cut(32))
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="holds no MobileStyleGAN"):
+        load(tmp_path / "short")
     header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
-    for name, metadata in (("other", None), ("empty", header), ("wild", header | {"config": '{"sise": 64}'})):
-        save_file({"input": torch.zeros(1)}, tmp_path / name, metadata)
-    for name, message in (
-        ("short", "holds no MobileStyleGAN"),
-        ("other", "edgegrain prior fetch"),
-        ("empty", "does not fit the sizes in its header"),
-        ("wild", "sise"),
+    for metadata, message in (
+        (None, "edgegrain prior fetch"),
+        (header, "does not fit the sizes in its header"),
+        (header | {"config": '{"sise": 64}'}, "sise"),
     ):
+        save_file({"input": torch.zeros(1)}, tmp_path / "other", metadata)
         with pytest.raises(ModelError, match=message):
-            load_mobile_stylegan(tmp_path / name)
+            load(tmp_path / "other")
 
 
 def test_fitted_heads_are_the_least_squares_solution() -> None:
     prior = random_prior()
-    heads = fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
+    heads = module.fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
     rng = np.random.default_rng(3)
     residuals, columns = ({8: [], 32: []} for _ in range(2))
     for _ in range(6):

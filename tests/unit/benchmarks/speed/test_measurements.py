@@ -18,8 +18,8 @@ import numpy as np
 import pack
 import performance_page
 import pytest
+from random_decoder import random_decoder
 
-from export.decoder.export import random_decoder
 from export.encoder import export_encoder
 from server_decoder import decoder_session
 from server_decoder.cuda_ops import library

@@ -137,22 +137,21 @@ def test_libraries_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    for driver, state, said in ((False, "ok", "on the CPU"), (True, "warning", "install edgegrain[gpu]")):
-        monkeypatch.setattr(providers, "has_nvidia_driver", lambda driver=driver: driver)
+    for driver, state, said in ((0, "ok", "on the CPU"), (13000, "warning", "install edgegrain[gpu]")):
+        monkeypatch.setattr(providers, "driver_version", lambda driver=driver: driver)
         check("CUDA", state, said)
 
 
 def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(providers, "preload_cuda", lambda: None)
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(providers, "driver_version", lambda: 0)
     check("CUDA", "warning", "cannot start: NVIDIA's driver is missing")
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(providers, "driver_version", lambda: 12080)
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
     check("CUDA", "warning", "onnxruntime_providers_shared")
     check("CUDA", "warning", "pip install")
     loaded = []
-    monkeypatch.setattr(providers, "driver_version", lambda: 12080)
     monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
     check("CUDA", "ok", "driver and libraries load")
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
@@ -168,5 +167,5 @@ def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     check("fused ops", "broken", "cannot be used")
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
     for driver, state, said in ((13020, "ok", "CPU and CUDA kernels"), (12040, "warning", "up to 12.4")):
-        monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
+        monkeypatch.setattr(providers, "driver_version", lambda driver=driver: driver)
         check("fused ops", state, said)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import sdk
 from codec_contract.bundle import find as paths
@@ -36,7 +37,6 @@ from export.decoder.export import Comparison, bundle_decoder, export_decoder, zo
 from server_decoder.grain.grain import KeptDecoder, load_trained, save_trained
 from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.networks import save_stylegan2
-from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 from tests.unit.edgegrain.conftest import same
 
@@ -166,7 +166,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     prior, path = run.model.prior, tmp_path / "zoo" / "grain.safetensors"
     kept = KeptDecoder(manifest.id, manifest.version, decoder_hash(manifest))
     written = save_trained(run.average.decoder, path, history=run.stages, compact=True, kept=kept)
-    assert not any(name.startswith("decoder.") for name in read_weights(written))
+    assert not any(name.startswith("decoder.") for name in load_file(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
     begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)

@@ -10,11 +10,12 @@ import onnx
 import pytest
 
 import sdk
+from benchmarks.speed.random_decoder import random_decoder
 from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
 from export.bundle.writer import replace_decoder, require_target, write_form
 from export.decoder import DecoderOptions, Ops, Precision, WeightStorage
-from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder
+from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder
 from sdk import open_bundle
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
@@ -65,12 +66,8 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, shell: Shell)
 
 def written(folder: Path, model: bytes) -> BundledForm:
     """The form of an export that was compared elsewhere."""
-    exported = ExportedDecoder(
-        find_decoder(folder),
-        DecoderOptions(precision=Precision.float16, ops=Ops.fused),
-        model,
-        Comparison(1, 0.0, 60.0, 0.0),
-    )
+    options = DecoderOptions(precision=Precision.float16, ops=Ops.fused)
+    exported = ExportedDecoder(find_decoder(folder), options, model, Comparison(1, 0.0, 60.0, 0.0))
     return write_form(exported, require_target(exported.source, exported.options, str(folder), force=True))
 
 
@@ -83,7 +80,7 @@ def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
     assert not (folder / first.file).exists()
 
 
-def test_a_form_belongs_to_the_bundle_of_its_decoder(
+def test_a_form_is_its_bundle_s_own(
     folder: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_tiny_bundle(tmp_path, "other-64-lr16")
@@ -108,29 +105,17 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
 def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = shaken(
-        RRDBDecoder,
-        DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1), Scale(HR, 8)), "bilinear", ()),
-        0.01,
-    )
-    folder = write_tiny_bundle(
-        tmp_path,
-        decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)),
-        architecture=asdict(decoder.config),
-    )
-    printed = Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1").ok(
-        "--precision", "int8", "--into", folder
-    )
+    scales = Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1), Scale(HR, 8)
+    decoder = shaken(RRDBDecoder, DecoderConfig(scales, "bilinear", ()), 0.01)
+    model = export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16))
+    folder = write_tiny_bundle(tmp_path, decoder=model, architecture=asdict(decoder.config))
+    shell = Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1")
+    printed = shell.ok("--precision", "int8", "--into", folder)
     form = decoder_forms(verify_bundle(folder))["int8"]
     assert printed.startswith(f"{folder / form.file}: ") and (form.precision, form.current) == ("int8", True)
-    shares = [
-        tensor
-        for tensor in onnx.load(folder / form.file, load_external_data=False).graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-    ]
-    assert {entry.value for tensor in shares for entry in tensor.external_data if entry.key == "location"} == {
-        "decoder.onnx"
-    }
+    held = onnx.load(folder / form.file, load_external_data=False).graph.initializer
+    entries = [entry for tensor in held for entry in tensor.external_data if entry.key == "location"]
+    assert {entry.value for entry in entries} == {"decoder.onnx"}
 
     lr = np.random.default_rng(0).integers(60, 200, (LR, LR, 3), dtype=np.uint8)
     plain = sdk.Codec(folder, threads=1, form="default")

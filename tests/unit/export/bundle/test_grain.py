@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import sdk
+from benchmarks.speed.random_decoder import random_decoder
 from codec_contract.bundle import find as paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
@@ -19,16 +20,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
-from export.decoder.export import (
-    TRAINED,
-    bundle_decoder,
-    compare_decoder,
-    export_decoder,
-    find_decoder,
-    random_decoder,
-    real_lrs,
-)
-from export.decoder.graph import load_parameters, round_weights
+from export.decoder.export import TRAINED, bundle_decoder, compare_decoder, export_decoder, find_decoder, real_lrs
+from export.decoder.graph import is_int8, load_parameters, round_weights
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import PRESETS, Grain, save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
@@ -75,7 +68,7 @@ def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureR
 
 
 @pytest.mark.parametrize(("base", "refused"), [(20.0, False), (0.0, True)])
-def test_values_count_as_far_as_they_are_seen(
+def test_only_seen_values_count(
     base: float, refused: bool, mobile: tuple[Grain, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
@@ -101,21 +94,21 @@ class Constant(torch.nn.Module):
         return self.picture.expand(len(lr), -1, -1, -1)
 
 
+@torch.no_grad()
 def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:
     decoder, model = stylegan2
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        output, without = decoder.forward_all(x), decoder.forward_all(x, prior_gain=0.0)
-    assert (output.final - output.invertible).abs().max() > 0.01
-    assert (output.final - without.final).abs().max() > 0.01
+    output, without = decoder.forward_all(x), decoder.forward_all(x, prior_gain=0.0)
+    for other in (output.invertible, without.final):
+        assert (output.final - other).abs().max() > 0.01
     changed = Grain(decoder.config).eval()
     changed.load_state_dict(decoder.state_dict())
-    with torch.no_grad():
-        changed.codes.codes[2].bias += 1
+    changed.codes.codes[2].bias += 1
     with pytest.raises(ExportError, match="differs from torch"):
         compare_decoder(model, changed, lrs(1))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
 def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.FixtureRequest) -> None:
     decoder, model = request.getfixturevalue(kind)
@@ -123,43 +116,34 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
     loaded = Grain(decoder.config).eval()
     load_parameters(loaded, onnx.load_model_from_string(model))
     x = torch.rand(2, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
-        # What the graph does not need is marked, not random.
-        assert loaded.forward_all(x).style.isnan().all()
-        assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
+    torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
+    for unneeded in (loaded.forward_all(x).style, loaded.prior.map(torch.randn(1, 32))):  # marked, not random
+        assert unneeded.isnan().all()
     assert same(loaded.trained_state(), decoder.trained_state())
 
 
 def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
     decoder, model = mobile
     int8 = weights_of(model, onnx.TensorProto.INT8)
-    assert set(int8) == {
-        f"{name}.int8"
-        for name, tensor in decoder.state_dict().items()
-        if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1 and not name.startswith("prior.mapping")
-    }
+    large = [name for name, tensor in decoder.state_dict().items() if is_int8(tensor.shape)]
+    assert set(int8) == {f"{name}.int8" for name in large if not name.startswith("prior.mapping")}
     assert {name.split(".")[0] for name in int8} == {"decoder", "codes", "prior"}  # the smoke fusion is small
-    halves = weights_of(model, onnx.TensorProto.FLOAT16)
-    assert all(
-        f"{name}.float16" in halves
-        for name, _ in decoder.fusion.named_parameters(prefix="fusion")
-        if name.endswith("weight")
-    )
+    halves, fusion = weights_of(model, onnx.TensorProto.FLOAT16), decoder.fusion.named_parameters(prefix="fusion")
+    assert {f"{name}.float16" for name, _ in fusion if name.endswith("weight")} <= set(halves)
 
 
 def write_bundle(folder: Path, decoder: Grain, model: bytes) -> Path:
     return write_tiny_bundle(folder, decoder=model, architecture=decoder.config.as_dict())
 
 
+@torch.no_grad()
 def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
     decoder, model = stylegan2
     root = write_bundle(tmp_path, decoder, model)
     source = find_decoder(root)
     assert source.name == "tiny-64-lr16" and source.network.architecture == "box" and source.step == 1
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
+    torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
     fields = json.loads((root / "manifest.json").read_text())
     refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
     with pytest.raises(BundleError, match="describes no decoder"):
@@ -178,7 +162,7 @@ def test_lrs_of_a_decoder_are_those_of_payloads(stylegan2: tuple[Grain, bytes], 
     assert np.array_equal(find_decoder(root).encode(square), found)
 
 
-def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
+def test_a_bundle_comes_before_the_zoo(
     stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder, model = stylegan2
@@ -193,35 +177,32 @@ def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
     assert find_decoder(root.name, zoo=zoo).manifest is not None
 
 
+@torch.no_grad()
 def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = PRESETS["grain-smoke-mobile"]
+    config, zoo, file = PRESETS["grain-smoke-mobile"], tmp_path / "zoo", tmp_path / "prior.safetensors"
     prior = MobileStyleGAN(config.prior.network)
+    save_mobile_stylegan(prior, file)
     model = Grain(config, prior).eval()
-    save_mobile_stylegan(prior, tmp_path / "prior.safetensors")
-    folder = tmp_path / "zoo" / "faces-64"
-    save_trained(model, folder / TRAINED)
-    source = find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo")
+    save_trained(model, zoo / "faces-64" / TRAINED)
+    source = find_decoder("faces-64", file, zoo=zoo)
     assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16) and source.step == 1
-    (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
-    assert find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo").step == 7
-    monkeypatch.chdir(folder)
-    assert find_decoder(".", tmp_path / "prior.safetensors").name == "faces-64"
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    with torch.no_grad():
-        torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    (zoo / "faces-64" / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    assert find_decoder("faces-64", file, zoo=zoo).step == 7
+    monkeypatch.chdir(zoo / "faces-64")
+    assert find_decoder(".", file).name == "faces-64"
+    with pytest.raises(ModelError, match="there is no prior"):
+        find_decoder(".", tmp_path / "none.safetensors")
     round_weights(prior, compact=True)  # as training does
     compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
-    save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
-    rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
-    assert same(rebuilt.prior, prior)
-    with pytest.raises(ModelError, match="there is no prior"):
-        find_decoder(folder, tmp_path / "none.safetensors")
-    other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()
-    save_trained(other, tmp_path / "zoo" / "other" / TRAINED)
+    save_trained(compact, zoo / "compact" / TRAINED)
+    assert same(find_decoder(zoo / "compact", file).decoder.prior, prior)
+    save_trained(Grain(replace(config, prior=PRESETS["grain-smoke"].prior)), zoo / "other" / TRAINED)
     with pytest.raises(ModelError, match="StyleGAN2"):
-        find_decoder(tmp_path / "zoo" / "other", tmp_path / "prior.safetensors")
+        find_decoder(zoo / "other", file)
     with pytest.raises(BundleError, match="no bundle 'nowhere'"):
-        find_decoder("nowhere", zoo=tmp_path / "zoo")
+        find_decoder("nowhere", zoo=zoo)
 
 
 def test_an_encoder_beside_zoo_weights_makes_the_lrs(tmp_path: Path) -> None:

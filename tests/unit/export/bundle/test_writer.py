@@ -72,9 +72,8 @@ def fields(training: dict[str, Any] | None = None, licence: dict[str, str] = LIC
 
 def test_a_card_states_what_is_known() -> None:
     card = bundle_card(fields({"pictures_seen": 1234}, {**LICENCE, "prior": "random: none"}), "A network.", ["More."])
-    assert card.startswith(
-        "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n"
-    )
+    beginning = "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n"
+    assert card.startswith(beginning)
     assert "Data: Photographs.\n\nGenerator inside: random: none.\n\nMore.\n\n" in card
     assert card.endswith("plausible, not evidence.\n") and "\n\n\n" not in card and "## Evaluation" not in card
 
@@ -90,22 +89,15 @@ def test_the_files_of_authors_are_listed() -> None:
 
 
 def test_a_record_and_an_evaluation_have_their_places() -> None:
-    card = bundle_card(
-        fields({"pictures_seen": 5}),
-        "A network.",
-        record="Trained once.",
-        caveat="Be careful.",
-        evaluation=["| method |", "|---|", ""],
-    )
+    more = {"record": "Trained once.", "caveat": "Be careful.", "evaluation": ["| method |", "|---|", ""]}
+    card = bundle_card(fields({"pictures_seen": 5}), "A network.", **more)
     assert "## Training\n\nTrained once.\n\nData: Photographs.\n\nBe careful.\n\n## Evaluation\n\n| method |" in card
     assert "5 pictures" not in card and card.endswith("|---|\n")
 
 
 def test_the_licence_of_another_bundle_s_enlarger_follows_that_of_the_weights() -> None:
-    card, held = (
-        bundle_card(fields(licence=licence), "A network.")
-        for licence in (LICENCE, {**LICENCE, "enlarger": "that of faces."})
-    )
+    licences = LICENCE, {**LICENCE, "enlarger": "that of faces."}
+    card, held = (bundle_card(fields(licence=licence), "A network.") for licence in licences)
     assert "**Licence.** Research only.\n\nEnlarger inside: that of faces.\n\n## Training" in held
     assert state_enlarger(card, "that of faces.") == state_enlarger(held, "that of faces.") == held
     assert state_enlarger(held, None) == state_enlarger(card, None) == card
@@ -116,9 +108,7 @@ KEPT = {"weights": "Apache-2.0.", "data": "FFHQ.", "prior": "ours", "enlarger": 
 
 
 def test_the_kept_parts_licence_stays_and_the_new_ones_is_added_where_it_differs() -> None:
-    assert with_kept(KEPT, {"weights": "Apache-2.0.", "data": "Own photographs."}, "Decoder") == {
-        "weights": "Apache-2.0.",
-        "data": "FFHQ. Decoder: Own photographs.",
-        "enlarger": "that of faces",
-    }
-    assert with_kept(KEPT, {}, "Decoder") == {"weights": "Apache-2.0.", "data": "FFHQ.", "enlarger": "that of faces"}
+    kept = {"weights": "Apache-2.0.", "data": "FFHQ.", "enlarger": "that of faces"}
+    assert with_kept(KEPT, {}, "Decoder") == kept
+    found = with_kept(KEPT, {"weights": "Apache-2.0.", "data": "Own photographs."}, "Decoder")
+    assert found == {**kept, "data": "FFHQ. Decoder: Own photographs."}

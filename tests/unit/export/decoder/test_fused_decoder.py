@@ -15,8 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from torch import Tensor
 
+from benchmarks.speed.random_decoder import random_decoder, random_grain
 from codec_contract.pixels import dequantize, quantize
-from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import CLAMP, fused_graph, normalized_filters
 from export.decoder.served import served_decoder
 from server_decoder.cuda_ops.library import DOMAIN
@@ -42,14 +42,11 @@ def _op(name: str, compute: Callable[..., Any], typed: bool = True) -> type[OpRu
     """The op; ``typed``: with results in the type of its first input."""
 
     def run(self: OpRun, *inputs: np.ndarray | None, **_: Any) -> Results:
-        attributes = {
-            item.name: onnx.helper.get_attribute_value(item)
-            for item in self.onnx_node.attribute
-            if item.name != "channels_last"
-        }  # always 1
-        results = compute(
-            *inputs, **{key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()}
-        )
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute}
+        attributes.pop("channels_last", None)  # always 1
+        if "mode" in attributes:
+            attributes["mode"] = attributes["mode"].decode()
+        results = compute(*inputs, **attributes)
         results = results if isinstance(results, tuple) else (results,)
         if typed:
             results = tuple(part.astype(inputs[0].dtype) for part in results)
@@ -68,11 +65,10 @@ def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
     return dequantize(lr.astype(np.float64)).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
 
 
-def _factors(
-    style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndarray | None = None, **attributes: Any
-) -> Results:
-    given: dict[str, Any] = {name: value for name, value in (("squares", squares), ("norm", norm)) if value is not None}
-    return reference.modulation_factors(style, **given, **attributes)
+def _factors(style: np.ndarray, *factors: np.ndarray | None, **attributes: Any) -> Results:
+    pairs = zip(("squares", "norm"), factors, strict=False)
+    given = {name: value for name, value in pairs if value is not None}
+    return reference.modulation_factors(style, **attributes, **given)
 
 
 _OPS = [
@@ -87,10 +83,8 @@ _OPS = [
     _op("QuantizePicture", quantize, typed=False),
 ]
 
-WAVELET = replace(
-    TINY_MOBILE,
-    prior=PriorConfig("mobile-stylegan", MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)),
-)
+_WAVELET_PRIOR = MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)
+WAVELET = replace(TINY_MOBILE, prior=PriorConfig("mobile-stylegan", _WAVELET_PRIOR))
 SMOKE = PRESETS["grain-smoke"]
 VARIANTS: dict[str, GrainConfig] = {
     "stylegan2": TINY,
@@ -105,28 +99,20 @@ VARIANTS: dict[str, GrainConfig] = {
     "pictures, style": replace(TINY_MOBILE, fusion=FusionConfig("pictures", "style", head=())),
     "one size": replace(TINY, fusion=FusionConfig(sizes=(16,), widths=(8,), head=(8,), base="none")),
     "no head": replace(TINY, fusion=replace(TINY.fusion, head=(), base="style")),
-    "four sizes": replace(
-        SMOKE,
-        decoder=replace(SMOKE.decoder, scales=(Scale(8, 8), *SMOKE.decoder.scales)),
-        codes=replace(SMOKE.codes, widths=8, branch=(8, 8, 12)),
-        fusion=FusionConfig(sizes=(8, 16, 32, 64), widths=(8, 8, 8, 8), head=(8, 8)),
+    "four sizes": GrainConfig(
+        replace(SMOKE.decoder, scales=(Scale(8, 8), *SMOKE.decoder.scales)),
+        SMOKE.prior,
+        replace(SMOKE.codes, widths=8, branch=(8, 8, 12)),
+        FusionConfig(sizes=(8, 16, 32, 64), widths=(8, 8, 8, 8), head=(8, 8)),
     ),
     "coarsest, a branch per code": replace(TINY, codes=CodesConfig(8, (8, 12, 64), source="coarsest")),
 }
 
 
 def _rrdb(upsampling: str, step: int = 0) -> RRDBDecoder:
-    coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
-    return shaken(
-        RRDBDecoder,
-        DecoderConfig(
-            (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
-            upsampling,
-            head=(8,),
-            step=step,
-        ),
-        0.01,
-    )
+    fine = 12 if upsampling == "nearest" else 8
+    scales = Scale(8, 12, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)
+    return shaken(RRDBDecoder, DecoderConfig(scales, upsampling, head=(8,), step=step), 0.01)
 
 
 DECODERS: dict[str, Callable[[], Grain | RRDBDecoder]] = {
@@ -172,13 +158,12 @@ def test_every_variant_computes_the_same(name: str) -> None:
     assert 10 * np.log10(4 * expected.var() / np.square(error).mean()) > 60  # dB
     served = served_decoder(decoder)  # with ONNX's operators
     np.testing.assert_allclose(served(values(lrs)).numpy(), expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
-    assert {name: tensor.data_ptr() for name, tensor in served.state_dict().items()} == {
-        name: tensor.data_ptr() for name, tensor in decoder.state_dict().items()
-    }
+    states = served.state_dict(), decoder.state_dict()
+    shared, own = ({name: tensor.data_ptr() for name, tensor in state.items()} for state in states)
+    assert shared == own
     weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
-    assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
-        onnx.TensorProto.FLOAT16
-    }
+    kinds = {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights}
+    assert kinds == {onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.parametrize("name", ["stylegan2", "mobile"])
@@ -213,18 +198,10 @@ def test_each_picture_has_a_step_of_its_own() -> None:
 def test_levels_in_levels_out() -> None:
     decoder = _rrdb("bilinear")
     model = fused_graph(decoder)
-    signature = [
-        (
-            value.name,
-            value.type.tensor_type.elem_type,
-            [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim],
-        )
-        for value in (*model.graph.input, *model.graph.output)
-    ]
-    assert signature == [
-        ("lr", onnx.TensorProto.UINT8, ["batch", 8, 8, 3]),
-        ("hr", onnx.TensorProto.UINT8, ["batch", 32, 32, 3]),
-    ]
+    for value, name, side in ((model.graph.input[0], "lr", 8), (model.graph.output[0], "hr", 32)):
+        kind = value.type.tensor_type
+        assert (value.name, kind.elem_type) == (name, onnx.TensorProto.UINT8)
+        assert [size.dim_param or size.dim_value for size in kind.shape.dim] == ["batch", side, side, 3]
     lrs = levels(decoder)
     picture = run_reference_graph(model, {"lr": lrs})
     wanted = quantize(decoder(values(lrs)).numpy()).transpose(0, 2, 3, 1)
@@ -256,12 +233,9 @@ def test_a_generator_has_no_steps_between_its_convolutions() -> None:
     # Nine layers, four of which upsample; nine styles.
     assert counts["ModulationFactors"] == 9 and counts["FilteredBiasAct"] == 4
     assert sum(counts.values()) <= 145
+    infos = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
     constants = {tensor.name for tensor in model.graph.initializer}
-    sides = {
-        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
-        for value in model.graph.value_info
-        if value.name not in constants
-    }
+    sides = {name: [side.dim_value for side in dims] for name, dims in infos.items() if name not in constants}
     maps = {name for name, side in sides.items() if len(side) == 4 and side[1] > 1 and side[3] > 1}  # 1: noise
     read_by = {node.op_type for node in model.graph.node if maps & set(node.input)}
     # Maps pass through fused nodes; their channels are averaged, and pictures added.
@@ -275,11 +249,6 @@ def test_the_papers_decoder_in_float16_has_few_nodes() -> None:
     scales = tuple(replace(scale, channels=16, growth=4) for scale in paper.decoder.scales)
     prior = replace(paper.prior.network, channel_base=8192, channel_max=16, code_width=16)
     fusion = replace(paper.fusion, widths=(8, 8, 8), head=(8, 8, 8, 8))
-    narrow = replace(
-        paper,
-        decoder=replace(paper.decoder, scales=scales),
-        prior=PriorConfig("stylegan2", prior),
-        codes=CodesConfig(16, (16, 16, 16, 16)),
-        fusion=fusion,
-    )
+    decoder, codes = replace(paper.decoder, scales=scales), CodesConfig(16, (16, 16, 16, 16))
+    narrow = GrainConfig(decoder, PriorConfig("stylegan2", prior), codes, fusion)
     assert len(fused_graph(Grain(narrow).eval(), half=True).graph.node) == 346

@@ -20,9 +20,8 @@ from export.decoder.graph import OPSET, decoder_graph, from_levels, load_paramet
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from tests.unit.edgegrain.conftest import same, shaken
 
-CONFIG = DecoderConfig(
-    (Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)), head=(8,)
-)
+SCALES = Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)
+CONFIG = DecoderConfig(SCALES, head=(8,))
 LRS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 SUBPIXEL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 6)), "subpixel", ())
 
@@ -43,10 +42,8 @@ def run(model: onnx.ModelProto, lr: torch.Tensor, **inputs: np.ndarray) -> np.nd
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    return sum(
-        onnx.numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer if tensor.data_type in kinds
-    )
+    arrays = map(onnx.numpy_helper.to_array, model.graph.initializer)
+    return sum(array.nbytes for array in arrays if array.dtype in (np.float32, np.float16))
 
 
 def test_opset_and_batch_are_as_promised_and_nothing_about_the_machine_is_inside(graph: onnx.ModelProto) -> None:
@@ -57,9 +54,7 @@ def test_opset_and_batch_are_as_promised_and_nothing_about_the_machine_is_inside
 
 
 @torch.no_grad()
-def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(
-    decoder: RRDBDecoder, graph: onnx.ModelProto
-) -> None:
+def test_half_storage_halves_the_file_and_computes_with_halves(decoder: RRDBDecoder, graph: onnx.ModelProto) -> None:
     rounded, again = RRDBDecoder(CONFIG), RRDBDecoder(CONFIG)
     rounded.load_state_dict(decoder.state_dict())
     half = onnx.load_model_from_string(export_decoder(rounded, 8, DecoderOptions(WeightStorage.float16)))
@@ -115,10 +110,8 @@ def test_levels_give_the_bytes_of_values_quantized_outside(decoder: RRDBDecoder,
     wanted = pictures_of(run(graph, torch.from_numpy(network_input(LRS))))
     model = export_decoder(decoder, 8, DecoderOptions(pixels=Pixels.uint8))
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    assert [(item.name, item.type, item.shape) for item in (*session.get_inputs(), *session.get_outputs())] == [
-        ("lr", "tensor(uint8)", ["batch", 8, 8, 3]),
-        ("hr", "tensor(uint8)", ["batch", 32, 32, 3]),
-    ]
+    for (end,), name, side in ((session.get_inputs(), "lr", 8), (session.get_outputs(), "hr", 32)):
+        assert (end.name, end.type, end.shape) == (name, "tensor(uint8)", ["batch", side, side, 3])
     np.testing.assert_array_equal(session.run(None, {"lr": LRS})[0], wanted)
 
 

@@ -19,12 +19,8 @@ def test_sizes_and_costs_are_those_of_the_integer_network(network: IntegerNetwor
 
 
 def test_rounding_nodes_are_the_quantization_of_the_contract() -> None:
-    identity = Conv(
-        "conv",
-        "image",
-        np.eye(3, dtype=np.float32)[:, :, None, None] * np.float32(2.4 / 255),
-        np.full(3, -1.2, np.float32),
-    )
+    weight = np.eye(3, dtype=np.float32)[:, :, None, None] * np.float32(2.4 / 255)
+    identity = Conv("conv", "image", weight, np.full(3, -1.2, np.float32))
     graph = EncoderGraph("ramp", 16, 16, (identity, *rounding_nodes("conv", 127.5, 127.5)), exact=False)
     rgb = np.arange(16 * 16 * 3).reshape(1, 16, 16, 3) % 256
     expected = quantize(rgb.astype(np.float32) * np.float32(2.4 / 255) - np.float32(1.2))
@@ -47,14 +43,9 @@ def test_a_run_computes_every_node_once_and_lets_tensors_go() -> None:
         alive.add(made)
         return made
 
-    nodes = (
-        Floor("a", INPUT),
-        Floor("b", "a"),
-        Add("c", "b", "a"),
-        Multiply("d", "c", "c"),
-        Concat("e", ("d", "d")),
-        *(Floor(f"f{index}", f"f{index - 1}" if index else "e") for index in range(20)),
-    )
+    a, b, c, d = Floor("a", INPUT), Floor("b", "a"), Add("c", "b", "a"), Multiply("d", "c", "c")
+    chain = [Floor(f"f{index}", f"f{index - 1}" if index else "e") for index in range(20)]
+    nodes = (a, b, c, d, Concat("e", ("d", "d")), *chain)
     found = EncoderGraph("g", 4, 4, nodes, exact=False).run(Value("x"), compute).text
     assert found.startswith("f19(f18(") and "e(d(c(b(a(x)),a(x)),c(b(a(x)),a(x))),d(" in found
     assert most <= 3  # a, b and what is made of them; of the chain one

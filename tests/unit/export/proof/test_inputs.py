@@ -9,15 +9,8 @@ from PIL import Image
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, accumulate
-from export.proof.inputs import (
-    SHARES,
-    CheckInput,
-    boundary_counts,
-    find_pictures,
-    input_counts,
-    make_inputs,
-    near_boundary,
-)
+from export.proof import inputs as proof
+from export.proof.inputs import CheckInput, boundary_counts, find_pictures, input_counts, make_inputs
 
 
 def _make(network: IntegerNetwork, count: int = 50, seed: int = 0, **options: object) -> list[CheckInput]:
@@ -27,7 +20,7 @@ def _make(network: IntegerNetwork, count: int = 50, seed: int = 0, **options: ob
 def test_every_kind_is_there_and_the_count_is_kept(network: IntegerNetwork) -> None:
     inputs = _make(network, 50)
     kinds = Counter(item.kind for item in inputs)
-    assert len(inputs) == 50 and set(kinds) == set(SHARES) and kinds == input_counts(50)
+    assert len(inputs) == 50 and set(kinds) == set(proof.SHARES) and kinds == input_counts(50)
     for item in inputs:
         assert item.picture.dtype == np.uint8 and item.picture.shape == (network.hr, network.hr, 3)
     assert len({item.picture.tobytes() for item in inputs}) > 45  # hardly a repetition
@@ -72,24 +65,20 @@ def test_near_boundary_means_that_one_unit_changes_the_value(network: IntegerNet
         return (accumulator + (1 << (shift - 1))) >> shift
 
     changes = (value(acc - 1) != value(acc)) | (value(acc + 1) != value(acc))
-    assert np.array_equal(near_boundary(acc, layer), changes)
+    assert np.array_equal(proof.near_boundary(acc, layer), changes)
     assert 0 < changes.mean() < 0.5
 
 
 def test_adversarial_inputs_sit_on_boundaries_where_they_aim(network: IntegerNetwork) -> None:
     rng = np.random.default_rng(5)
-    noise = [rng.integers(0, 256, (network.hr, network.hr, 3), dtype=np.uint8) for _ in range(10)]
-    typical = {
-        layer.name: np.mean([boundary_counts(network, picture)[layer.name] for picture in noise])
-        for layer in network.layers
-    }
-    searched = [item for item in _make(network, 100) if "near boundaries" in item.name]
-    assert len(searched) >= 8
-    gains = {
-        item.name: boundary_counts(network, item.picture)[item.name.split(": ")[1].split()[0]]
-        / (1 + typical[item.name.split(": ")[1].split()[0]])
-        for item in searched
-    }
+    noise = rng.integers(0, 256, (10, network.hr, network.hr, 3), dtype=np.uint8)
+    counts, gains = [boundary_counts(network, picture) for picture in noise], {}
+    for item in _make(network, 100):
+        if "near boundaries" in item.name:
+            layer = item.name.split(": ")[1].split()[0]
+            typical = np.mean([count[layer] for count in counts])
+            gains[item.name] = boundary_counts(network, item.picture)[layer] / (1 + typical)
+    assert len(gains) >= 8
     stem = [gain for name, gain in gains.items() if ": stem near" in name]
     assert min(stem) > 1.5 and np.mean(list(gains.values())) > 1.2, gains
 

@@ -75,7 +75,7 @@ def test_a_report_says_what_was_measured(default_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_only_the_formats_of_a_bundle_are_reported(
+def test_only_formats_that_a_bundle_has(
     platform: str, default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(default_bundle / "encoder.onnx", tmp_path)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
 from server_decoder.cuda_ops import library
 
 TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 """Of the largest value."""
 TYPES = pytest.mark.parametrize("kind", [np.float32, np.float16], ids=["float32", "float16"])
-_KINDS = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.float16): TensorProto.FLOAT16,
-    np.dtype(np.uint8): TensorProto.UINT8,
-}
 
 
 class Ops:
@@ -45,19 +41,15 @@ class Ops:
         results = [f"out{index}" for index in range(outputs)]
         given = [index for index, array in enumerate(inputs) if array is not None and index not in constants]
         shapes = {index: ["batch", *inputs[index].shape[1:]] if index == 0 else inputs[index].shape for index in given}
-        graph = helper.make_graph(
-            [helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)],
-            "test",
-            [
-                helper.make_tensor_value_info(names[index], _KINDS[inputs[index].dtype], shape)
-                for index, shape in shapes.items()
-            ],
-            [helper.make_tensor_value_info(name, _KINDS[np.dtype(result)], None) for name in results],
-            [numpy_helper.from_array(inputs[index], names[index]) for index in constants if inputs[index] is not None],
-        )
-        model = helper.make_model(
-            graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
-        )
+        node = helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)
+        fixed = [index for index in constants if inputs[index] is not None]
+        held = [numpy_helper.from_array(inputs[index], names[index]) for index in fixed]
+        ends = [_described(names[index], inputs[index].dtype, shape) for index, shape in shapes.items()]
+        graph = helper.make_graph([node], "test", ends, [_described(name, result, None) for name in results], held)
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
+        return self.opened(helper.make_model(graph, ir_version=8, opset_imports=opsets), threads)
+
+    def opened(self, model: ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -68,21 +60,32 @@ class Ops:
         return session
 
     def __call__(
-        self,
-        op: str,
-        *inputs: np.ndarray | None,
-        outputs: int = 1,
-        threads: int = 1,
-        constants: Collection[int] = (),
-        result: type | None = None,
-        **attributes: object,
+        self, op: str, *inputs: np.ndarray | None, constants: Collection[int] = (), result: Any = None, **options: Any
     ) -> list[np.ndarray]:
         """The outputs, of the type of the first input if ``result`` is not given."""
-        session = self.session(op, inputs, outputs, threads, constants, result or inputs[0].dtype.type, **attributes)
-        return session.run(
-            None,
-            {f"in{index}": array for index, array in enumerate(inputs) if array is not None and index not in constants},
-        )
+        session = self.session(op, inputs, constants=constants, result=result or inputs[0].dtype, **options)
+        given = {f"in{index}": array for index, array in enumerate(inputs) if index not in constants}
+        return session.run(None, {name: array for name, array in given.items() if array is not None})
+
+
+def _described(name: str, kind: Any, shape: Sequence[object] | None) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
+
+
+def random_rest(
+    rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str = "dnbsro"
+) -> list[np.ndarray | None]:
+    """Inputs from demodulation to outer for a result of this shape; those whose initial is in ``parts``."""
+    batch, height, width, channels = shape
+    made = {
+        "d": rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
+        "n": rng.standard_normal((1, height, width, 1)).astype(kind),
+        "b": rng.standard_normal(channels).astype(np.float32),
+        "s": rng.standard_normal((batch, channels)).astype(np.float32),
+        "r": rng.standard_normal(shape).astype(kind),
+        "o": rng.standard_normal(shape).astype(kind),
+    }
+    return [made[part] if part in parts else None for part in "dnbsro"]
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:

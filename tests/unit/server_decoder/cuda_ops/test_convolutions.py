@@ -11,7 +11,7 @@ import pytest
 
 from tests import fused_ops as reference
 from tests.unit.server_decoder.cuda_ops import test_kernels
-from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference, random_rest
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,8 @@ class Case:
     depthwise: int = 0
 
     def geometry(self) -> dict[str, object]:
-        return {
-            "pads": list(self.pads),
-            "stride": self.stride,
-            "shuffle": self.shuffle,
-            "shift": self.shift,
-            "crop": self.crop,
-            "depthwise": self.depthwise,
-        }
+        names = ("stride", "shuffle", "shift", "crop", "depthwise")
+        return {"pads": list(self.pads), **{name: getattr(self, name) for name in names}}
 
     def random(self, rng: np.random.Generator, kind: type) -> tuple[np.ndarray, np.ndarray]:
         channels = 1 if self.depthwise else self.x[3]
@@ -68,22 +62,6 @@ CASES = {
 }
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 STEPS = {"slope": 0.2, "gain": 2**0.5, "clamp": 1.5, "scale": 0.3, "outer_scale": 0.7}
-
-
-def random_rest(
-    rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str = "dnbsro"
-) -> list[np.ndarray | None]:
-    """Inputs from demodulation to outer for a result of this shape; those whose initial is in ``parts``."""
-    batch, height, width, channels = shape
-    made = {
-        "d": rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
-        "n": rng.standard_normal((1, height, width, 1)).astype(kind),
-        "b": rng.standard_normal(channels).astype(np.float32),
-        "s": rng.standard_normal((batch, channels)).astype(np.float32),
-        "r": rng.standard_normal(shape).astype(kind),
-        "o": rng.standard_normal(shape).astype(kind),
-    }
-    return [made[part] if part in parts else None for part in "dnbsro"]
 
 
 def close(found: np.ndarray, wanted: np.ndarray) -> bool:
@@ -132,7 +110,7 @@ def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, 
 
 @TYPES
 @pytest.mark.parametrize("name", ["3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4"])
-def test_channels_in_two_maps_and_filters_of_every_picture(
+def test_channels_in_two_maps_and_filters_per_picture(
     ops: Ops, rng: np.random.Generator, kind: type, name: str
 ) -> None:
     case = CASES[name]
@@ -150,11 +128,8 @@ def test_dense_block(
     ops: Ops, rng: np.random.Generator, kind: type, channels: int, growth: int, size: tuple[int, int]
 ) -> None:
     x, outer = (rng.standard_normal((2, *size, channels)).astype(kind) for _ in range(2))
-    seen = [channels + k * growth for k in range(5)]
-    weights = [
-        (rng.standard_normal((growth if k < 4 else channels, 3, 3, inner)) / np.sqrt(9 * inner)).astype(kind)
-        for k, inner in enumerate(seen)
-    ]
+    shapes = [(growth if k < 4 else channels, 3, 3, channels + k * growth) for k in range(5)]
+    weights = [(rng.standard_normal(shape) / np.sqrt(9 * shape[3])).astype(kind) for shape in shapes]
     biases = [rng.standard_normal(len(weight)).astype(np.float32) for weight in weights]
     for given, constants in ((outer, range(2, 12)), (None, ())):
         (found,) = ops("DenseBlock", x, given, *weights, *biases, constants=constants)
@@ -197,15 +172,8 @@ def test_batches_of_any_size_in_one_session(ops: Ops, rng: np.random.Generator) 
 def test_shapes_are_inferred(ops_library: Path) -> None:
     ops = Ops(ops_library, "cpu")
     x, weight = np.empty((1, 5, 6, 8), np.float16), np.empty((12, 2, 2, 8), np.float16)
-    session = ops.session(
-        "FusedConv",
-        [x, weight, None, None, None, np.empty((1, 3), np.float32)],
-        2,
-        result=np.float16,
-        shuffle=2,
-        pads=[1] * 4,
-        crop=1,
-    )
+    inputs = [x, weight, None, None, None, np.empty((1, 3), np.float32)]
+    session = ops.session("FusedConv", inputs, 2, result=np.float16, shuffle=2, pads=[1] * 4, crop=1)
     first, second = ((out.shape, out.type) for out in session.get_outputs())
     assert first == (["batch", 11, 13, 3], "tensor(float16)")
     assert second == ([], "tensor(float16)")  # absent from most nodes, so its shape is left to the run
@@ -239,10 +207,10 @@ REFUSED = {
     "residual": ([X, W, None, None, None, None, X], PADS, r"residual must be \[2, 4, 4, 4\], got \[2, 4, 4, 8\]"),
     "more": ([X, W, *[None] * 6, X[:, :2]], PADS, r"more must be a map of the size of x, got \[2, 2, 4, 8\] for"),
     "more channels": ([X, W, *[None] * 6, X], PADS, r"must have the 8 channels of the weight .*, got \[.*, 4, 4, 16\]"),
-    "depthwise more": (
+    "two depthwise": (
         [X[..., :4], W[..., :1], *[None] * 6, X[..., 4:]],
         {"depthwise": 1},
-        r"x must have the 4 channels|takes one map",
+        "the 4 channels|takes one map",
     ),
     "pictures": ([X, np.stack([W] * 3)], PADS, r"weight \[3, 4, 3, 3, 8\] must have filters for 2 pictures"),
     "no residual": ([X, W], {"residual_first": 1, **PADS}, "residual_first needs a residual"),

@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
 from server_decoder.cuda_ops import library
 from tests import fused_ops as reference
-from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference, random_rest
 
 TAPS = (0.1, 0.3, 0.5, 0.2)  # not symmetric: a filter the wrong way round shows
 SIZES = pytest.mark.parametrize("size", [(8, 8), (9, 5), (1, 1), (3, 20)], ids=str)
@@ -27,13 +26,7 @@ LAST = {"channels_last": 1}
 
 def random_tail(rng: np.random.Generator, kind: type, of: tuple[int, ...]) -> list[np.ndarray]:
     """Demodulation, noise, bias and style for an activation of this shape."""
-    batch, height, width, channels = of
-    return [
-        rng.uniform(0.2, 2, (batch, channels)).astype(np.float32),
-        rng.standard_normal((1, height, width, 1)).astype(kind),
-        rng.standard_normal(channels).astype(np.float32),
-        rng.standard_normal((batch, channels)).astype(np.float32),
-    ]
+    return random_rest(rng, kind, of)[:4]
 
 
 @TYPES
@@ -42,14 +35,8 @@ def test_filtered_bias_act(ops: Ops, rng: np.random.Generator, kind: type, size:
     for channels, pad in zip((3, 8, 32), ([1, 1, 1, 1], [2, 1, 0, 3], [0, 2, 3, 1]), strict=True):
         x = rng.standard_normal((2, *size, channels)).astype(kind)
         tail = random_tail(rng, kind, (2, size[0] + pad[2] + pad[3] - 3, size[1] + pad[0] + pad[1] - 3, channels))
-        settings = {
-            "taps": TAPS,
-            "filter_gain": 4.0,
-            "pad": pad,
-            "slope": 0.2,
-            "gain": 2**0.5,
-            "clamp": 2.0 if channels == 32 else 0.0,
-        }
+        settings = {"taps": TAPS, "filter_gain": 4.0, "pad": pad, "slope": 0.2, "gain": 2**0.5}
+        settings["clamp"] = 2.0 if channels == 32 else 0.0
         (found,) = ops("FilteredBiasAct", x, *tail, **settings, **LAST)
         assert found.dtype == kind
         assert difference(found, reference.filtered_bias_act(x, *tail, **settings)) < TOLERANCE[kind]
@@ -93,9 +80,8 @@ def test_upsample(ops: Ops, rng: np.random.Generator, kind: type, size: tuple[in
 def test_large_maps_on_several_threads(ops: Ops, rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 65, 129, 24)).astype(np.float32)
     tail = random_tail(rng, np.float32, (2, 64, 128, 24))
-    found, alone = (
-        ops("FilteredBiasAct", x, *tail, pad=[1, 1, 1, 1], threads=threads, **LAST)[0] for threads in (2, 1)
-    )
+    steps = {"pad": [1, 1, 1, 1], **LAST}
+    found, alone = (ops("FilteredBiasAct", x, *tail, threads=threads, **steps)[0] for threads in (2, 1))
     assert difference(found, reference.filtered_bias_act(x, *tail, pad=(1, 1, 1, 1))) < 1e-5
     assert difference(found, alone) < 1e-5  # where a thread's share ends, a kernel's rest may round differently
 
@@ -124,11 +110,10 @@ def test_modulation_factors(ops: Ops, rng: np.random.Generator, demodulate: bool
         style = rng.standard_normal((3, channels)).astype(np.float32)
         squares = rng.uniform(0, 1, (channels, outputs)).astype(np.float32)
         norm = rng.uniform(0.5, 2, (1, outputs)).astype(np.float32)
-        wanted = reference.modulation_factors(style, squares, norm, demodulate=demodulate, normalize=normalize)
+        steps = {"demodulate": int(demodulate), "normalize": int(normalize)}
+        wanted = reference.modulation_factors(style, squares, norm, **steps)
         for given in (squares, None) if not demodulate else (squares,):  # without demodulation no squares are needed
-            found = ops(
-                "ModulationFactors", style, given, norm, outputs=2, demodulate=int(demodulate), normalize=int(normalize)
-            )
+            found = ops("ModulationFactors", style, given, norm, outputs=2, **steps)
             np.testing.assert_allclose(found[0], wanted[0], rtol=1e-6)
             np.testing.assert_allclose(found[1], np.broadcast_to(wanted[1], (3, outputs)), rtol=3e-6)
 
@@ -153,15 +138,8 @@ def test_dequantize(ops: Ops, kind: type, size: tuple[int, int]) -> None:
 @TYPES
 def test_quantize_rounds_as_the_contract_says(ops: Ops, rng: np.random.Generator, kind: type) -> None:
     halves = ((np.arange(-3, 260) + 0.5) / 127.5 - 1).astype(kind)  # half a level, within rounding
-    values = np.concatenate(
-        [
-            halves,
-            np.nextafter(halves, kind(9)),
-            np.nextafter(halves, kind(-9)),
-            rng.uniform(-1.2, 1.2, 4000).astype(kind),
-            [kind(np.inf), kind(-np.inf)],
-        ]
-    )
+    near = [halves, np.nextafter(halves, kind(9)), np.nextafter(halves, kind(-9))]
+    values = np.concatenate([*near, rng.uniform(-1.2, 1.2, 4000).astype(kind), [kind(np.inf), kind(-np.inf)]])
     for step in (24, 3):  # pieces of 16 bytes, and single ones
         x = values[: len(values) // step * step].reshape(1, -1, step // 3, 3)
         (found,) = ops("QuantizePicture", x, result=np.uint8)
@@ -216,28 +194,17 @@ def test_shapes_are_inferred(ops_library: Path, rng: np.random.Generator) -> Non
     assert (output.shape, output.type) == (["batch", 8, 12, 8], "tensor(float)")
 
 
-@pytest.mark.parametrize("lr_shape", [["b", "h", "w", 3], [None, None, None, 3], None])
-def test_sizes_that_the_graph_leaves_open(ops_library: Path, lr_shape: list[object] | None) -> None:
-    nodes = [
-        helper.make_node("DequantizeLR", ["lr"], ["values"], domain=library.DOMAIN, to=TensorProto.FLOAT16),
-        helper.make_node("Upsample", ["values"], ["large"], domain=library.DOMAIN, mode="nearest"),
-        helper.make_node("QuantizePicture", ["large"], ["hr"], domain=library.DOMAIN),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "open",
-        [helper.make_tensor_value_info("lr", TensorProto.UINT8, lr_shape)],
-        [helper.make_tensor_value_info("hr", TensorProto.UINT8, None)],
-    )
-    model = helper.make_model(
-        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)]
-    )
-    options = onnxruntime.SessionOptions()
-    library.register_library(options, path=ops_library)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize("lr", ["uint8[b, h, w, 3]", "uint8[?, ?, ?, 3]", "uint8[]"])
+def test_sizes_that_the_graph_leaves_open(ops_library: Path, lr: str) -> None:
+    model = f"""<ir_version: 8, opset_import: ["" : 18, "{library.DOMAIN}" : 1]> open ({lr} lr) => (uint8[] hr) {{
+        values = {library.DOMAIN}.DequantizeLR <to = 10> (lr)
+        large = {library.DOMAIN}.Upsample <mode = "nearest"> (values)
+        hr = {library.DOMAIN}.QuantizePicture(large)
+    }}"""
+    session = Ops(ops_library, "cpu").opened(onnx.parser.parse_model(model))
     for size in ((4, 5), (2, 3)):
-        lr = np.resize(np.arange(256, dtype=np.uint8), (2, *size, 3))
-        np.testing.assert_array_equal(session.run(None, {"lr": lr})[0], lr.repeat(2, 1).repeat(2, 2))
+        levels = np.resize(np.arange(256, dtype=np.uint8), (2, *size, 3))
+        np.testing.assert_array_equal(session.run(None, {"lr": levels})[0], levels.repeat(2, 1).repeat(2, 2))
 
 
 def test_empty_batches(ops_library: Path, rng: np.random.Generator) -> None:

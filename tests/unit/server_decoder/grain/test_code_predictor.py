@@ -33,21 +33,8 @@ def influence(predictor: CodePredictor, code: int) -> list[bool]:
 def test_pairs_of_codes(config: StyleGAN2Config | MobileStyleGANConfig, pairs: int) -> None:
     """The paper's nine pairs of StyleGAN2; MobileStyleGAN's where it has two codes per resolution."""
     assert resolution_of_codes(config.code_resolutions) == tuple(4 * 2**pair for pair in range(pairs) for _ in range(2))
-    assert resolution_of_codes(MOBILE_STYLEGAN_256.code_resolutions) == (
-        4,
-        8,
-        8,
-        16,
-        16,
-        32,
-        32,
-        64,
-        64,
-        128,
-        128,
-        256,
-        256,
-    )
+    cut = MOBILE_STYLEGAN_256.code_resolutions
+    assert resolution_of_codes(cut) == cut == (4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256)
 
 
 @pytest.mark.parametrize("lr", [16, 128])

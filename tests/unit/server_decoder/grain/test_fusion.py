@@ -10,23 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from server_decoder.grain.fusion import (
-    BicubicEnlargement,
-    FeatureFusion,
-    FusionConfig,
-    PictureFusion,
-    enlargement_matrix,
-)
+from server_decoder.grain import fusion as module
+from server_decoder.grain.fusion import BicubicEnlargement, FeatureFusion, FusionConfig, PictureFusion
 
 TINY = FusionConfig(sizes=(4, 8, 16), widths=(8, 6, 4), head=(5,), reduction=4)
 INV, GEN = {4: 6, 8: 5, 16: 3}, {4: 12, 8: 10, 16: 8}
 
 
-def inputs(batch: int = 2) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
-    return (
-        [torch.randn(batch, channels, size, size) for size, channels in INV.items()],
-        {size: torch.randn(batch, channels, size, size) for size, channels in GEN.items()},
-    )
+def inputs() -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
+    f_inv, f_gen = ({size: torch.randn(2, count, size, size) for size, count in of.items()} for of in (INV, GEN))
+    return list(f_inv.values()), f_gen
 
 
 def opened(fusion: FeatureFusion | PictureFusion) -> FeatureFusion | PictureFusion:
@@ -82,4 +75,4 @@ def test_bicubic_enlargement_is_pillows_away_from_the_edge() -> None:
     ours = BicubicEnlargement(8, 32)(torch.from_numpy(picture)[None, None])[0, 0].numpy()
     theirs = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(ours[8:24, 8:24], theirs[8:24, 8:24], atol=1e-5)
-    np.testing.assert_allclose(enlargement_matrix(5, 12).sum(1), 1)
+    np.testing.assert_allclose(module.enlargement_matrix(5, 12).sum(1), 1)

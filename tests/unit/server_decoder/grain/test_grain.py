@@ -15,7 +15,7 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, Window
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig, load_trained, paper_model, save_trained
@@ -67,7 +67,7 @@ class PlainPrior(GenerativePrior):
     def map(self, z: Tensor) -> Tensor:
         return z
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window | None = None) -> Synthesis:
         y = self.dropout(self.linear(codes.mean(1)))[:, :, None, None]
         features = {size: y[:, :2].expand(-1, -1, size, size) for size in self.feature_channels}
         return Synthesis(y[:, 2:].expand(-1, -1, self.size, self.size), features)
@@ -211,8 +211,6 @@ def test_configurations_survive_json() -> None:
         (lambda: paper_model(8), ValueError, "LRs are"),
     ],
 )
-def test_impossible_configurations_are_refused(
-    make: Callable[[], object], error: type[Exception], message: str
-) -> None:
+def test_impossible_configurations(make: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()

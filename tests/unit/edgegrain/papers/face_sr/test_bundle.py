@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -25,7 +26,7 @@ from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import TINY_64
-from server_decoder.weight_file import read_header, read_weights, write_weights
+from server_decoder.weight_file import read_header
 from tests.face_sr import GCFSR_TINY, TRAINING, store_gcfsr, store_glean
 from tests.face_sr import GLEAN_TINY as STORED_GLEAN
 from tests.unit.edgegrain.conftest import same
@@ -38,7 +39,7 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     bank = {f"prior.{name}": tensor for name, tensor in network.prior.state_dict().items()}
     network.load_state_dict({name: tensor.half() for name, tensor in network.state_dict().items()} | bank)
     path = save_face_sr(network, tmp_path / "glean.safetensors", {"pictures": 3})
-    assert not any(name.startswith("prior.") for name in read_weights(path))
+    assert not any(name.startswith("prior.") for name in load_file(path))
     assert read_header(path)["bank_sha256"] == prior_digest(network.prior)
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -63,10 +64,10 @@ def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int) -> None:
 
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
-    plain = write_weights(tmp_path / "plain.safetensors", GCFSR(GCFSR_TINY).state_dict(), {})
+    save_file(GCFSR(GCFSR_TINY).state_dict(), tmp_path / "plain.safetensors")
     for read in (load_face_sr, read_config):
         with pytest.raises(ModelError, match="holds no GLEAN and no GCFSR"):
-            read(plain)
+            read(tmp_path / "plain.safetensors")
 
 
 def test_a_gcfsr_is_stored_in_eight_bits(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ UNUSABLE: list[tuple[str, dict[str, Any]]] = [
     ("data", "message"),
     [
         ('{"format":"something else"}', "unknown"),
+        (changed([], "channels", 0, "hidden"), "channel 0 has no hidden layer"),
         *((data, "malformed") for data in UNREADABLE),
         *((with_first_output(**change), f"channel 0, output layer {message}") for message, change in UNUSABLE),
     ],

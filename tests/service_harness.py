@@ -151,10 +151,3 @@ def pixels(data: object) -> np.ndarray:
     assert isinstance(data, bytes), data
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
-
-
-def file_of(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as a file."""
-    stream = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
-    return stream.getvalue()

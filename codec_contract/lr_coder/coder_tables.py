@@ -138,6 +138,8 @@ def _read_layer(source: Any) -> Layer:
 
 
 def _check_network(network: ChannelNetwork, channel: int) -> None:
+    if not network.hidden:
+        raise BundleError(f"coder tables: channel {channel} has no hidden layer, expected at least one")
     values = context = np.full(CONTEXT_SIZES[channel], INPUT_LIMIT, dtype=np.int64)
     for index, layer in enumerate(network.hidden):
         _check_layer(layer, values, f"channel {channel}, hidden layer {index}")

@@ -38,9 +38,7 @@ def test_permissions_are_those_of_a_new_file_and_names_may_be_long(tmp_path: Pat
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
 
 
-def test_a_folder_takes_the_place_of_another_or_the_other_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_takes_the_place_of_another_or_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new, folder = tmp_path / "new", tmp_path / "folder"
     for content in ("first", "second"):
         new.mkdir()

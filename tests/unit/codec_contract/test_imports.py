@@ -17,9 +17,7 @@ MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
 
 
 def run(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent
-    ).stdout
+    return subprocess.check_output([sys.executable, "-c", code], text=True, cwd=FOLDER.parent)
 
 
 def test_the_contract_needs_numpy_and_pillow_only() -> None:

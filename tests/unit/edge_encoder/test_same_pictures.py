@@ -42,7 +42,7 @@ def avif(primaries: int, transfer: int) -> bytes:
 
 def files() -> dict[str, tuple[bytes, int | str, tuple[int, int, int]]]:
     """Name -> a file, its orientation or why it is refused, and its upper level before it is turned."""
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    noise = Image.fromarray(pictures.noise(96, 64))
     jpeg, progressive = (encoded("JPEG", noise, quality=90, progressive=kind) for kind in (False, True))
     restarts = encoded("JPEG", noise, quality=90, restart_marker_blocks=7)
     other = Image.new("RGB", PICTURE.size, "blue")

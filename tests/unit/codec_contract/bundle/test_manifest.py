@@ -248,15 +248,8 @@ def test_everything_that_fixes_the_bytes_changes_it() -> None:
     weight = third.output.weight.copy()
     weight[0, 0] += 1
     nudged = CoderTables((first, second, replace(third, output=replace(third.output, weight=weight))))
-    ids = {
-        lr_contract_id(ENCODER, PREPROCESSING, tables),
-        lr_contract_id(ENCODER, PREPROCESSING, nudged),
-        lr_contract_id(ENCODER, {**PREPROCESSING, "pad": "black"}, tables),
-        lr_contract_id(bytes(32), PREPROCESSING, tables),
-    }
-    assert len(ids) == 4
-
-
-def test_preprocessing_that_is_no_json() -> None:
+    parts = [(ENCODER, PREPROCESSING, tables), (ENCODER, PREPROCESSING, nudged), (bytes(32), PREPROCESSING, tables)]
+    parts.append((ENCODER, {**PREPROCESSING, "pad": "black"}, tables))
+    assert len({lr_contract_id(*each) for each in parts}) == 4
     with pytest.raises(BundleError, match="JSON"):
-        lr_contract_id(ENCODER, {"pad": np.float32(1)}, CoderTables.default())
+        lr_contract_id(ENCODER, {"pad": np.float32(1)}, tables)

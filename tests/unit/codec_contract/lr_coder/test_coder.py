@@ -128,6 +128,7 @@ UNUSABLE: list[tuple[str, dict[str, Any]]] = [
     ("data", "message"),
     [
         ('{"format":"something else"}', "unknown"),
+        (changed([], "channels", 0, "hidden"), "channel 0 has no hidden layer"),
         *((data, "malformed") for data in UNREADABLE),
         *((with_first_output(**change), f"channel 0, output layer {message}") for message, change in UNUSABLE),
     ],
@@ -230,7 +231,7 @@ def lines_of(width: int, height: int) -> list[list[int]]:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 1), (7, 11)])
 def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tuple[int, ...]) -> None:
     height, width = shape
-    lr = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    lr = noise(width, height, 3)
     expected = [predicted(network, *all_contexts(lr, channel)) for channel, network in enumerate(tables.channels)]
     predictor = Predictor(tables.channels)
     np.testing.assert_array_equal(predictor.known(lr.reshape(-1, 3), width, height), np.swapaxes(expected, 0, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from typing import Any
 
@@ -16,6 +15,7 @@ from codec_contract.errors import PayloadError
 from codec_contract.lr_coder import coder
 from codec_contract.lr_coder.coder import PROBABILITY_ONE, RangeDecoder, deflate_lr, inflate_lr, range_encoded
 from tests.payload_bytes import memory_below
+from tests.pictures import encoded, noise
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1)), max_size=300)
 
@@ -105,9 +105,7 @@ def test_a_value_among_many_is_found_by_its_halves(data: st.DataObject) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000))
 def test_every_size_survives(width: int, height: int, seed: int) -> None:
-    lr = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    if seed % 2:
-        lr //= 64
+    lr = noise(width, height, seed) // (64 if seed % 2 else 1)
     assert np.array_equal(inflate_lr(deflate_lr(lr), width, height), lr)
 
 
@@ -136,9 +134,7 @@ def test_pictures_need_fewer_bytes_than_as_png() -> None:
     cells = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
     picture = np.asarray(cells.resize((320, 240), Image.Resampling.BICUBIC)).astype(np.int16)
     lr = np.clip(picture + rng.integers(-3, 4, (240, 320, 1)), 0, 255).astype(np.uint8)  # grey noise
-    png = io.BytesIO()
-    Image.fromarray(lr).save(png, "PNG", optimize=True)
-    assert len(deflate_lr(lr)) < 0.95 * len(png.getvalue())
+    assert len(deflate_lr(lr)) < 0.95 * len(encoded(lr, optimize=True))
 
 
 def test_other_bodies_are_refused() -> None:
@@ -158,8 +154,8 @@ def test_a_bomb_is_refused_in_little_memory() -> None:
 
 @pytest.mark.parametrize("shape", [(4_000, 2), (2, 4_000), (100, 100)])
 def test_lrs_are_decoded_within_three_times_their_memory(shape: tuple[int, int]) -> None:
-    lr = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    lr = noise(*shape)
     body = deflate_lr(lr)
     with memory_below(3 * lr.nbytes):
-        decoded = inflate_lr(body, shape[1], shape[0])
+        decoded = inflate_lr(body, *shape)
     np.testing.assert_array_equal(decoded, lr)

@@ -22,7 +22,7 @@ from edgegrain.service.app import create_app
 from edgegrain.service.observability import configure_logs
 from edgegrain.service.settings import Settings
 from sdk.generated_mark import mark_of
-from tests.pictures import chunk
+from tests.pictures import chunk, encoded
 from tests.service_harness import (
     PAYLOAD,
     POST,
@@ -30,7 +30,6 @@ from tests.service_harness import (
     LiveService,
     assert_problem,
     connected,
-    file_of,
     get,
     live_service,
     post,
@@ -181,7 +180,7 @@ def test_what_there_is_not(
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-        answer = client.post("/v1/compress?fit=crop&background=010203", content=file_of(rgba), headers=PNG)
+        answer = client.post("/v1/compress?fit=crop&background=010203", content=encoded(rgba), headers=PNG)
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
 
@@ -189,14 +188,14 @@ class TestCompress:
         ("kind", "status"), [("JPEG", 200), ("WEBP", 200), ("AVIF", 422), ("GIF", 422), ("TIFF", 422)]
     )
     def test_formats(self, client: httpx.Client, kind: str, status: int) -> None:
-        picture = file_of(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
+        picture = encoded(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
         answer = client.post("/v1/compress", content=picture, headers={"Content-Type": "image/any"})
         assert answer.status_code == status
         assert ("readable here: JPEG, PNG, WEBP" in answer.text) == (status == 422)
 
     def test_refusals(self, client: httpx.Client) -> None:
-        large = file_of(np.zeros((1100, 1100), np.uint8))
-        for data in (b"no picture", file_of(np.zeros((9, 9), np.uint8))[:40], large):
+        large = encoded(np.zeros((1100, 1100), np.uint8))
+        for data in (b"no picture", encoded(np.zeros((9, 9), np.uint8))[:40], large):
             problem = assert_problem(client.post("/v1/compress", content=data, headers=PNG), 422, "invalid-picture")
         assert "claims 1100 x 1100 pixels, more than 1048576; reduce it first" in problem["detail"]
         assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=PNG), 413, "too-large")
@@ -206,7 +205,7 @@ class TestCompress:
         assert_problem(answer, 422, "invalid-parameter")
 
     def test_a_picture_that_takes_too_long(self, tiny_bundle: Path) -> None:
-        png = file_of(np.zeros((64, 64), np.uint8))
+        png = encoded(np.zeros((64, 64), np.uint8))
         slow = png[:33] + 1_000_000 * chunk(b"tEXt") + png[33:]  # Pillow takes about 8 s
         with live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
             start = time.perf_counter()
@@ -422,7 +421,7 @@ def test_exif_data_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
     exif = Image.Exif()
     exif[0x013B] = "Jane Doe"  # Artist
     configure_logs("debug")
-    with Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 4)), "JPEG", exif=exif))) as image:
+    with Image.open(io.BytesIO(encoded(Image.new("RGB", (4, 4)), "JPEG", exif=exif))) as image:
         assert image.getexif()[0x013B] == "Jane Doe"
         ImageDraw.Draw(image)
     assert "Jane" not in capsys.readouterr().err

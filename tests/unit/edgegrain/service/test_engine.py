@@ -12,8 +12,9 @@ from PIL import Image
 from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
 from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions
 from server_decoder.decoder_session import DecoderSession
+from tests.pictures import encoded
 from tests.pretended_cuda import CUDA, PretendedCuda
-from tests.service_harness import file_of, pixels, raw_payloads
+from tests.service_harness import pixels, raw_payloads
 from tests.tiny_bundle import add_cuda_form, quantizing_decoder, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -57,7 +58,7 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
     assert all(
         isinstance(item, PayloadError) for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2)
     )
-    bad, good = engine.compress(BUNDLE, [b"no picture", file_of(Image.new("RGB", (8, 8)))], [CompressOptions()] * 2)
+    bad, good = engine.compress(BUNDLE, [b"no picture", encoded(Image.new("RGB", (8, 8)))], [CompressOptions()] * 2)
     assert isinstance(bad, ImageError) and isinstance(good, bytes)
 
 
@@ -88,5 +89,5 @@ def test_failures_are_outcomes_and_do_not_end_the_process(
     assert [type(item) for item in outcomes] == [kind, kind, PayloadError]
     if kind is DeviceMemoryError:  # a transient problem; the picture is intact
         monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-        (outcome,) = engine.compress(BUNDLE, [file_of(Image.new("RGB", (8, 8)))], [CompressOptions()])
+        (outcome,) = engine.compress(BUNDLE, [encoded(Image.new("RGB", (8, 8)))], [CompressOptions()])
         assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcomes[0])

@@ -17,7 +17,8 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import BatchKey
-from tests.service_harness import LiveService, assert_problem, file_of, live_service, pixels, post, raw_payload, stubbed
+from tests.pictures import encoded
+from tests.service_harness import LiveService, assert_problem, live_service, pixels, post, raw_payload, stubbed
 from tests.tiny_bundle import refresh_manifest, write_qualities
 
 PLACES = ((60, 120), (560, 90))
@@ -51,7 +52,7 @@ def group(portrait: np.ndarray) -> bytes:
     picture = Image.fromarray(np.repeat(np.tile(ramp, (500, 1))[:, :, None], 3, axis=2))
     picture.paste(Image.fromarray(portrait), PLACES[0])
     picture.paste(Image.fromarray(portrait[:, ::-1]), PLACES[1])
-    return file_of(picture, "PNG")
+    return encoded(picture, "PNG")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def scene(codec: sdk.Codec, group: bytes) -> sdk.Scene:
 
 @pytest.fixture(scope="module")
 def nobody() -> bytes:
-    return file_of(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    return encoded(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
 def compress(service: LiveService, picture: bytes, query: str = "") -> httpx.Response:
@@ -116,7 +117,7 @@ class TestCompress:
     def test_a_face_that_is_too_small(self, service: LiveService, portrait: np.ndarray) -> None:
         picture = Image.new("RGB", (400, 400), (120, 130, 140))
         picture.paste(Image.fromarray(portrait).resize((44, 44)), (100, 150))
-        small = file_of(picture, "PNG")
+        small = encoded(picture, "PNG")
         assert compress(service, small).status_code == 200
         assert "pixels" in refusal(compress(service, small, "?require_face=true"))
 
@@ -183,7 +184,7 @@ class TestScenes:
         scene = crowd(folders["small"], 5)
         with live_service(folders["small"], max_scene_faces=4, max_pixels=639_999, max_photo_pixels=449_999) as service:
             assert "claims 900 x 500 pixels, more than 449999; reduce it first" in refusal(compress(service, group))
-            four, row = crowd(folders["small"], 4), file_of(np.tile(portrait, (1, 5, 1)))
+            four, row = crowd(folders["small"], 4), encoded(np.tile(portrait, (1, 5, 1)))
             for answer, detail in (
                 (service.restore(scene, params={"size": 799}), "the scene has 5 faces, more than the 4 that are"),
                 (service.restore(four), "the scene would have 800 x 800 pixels, more than 639999; ask for a"),

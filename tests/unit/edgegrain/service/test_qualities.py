@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import sdk
-from tests.service_harness import LiveService, assert_problem, file_of, get, live_service, post
+from tests.pictures import encoded
+from tests.service_harness import LiveService, assert_problem, get, live_service, post
 from tests.tiny_bundle import add_rates, refresh_manifest, write_qualities, write_tiny_bundle
 
 RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -34,7 +35,7 @@ def service(folders: dict[str, Path]) -> Iterator[LiveService]:
 
 
 def compress(service: LiveService, query: str) -> httpx.Response:
-    return post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
+    return post(f"{service.url}/v1/compress{query}", encoded(RGB), headers={"Content-Type": "image/png"})
 
 
 def test_quality_and_limit_choose_the_bundle(

@@ -25,17 +25,9 @@ from edgegrain.cli.output import Row, progress_bar, run_all, times_less
 from sdk.api import bundles_for, compress_within
 from sdk.scenes import compress_scene_within
 
-PicturesArgument = Annotated[
-    list[Path],
-    typer.Argument(
-        parser=files.existing_source,
-        help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.",
-    ),
-]
-
 
 def compress(
-    pictures: PicturesArgument,
+    pictures: files.SourcesArgument,
     out: options.OutOption = None,
     bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
     align: options.AlignOption = True,
@@ -77,6 +69,7 @@ def compress(
       edgegrain compress me.jpg --remote http://host:8000
 
     Args:
+        pictures: Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.
         out: Folder for the payloads, or for a single one a file: a name with a suffix and no final /; - for standard
             output [default: next to the picture, with the suffix .grain; of standard input, -].
         bundle: Id, alias, folder or hf:// name of the bundle [default: faces, or the service's first].
@@ -194,7 +187,7 @@ def _lr_file(job: FileJob) -> Path:
 
 
 def faces(
-    pictures: PicturesArgument,
+    pictures: files.SourcesArgument,
     all_faces: Annotated[bool, typer.Option("--all-faces")] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     json_output: options.JsonOption = False,
@@ -212,6 +205,7 @@ def faces(
       edgegrain faces group.jpg --all-faces
 
     Args:
+        pictures: Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.
         all_faces: Search all parts of the picture, as 'compress --all-faces' does.
     """
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)

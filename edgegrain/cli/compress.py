@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.manifest import Rate
 from codec_contract.errors import needs_extra
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -112,7 +113,7 @@ def compress(
         faces_of = partial(service.compress_faces, bundle=bundle)
 
     @cache
-    def refining(folder: Path, rate: int = 0) -> Any:
+    def refining(folder: Path, rate: Rate | None) -> Any:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes)
@@ -125,7 +126,7 @@ def compress(
         if not refine:
             return payload
         codec = codec_of(payload)
-        refiner = refining(codec.bundle.folder, codec._rate_index(payload))
+        refiner = refining(codec.bundle.folder, codec._manifest.rate_of(payload.header))
         # Several pictures have a bar of their own; a single one takes as long as many others.
         one = len(plan.items) == 1 and sys.stderr.isatty()
         with progress_bar("refining") if one else contextlib.nullcontext() as refiner.report:
@@ -165,8 +166,8 @@ def compress(
         read, made = (sum(row[key] for row in done) for key in ("picture_bytes", "bytes"))
         return f"{len(done)} pictures: {read:,} bytes became {made:,}"
 
-    if refine and len(codecs) == 1:
-        refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
+    if refine and len(codecs) == 1:  # what is missing is an error of the command, not of each picture
+        refining(codecs[0].bundle.folder, codecs[0]._manifest.rates[0])
     run_all(plan, work, _lines, text="compressing", as_json=json_output, summary=summary)
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import too_few_bytes
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Rate, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, fit_picture
@@ -93,14 +93,14 @@ class RefiningCodec(Codec):
 
     The same picture gets the same payload on one machine. The search compares pictures at ``size``, one of
     `BundleInfo.sides`, by default the decoder's; larger ones take three to five times as long. It uses up
-    ``max_bytes``, by default the encoder's bytes. ``rate`` is the position of one of the bundle's rates.
+    ``max_bytes``, by default the encoder's bytes. ``rate`` is one of the bundle's, by default the first.
     """
 
     def __init__(
         self,
         bundle: str | Path = "faces",
         *,
-        rate: int = 0,
+        rate: Rate | None = None,
         steps: int = STEPS,
         size: int | None = None,
         max_bytes: int | None = None,
@@ -132,7 +132,7 @@ class RefiningCodec(Codec):
         networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
         Distributed(self._torch_device).move(networks, convolutional=True)
         self._networks = MetricNetworks.load(weights, self._torch_device, needed=True, faces=faces)
-        self._rate = manifest.rates[rate]
+        self._rate = rate or manifest.rates[0]
         tables = self._open.tables_of(self._rate)
         self._level_step = tables.step
         self._bits_per_sample = rate_model(tables, manifest.lr).to(self._torch_device)

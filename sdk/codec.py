@@ -191,10 +191,6 @@ class Codec:
                 break
         return payload
 
-    def _rate_index(self, payload: Payload) -> int:
-        """The position of a payload's rate among `BundleInfo.qualities`; ValueError for another bundle's."""
-        return [payload.header.is_of(rate.lr_contract_id) for rate in self._manifest.rates].index(True)
-
     def _lr(self, fitted: Fitted) -> Rgb:
         """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""
         return next(iter(self._encode([fitted])))

@@ -321,9 +321,8 @@ class RemoteCodec:
             try:
                 answer = self._client.request(method, path, params=parameters, headers=headers, content=content)
             except httpx.TransportError as error:
-                failure: EdgegrainError = ServiceError(
-                    f"the service at {self.url} cannot be reached: {str(error) or type(error).__name__}"
-                )
+                why = str(error) or type(error).__name__
+                failure: EdgegrainError = ServiceError(f"the service at {self.url} cannot be reached: {why}")
             else:
                 if answer.is_success:
                     return answer.content

@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.manifest import Rate
 from codec_contract.errors import needs_extra
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -25,17 +26,9 @@ from edgegrain.cli.output import Row, progress_bar, run_all, times_less
 from sdk.api import bundles_for, compress_within
 from sdk.scenes import compress_scene_within
 
-PicturesArgument = Annotated[
-    list[Path],
-    typer.Argument(
-        parser=files.existing_source,
-        help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.",
-    ),
-]
-
 
 def compress(
-    pictures: PicturesArgument,
+    pictures: files.SourcesArgument,
     out: options.OutOption = None,
     bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
     align: options.AlignOption = True,
@@ -77,6 +70,7 @@ def compress(
       edgegrain compress me.jpg --remote http://host:8000
 
     Args:
+        pictures: Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.
         out: Folder for the payloads, or for a single one a file: a name with a suffix and no final /; - for standard
             output [default: next to the picture, with the suffix .grain; of standard input, -].
         bundle: Id, alias, folder or hf:// name of the bundle [default: faces, or the service's first].
@@ -119,7 +113,7 @@ def compress(
         faces_of = partial(service.compress_faces, bundle=bundle)
 
     @cache
-    def refining(folder: Path, rate: int = 0) -> Any:
+    def refining(folder: Path, rate: Rate | None) -> Any:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes)
@@ -132,7 +126,7 @@ def compress(
         if not refine:
             return payload
         codec = codec_of(payload)
-        refiner = refining(codec.bundle.folder, codec._rate_index(payload))
+        refiner = refining(codec.bundle.folder, codec._manifest.rate_of(payload.header))
         # Several pictures have a bar of their own; a single one takes as long as many others.
         one = len(plan.items) == 1 and sys.stderr.isatty()
         with progress_bar("refining") if one else contextlib.nullcontext() as refiner.report:
@@ -172,8 +166,8 @@ def compress(
         read, made = (sum(row[key] for row in done) for key in ("picture_bytes", "bytes"))
         return f"{len(done)} pictures: {read:,} bytes became {made:,}"
 
-    if refine and len(codecs) == 1:
-        refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
+    if refine and len(codecs) == 1:  # what is missing is an error of the command, not of each picture
+        refining(codecs[0].bundle.folder, codecs[0]._manifest.rates[0])
     run_all(plan, work, _lines, text="compressing", as_json=json_output, summary=summary)
 
 
@@ -194,7 +188,7 @@ def _lr_file(job: FileJob) -> Path:
 
 
 def faces(
-    pictures: PicturesArgument,
+    pictures: files.SourcesArgument,
     all_faces: Annotated[bool, typer.Option("--all-faces")] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     json_output: options.JsonOption = False,
@@ -212,6 +206,7 @@ def faces(
       edgegrain faces group.jpg --all-faces
 
     Args:
+        pictures: Pictures, or folders of pictures (names that begin with a dot are skipped); - for standard input.
         all_faces: Search all parts of the picture, as 'compress --all-faces' does.
     """
     max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)

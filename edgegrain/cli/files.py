@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar, get_args
+from typing import Annotated, Generic, TypeVar, get_args
 
 import typer
 
@@ -47,6 +47,9 @@ def existing_source(text: str) -> Path:
     if path != STDIN and not path.exists():
         raise typer.BadParameter(f"path '{path}' does not exist.")
     return path
+
+
+SourcesArgument = Annotated[list[Path], typer.Argument(parser=existing_source)]
 
 
 def plan_jobs(sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str) -> Plan[FileJob]:

@@ -5,25 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import sdk
 from codec_contract.bundle.find import Control
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import existing_source, list_files, read_source
+from edgegrain.cli.files import SourcesArgument, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, run_all
 from sdk.inputs import read_payload_or_scene
 from sdk.scenes import small_background
 
 
-def info(
-    payloads: Annotated[list[Path], typer.Argument(parser=existing_source)], json_output: JsonOption = False
-) -> None:
+def info(payloads: SourcesArgument, json_output: JsonOption = False) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
     All fields and the coded body are checked; no neural network runs. Each payload of a folder gets a line.

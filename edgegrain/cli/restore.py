@@ -21,7 +21,7 @@ from edgegrain.pictures import FORMATS, MAX_SIDES, picture_file
 
 
 def restore(
-    payloads: Annotated[list[Path], typer.Argument(parser=files.existing_source)],
+    payloads: files.SourcesArgument,
     out: options.OutOption = None,
     bundle: Annotated[str | None, typer.Option("--bundle", "-b")] = None,
     size: options.SizeOption = "original",

@@ -198,20 +198,14 @@ def test_the_file_that_ends_a_process_is_found(cluster: SimpleNamespace) -> None
     assert list(tallies(plan(), iter([]), 2)) == [Tally()]
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
+def test_errors_of_all_files_end_the_run(cluster: SimpleNamespace) -> None:
+    for cluster.error, kind, message in (
         (Refused(BundleError("a bundle is damaged")), BundleError, "a bundle is damaged"),
         (Refused(ValueError("other")), ServiceError, "other"),
         (Died("no memory"), ServiceError, "no worker could start"),
-    ],
-)
-def test_errors_of_all_files_end_the_run(
-    error: Exception, kind: type[Exception], message: str, cluster: SimpleNamespace
-) -> None:
-    cluster.error = error
-    with pytest.raises(kind, match=message):
-        list(tallies(plan(), iter([["a"]]), 1))
+    ):
+        with pytest.raises(kind, match=message):
+            list(tallies(plan(), iter([["a"]]), 1))
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,12 +177,10 @@ def test_payloads_are_not_restored_among_originals(pictures: Path, plans: list[B
     assert len(plans) == 1
 
 
-@pytest.mark.parametrize(
-    ("source", "message"), [("nowhere", "is not a folder"), ("empty", "holds no picture or payload")]
-)
-def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, shell: Shell) -> None:
+def test_usage(pictures: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "empty").mkdir()
-    shell.fails(message, tmp_path / source, tmp_path / "out", status=2)
+    shell.fails("is not a folder", tmp_path / "nowhere", tmp_path / "out", status=2)
+    shell.fails("holds no picture or payload", tmp_path / "empty", tmp_path / "out", status=2)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,18 +247,14 @@ def test_a_quality_or_a_limit_chooses_bundles(
     shell.fails("restoring does not take it", tmp_path / "one", tmp_path / "back", "--quality", "tiny", status=2)
 
 
-@pytest.mark.parametrize(
-    ("verb", "options"),
-    [
-        ("compress", "--size=native --format=webp --no-mark --strength=8"),
-        ("restore", "--fit=crop --max-bytes=400 --no-align"),
-    ],
-)
-def test_options_of_another_verb(
-    verb: str, options: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
-) -> None:
+def test_options_of_another_verb(pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell) -> None:
     (pictures / "d.grain").write_bytes(b"damaged")
-    for option in options.split():
-        said = f"Invalid value for {option.partition('=')[0]}: {verb.removesuffix('e')}ing does not take it"
-        shell.fails(said, pictures, tmp_path / "out", f"--{verb}", option, status=2)
+    foreign = {
+        "compress": "--size=native --format=webp --no-mark --strength=8",
+        "restore": "--fit=crop --max-bytes=400 --no-align",
+    }
+    for verb, options in foreign.items():
+        for option in options.split():
+            said = f"Invalid value for {option.partition('=')[0]}: {verb.removesuffix('e')}ing does not take it"
+            shell.fails(said, pictures, tmp_path / "out", f"--{verb}", option, status=2)
     assert not plans

@@ -56,18 +56,16 @@ def test_wrong_variables_are_one_line(served: list[Settings], shell: Shell, monk
     shell.ok("serve", "--show-settings")
 
 
-@pytest.mark.parametrize("command", ["compress", "restore"])
-def test_remote_that_is_none(command: str, picture: Path, shell: Shell) -> None:
-    shell.fails("error: 'nowhere' is not the address of a service", command, picture, "--remote", "nowhere")
+def test_remote_that_is_none(picture: Path, shell: Shell) -> None:
+    for command in ("compress", "restore"):
+        shell.fails("error: 'nowhere' is not the address of a service", command, picture, "--remote", "nowhere")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("compress", "--max-megapixels", "0.5"), ("restore", "--seed", "1"), ("restore", "--device", "cuda")]
-)
-def test_options_that_a_service_has_not(arguments: tuple[str, ...], picture: Path, shell: Shell) -> None:
-    command, *option = arguments
-    said, service = f"leave {option[0]} or --remote out", ("--remote", "http://localhost:1")
-    shell.fails(said, command, picture, *option, *service, status=2)
+def test_options_that_a_service_has_not(picture: Path, shell: Shell) -> None:
+    for arguments in ("compress --max-megapixels 0.5", "restore --seed 1", "restore --device cuda"):
+        command, *option = arguments.split()
+        said, service = f"leave {option[0]} or --remote out", ("--remote", "http://localhost:1")
+        shell.fails(said, command, picture, *option, *service, status=2)
 
 
 def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

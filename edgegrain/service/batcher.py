@@ -102,15 +102,11 @@ class Batcher:
         self._running: dict[Job, tuple[float, float]] = {}
         self._changed = asyncio.Event()
         for verb in self._limits:
-            metrics.queue_depth.labels(verb).set_function(partial(self.depth, verb))
+            metrics.queue_depth.labels(verb).set_function(partial(len, self._queues[verb]))
             metrics.expected_seconds.labels(verb).set_function(partial(self.expected, verb))
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
-
-    def depth(self, verb: Verb) -> int:
-        """Number of waiting jobs of a verb."""
-        return len(self._queues[verb])
 
     def note(self, key: BatchKey, seconds: float) -> None:
         """Note the seconds of one picture of a kind."""

@@ -216,9 +216,8 @@ def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated:
     codec, results, paths = evaluated
     found = summary(results, codec.bundle, paths, "fast")
     with_all = evaluation._plot(found, DISTORTION)
-    with_few = evaluation._plot(
-        {**found, "curves": {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}}, DISTORTION
-    )
+    few = {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}
+    with_few = evaluation._plot({**found, "curves": few}, DISTORTION)
     assert with_all != with_few
     for png in (with_all, with_few):
         with Image.open(io.BytesIO(png)) as image:

@@ -174,9 +174,8 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert same(begun.model.decoder.decoder, decoder)
     monkeypatch.setattr(grain, "export_decoder", lambda *_: repeating_decoder())
     monkeypatch.setattr(grain, "compare_decoder", lambda *_: Comparison(1, 0.0, 200.0, 0.0))
-    made = write_trained_bundle(
-        tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain", prior=tmp_path / "prior.safetensors"
-    ).manifest
+    out = tmp_path / "bundles" / "tiny-grain"
+    made = write_trained_bundle(tmp_path / "zoo", out, prior=tmp_path / "prior.safetensors").manifest
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
     changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
     assert changed == {"decoder.onnx", "README.md"}

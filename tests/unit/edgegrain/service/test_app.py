@@ -22,22 +22,9 @@ from edgegrain.service.app import create_app
 from edgegrain.service.observability import configure_logs
 from edgegrain.service.settings import Settings
 from sdk.generated_mark import mark_of
+from tests import service_harness as harness
 from tests.pictures import chunk
-from tests.service_harness import (
-    PAYLOAD,
-    POST,
-    SOON,
-    LiveService,
-    assert_problem,
-    connected,
-    file_of,
-    get,
-    live_service,
-    post,
-    raw_payloads,
-    stubbed,
-    until,
-)
+from tests.service_harness import PAYLOAD, POST, SOON, assert_problem, connected, get, post, raw_payloads, stubbed
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -74,7 +61,7 @@ class TestRestore:
         assert "16384 x 16384 pixels, more than 1048576; " in problem["detail"]
         assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
 
-    def test_too_large(self, tiny_service: LiveService) -> None:
+    def test_too_large(self, tiny_service: harness.LiveService) -> None:
         with connected(tiny_service.url, POST + b"Content-Length: 1048577\r\n\r\n") as (_, stream):  # refused unread
             assert stream.readline().startswith(b"HTTP/1.1 413 ")
 
@@ -181,7 +168,7 @@ def test_what_there_is_not(
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-        answer = client.post("/v1/compress?fit=crop&background=010203", content=file_of(rgba), headers=PNG)
+        answer = client.post("/v1/compress?fit=crop&background=010203", content=harness.file_of(rgba), headers=PNG)
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
 
@@ -189,14 +176,14 @@ class TestCompress:
         ("kind", "status"), [("JPEG", 200), ("WEBP", 200), ("AVIF", 422), ("GIF", 422), ("TIFF", 422)]
     )
     def test_formats(self, client: httpx.Client, kind: str, status: int) -> None:
-        picture = file_of(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
+        picture = harness.file_of(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
         answer = client.post("/v1/compress", content=picture, headers={"Content-Type": "image/any"})
         assert answer.status_code == status
         assert ("readable here: JPEG, PNG, WEBP" in answer.text) == (status == 422)
 
     def test_refusals(self, client: httpx.Client) -> None:
-        large = file_of(np.zeros((1100, 1100), np.uint8))
-        for data in (b"no picture", file_of(np.zeros((9, 9), np.uint8))[:40], large):
+        large = harness.file_of(np.zeros((1100, 1100), np.uint8))
+        for data in (b"no picture", harness.file_of(np.zeros((9, 9), np.uint8))[:40], large):
             problem = assert_problem(client.post("/v1/compress", content=data, headers=PNG), 422, "invalid-picture")
         assert "claims 1100 x 1100 pixels, more than 1048576; reduce it first" in problem["detail"]
         assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=PNG), 413, "too-large")
@@ -206,14 +193,14 @@ class TestCompress:
         assert_problem(answer, 422, "invalid-parameter")
 
     def test_a_picture_that_takes_too_long(self, tiny_bundle: Path) -> None:
-        png = file_of(np.zeros((64, 64), np.uint8))
+        png = harness.file_of(np.zeros((64, 64), np.uint8))
         slow = png[:33] + 1_000_000 * chunk(b"tEXt") + png[33:]  # Pillow takes about 8 s
-        with live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
+        with harness.live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
             start = time.perf_counter()
             answer = post(f"{service.url}/v1/compress", slow, headers=PNG)
             assert time.perf_counter() - start < 4
             assert_problem(answer, 503, "worker-lost")
-            until(lambda: get(f"{service.url}/health/ready").status_code == 200)
+            harness.until(lambda: get(f"{service.url}/health/ready").status_code == 200)
             assert post(f"{service.url}/v1/compress", png, headers=PNG).status_code == 200
 
 
@@ -279,9 +266,9 @@ class TestLimits:
             ThreadPoolExecutor(4) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.batcher._running)
+            harness.until(lambda: service.state.batcher._running)
             others = [pool.submit(service.restore, data) for data in payloads[1:3]]
-            until(lambda: len(service.state.batcher) == 2)
+            harness.until(lambda: len(service.state.batcher) == 2)
             with httpx.Client(verify=False) as client:
                 client.get(f"{service.url}/health/live")  # connects
                 durations = []
@@ -315,18 +302,18 @@ class TestLimits:
             ThreadPoolExecutor(1) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.batcher._running)
+            harness.until(lambda: service.state.batcher._running)
             with connected(service.url, POST + b"Content-Length: %d\r\n\r\n%b" % (len(payloads[1]), payloads[1])):
-                until(lambda: len(service.state.batcher) == 1)
-            until(lambda: len(service.state.batcher) == 0)
+                harness.until(lambda: len(service.state.batcher) == 1)
+            harness.until(lambda: len(service.state.batcher) == 0)
             assert not first.done() and first.result().status_code == 200
 
-    def test_who_leaves_while_sending(self, tiny_service: LiveService) -> None:
+    def test_who_leaves_while_sending(self, tiny_service: harness.LiveService) -> None:
         errors = tiny_service.state.metrics.errors.labels("bad-request")._value
         before = errors.get()
         with connected(tiny_service.url, POST + b"Content-Length: 1000\r\n\r\nabc"):
-            until(lambda: tiny_service.state.bodies.used == 3)
-        until(lambda: tiny_service.state.bodies.used == 0)
+            harness.until(lambda: tiny_service.state.bodies.used == 3)
+        harness.until(lambda: tiny_service.state.bodies.used == 0)
         assert errors.get() == before + 1
 
     def test_slow_body(self, tiny_bundle: Path) -> None:
@@ -344,7 +331,7 @@ class TestLimits:
             assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
 
     def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:
-        with live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
+        with harness.live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
             answer = get(f"{service.url}/health/ready")
             assert_problem(answer, 503, "starting")
             assert 1 <= int(answer.headers["retry-after"]) < SOON
@@ -422,7 +409,7 @@ def test_exif_data_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
     exif = Image.Exif()
     exif[0x013B] = "Jane Doe"  # Artist
     configure_logs("debug")
-    with Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 4)), "JPEG", exif=exif))) as image:
+    with Image.open(io.BytesIO(harness.file_of(Image.new("RGB", (4, 4)), "JPEG", exif=exif))) as image:
         assert image.getexif()[0x013B] == "Jane Doe"
         ImageDraw.Draw(image)
     assert "Jane" not in capsys.readouterr().err

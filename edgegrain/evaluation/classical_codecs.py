@@ -106,8 +106,8 @@ class ClassicalCodec:
     def _coarse_to_fine(self, full_chroma: bool, max_bytes: int, score: Score) -> dict[ClassicalResult, float]:
         """Scores of every fourth useful factor, then of those at distances 2 and 1 from the best two.
 
-        Around the best one alone, single codecs would have an LPIPS-Alex that is up to 3 % higher than that of the best
-        of all factors; around two, they have the same (six faces at 350, 750 and 2200 bytes).
+        Around the best one alone, single codecs would have an LPIPS-Alex that is up to 3 % higher; around two, that of
+        the best of all factors (six faces at 350, 750 and 2200 bytes).
         """
         factors = self._useful_factors(full_chroma, max_bytes)
         scores, results = dict[int, float](), dict[ClassicalResult, float]()

@@ -78,7 +78,7 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
     rows, group = [], ""
     for method, mean in summary["means"].items():
         before, group = group, method.split(",")[0]
-        cells = [_kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in ("bytes", *scores)]
+        cells = [_cell(score, mean) for score in ("bytes", *scores)]
         intervals = ["" if score in KIDS else _half_width(score, mean) for score in ("bytes", *scores)]
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
         ours, rule = method == summary["bundle"]["id"], before not in ("", group)
@@ -132,18 +132,18 @@ def _title(summary: Mapping[str, Any]) -> str:
     return title + evaluated.refinement_suffix(summary).replace("-", " ")
 
 
-def _cell(score: str, value: float | None) -> str:
-    return "–" if value is None else formatted(score, value)
+def _cell(score: str, mean: Mapping[str, Any]) -> str:
+    if mean[score] is None:
+        return "–"
+    if score not in KIDS:
+        return formatted(score, mean[score])
+    value, low, high = (_signed(mean[key]) for key in (score, f"{score}_low", f"{score}_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _half_width(score: str, mean: Mapping[str, float | None]) -> str:
     low, high = mean.get(f"{score}_low"), mean.get(f"{score}_high")
-    return "" if low is None or high is None else f"± {_cell(score, (high - low) / 2)}"
-
-
-def _kid(kid: str, mean: Mapping[str, Any]) -> str:
-    value, low, high = mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"]
-    return "–" if value is None else f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
+    return "" if low is None or high is None else f"± {formatted(score, (high - low) / 2)}"
 
 
 def _signed(value: float) -> str:

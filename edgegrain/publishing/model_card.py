@@ -132,10 +132,7 @@ def _cell(scores: Mapping[str, Any], key: str) -> str:
 
 
 def collect(bundle_id: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's ``evaluation``, made from the bundle's summary.
-
-    Of the classical codecs it keeps the best over all codecs; the summary lists each of them.
-    """
+    """The manifest's ``evaluation``, made from the bundle's summary, with the best over all classical codecs only."""
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
     kept = [name for name in own["means"] if name == bundle_id or name.startswith("classical")]

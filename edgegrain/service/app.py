@@ -164,10 +164,7 @@ async def _serve(app: FastAPI, port: int) -> None:
 
 
 class Requests:
-    """ASGI middleware: an id, a line in the log and the metrics of every request; defects.
-
-    Starlette's own handler of `Exception` is outside of all middleware, so its answers would lack the headers.
-    """
+    """ASGI middleware: an id, a line in the log and the metrics of every request; defects."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -201,7 +198,7 @@ class Requests:
         metrics.requests_in_flight.inc()
         try:
             await self._app(scope, noted, observed)
-        except Exception as error:
+        except Exception as error:  # Starlette's own handler is outside of all middleware: it would add no headers
             log(logger, logging.ERROR, "defect", error, request_id=request_id)
             if status:
                 raise

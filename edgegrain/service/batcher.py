@@ -23,8 +23,7 @@ Verb = Literal["restore", "compress"]
 ACCEPTED, ROOM = 0.9, 0.8
 """Largest part of the deadline that a job may be expected to take; the part at which a refused client may return."""
 LONGEST_BATCH = 0.5
-"""Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
-"""
+"""Longest expected seconds of a batch of several pictures on a CPU, where batches gain little, and others wait."""
 MAX_RETRY_AFTER = 60
 NEW = 0.3  # weight of the latest batch in the expected seconds of a picture
 REFUSALS = {
@@ -36,15 +35,12 @@ REFUSALS = {
 
 
 class BatchKey(NamedTuple):
-    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long.
-
-    A scene, which is a batch of its own, has ``faces``; a picture all of whose faces are compressed has 1.
-    """
+    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long."""
 
     verb: Verb
     bundle: str
     enlargement: int = 1
-    faces: int = 0
+    faces: int = 0  # of a scene, which is a batch of its own; 1 for a picture all of whose faces are compressed
 
     @property
     def kind(self) -> BatchKey:
@@ -102,15 +98,11 @@ class Batcher:
         self._running: dict[Job, tuple[float, float]] = {}
         self._changed = asyncio.Event()
         for verb in self._limits:
-            metrics.queue_depth.labels(verb).set_function(partial(self.depth, verb))
+            metrics.queue_depth.labels(verb).set_function(partial(len, self._queues[verb]))
             metrics.expected_seconds.labels(verb).set_function(partial(self.expected, verb))
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
-
-    def depth(self, verb: Verb) -> int:
-        """Number of waiting jobs of a verb."""
-        return len(self._queues[verb])
 
     def note(self, key: BatchKey, seconds: float) -> None:
         """Note the seconds of one picture of a kind."""
@@ -127,14 +119,11 @@ class Batcher:
         return self._ready_in() + (before + (count - 1) * one) / self._settings.workers + one
 
     def check_room(self, verb: Verb, count: int = 1) -> None:
-        """Raise `Problem` unless ``count`` more jobs fit into the queue and should be answered before their deadline.
-
-        An idle service accepts any job: estimates may be wrong, and only new batches correct them.
-        """
-        if len(self._queues[verb]) + count > self._limits[verb]:
-            raise self.refusal("queue-full", verb, count)
+        """Raise `Problem` unless ``count`` more jobs fit into the queue and should meet their deadline."""
+        full = len(self._queues[verb]) + count > self._limits[verb]
+        # An idle service accepts any job: estimates may be wrong, and only new batches correct them.
         busy = len(self) or self._running or self._ready_in()
-        if busy and self.expected(verb, count) > ACCEPTED * self._settings.deadline:
+        if full or (busy and self.expected(verb, count) > ACCEPTED * self._settings.deadline):
             raise self.refusal("queue-full", verb, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:

@@ -41,10 +41,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send events of at least ``level`` to stderr as JSON lines; those of other packages of at least ``info``.
-
-    At ``debug`` libraries log what no log may hold: Pillow the EXIF data of pictures, for instance.
-    """
+    """Send events of at least ``level`` to stderr as JSON lines; those of other packages of at least ``info``."""
+    # At debug, libraries log what no log may hold: Pillow the EXIF data of pictures, for instance.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -49,7 +49,7 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=20))
         # The other formats have tests of their own, and take most of the time.
-        patch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
+        patch.setattr(publish.writer, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
         publish_run(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
     return root / "cats"
 

@@ -207,7 +207,7 @@ def bundle(
 
 
 def device_kit(
-    out: Annotated[Path, typer.Argument(metavar="OUT")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     bundle: BundleOption = "faces",
     force: ForceOption = False,
     json_output: JsonOption = False,
@@ -221,9 +221,6 @@ def device_kit(
     Examples:
       edgegrain device-kit kit
       edgegrain device-kit kit --bundle my-bundle/ --force
-
-    Args:
-        out: Folder to write.
     """
     manifest = load_manifest(find_bundle(bundle))
     wanted = {names.GOLDEN, names.ENCODER_ONNX, names.ENCODER_TFLITE, names.ENCODER_COREML}  # the last is a folder

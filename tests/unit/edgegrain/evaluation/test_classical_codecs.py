@@ -20,11 +20,10 @@ def small(portrait: np.ndarray) -> np.ndarray:
 
 def candidates(classical: ClassicalCodec, max_bytes: int) -> list[ClassicalResult]:
     """For every scale at which something fits, the highest quality that does; AVIF in 4:2:0, then in 4:4:4."""
-    found = (
-        classical._highest_quality(factor, chroma, max_bytes)
-        for chroma in classical._chroma
-        for factor in classical._useful_factors(chroma, max_bytes)
-    )
+    found = []
+    for chroma in classical._chroma:
+        factors = classical._useful_factors(chroma, max_bytes)
+        found += [classical._highest_quality(factor, chroma, max_bytes) for factor in factors]
     return [result for result in found if result is not None]
 
 
@@ -33,9 +32,8 @@ def test_every_candidate_fits_and_the_best_by_psnr_wins_and_is_encoded_again(sma
     classical = ClassicalCodec(small, codec)
     results = candidates(classical, 700)
     assert len(results) >= 3
-    assert all(
-        result.nbytes <= 700 and result.rgb.shape == small.shape and result.rgb.dtype == np.uint8 for result in results
-    )
+    assert all(result.nbytes <= 700 for result in results)
+    assert all((result.rgb.shape, result.rgb.dtype) == (small.shape, np.uint8) for result in results)
     scales = [(result.setting.full_chroma, result.setting.factor) for result in results]
     assert scales == sorted(set(scales)) and {chroma for chroma, _ in scales} == {False, codec == "avif"}
     assert all(result.setting.quality > 0 for result in results) or codec != "jpeg-xl"
@@ -104,8 +102,7 @@ def test_avif_is_also_tried_with_chroma_at_full_size() -> None:
 
 
 def test_files_are_encoded_once_for_all_budgets(small: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved: list[object] = []
-    save = baselines._save
+    saved, save = list[object](), baselines._save
     monkeypatch.setattr(baselines, "_save", lambda *given, **options: saved.append(given) or save(*given, **options))
     classical = ClassicalCodec(small, "webp")
     first = classical.best(700)
@@ -138,13 +135,8 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, small: np.n
 
 
 def test_pictures_keep_their_aspect_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    save = baselines._save
-    monkeypatch.setattr(
-        baselines,
-        "_save",
-        lambda picture, *given, **options: sizes.append(picture.size) or save(picture, *given, **options),
-    )
+    sizes, save = [], baselines._save
+    monkeypatch.setattr(baselines, "_save", lambda one, *more, **kw: sizes.append(one.size) or save(one, *more, **kw))
     rgb = np.zeros((96, 64, 3), np.uint8)
     for factor in baselines._factors(96, 16):
         assert ClassicalCodec(rgb, "webp").result(Setting("webp", factor, 0)).rgb.shape == rgb.shape

@@ -68,10 +68,9 @@ def test_decoders_of_a_bundle_do_not_share_results(tmp_path: Path, path: Path) -
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     (folder / "negative.onnx").write_bytes(model.SerializeToString())
     refresh_manifest(folder, decoders={"negative": {"file": "negative.onnx", "controls": []}})
-    default, negative, again = (
-        evaluator(Codec(folder, decoder=name), cache, EvaluationConfig(False)).picture(path).ours.scores.psnr
-        for name in ("default", "negative", "default")
-    )
+    codecs = [Codec(folder, decoder=name) for name in ("default", "negative", "default")]
+    rows = [evaluator(codec, cache, EvaluationConfig(False)).picture(path).ours for codec in codecs]
+    default, negative, again = (row.scores.psnr for row in rows)
     assert default == again > negative + 5
 
 
@@ -124,9 +123,7 @@ def test_an_interrupted_picture_keeps_what_is_done(
     codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes", Mock(side_effect=KeyboardInterrupt)
-        )
+        patch.setattr(evaluation._ClassicalSearch, "at_equal_bytes", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             evaluator(codec, tmp_path, EvaluationConfig()).picture(path)
     assert len(list(tmp_path.iterdir())) == 2  # the payload and its scores

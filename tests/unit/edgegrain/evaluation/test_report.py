@@ -182,8 +182,7 @@ def test_without_baselines_the_page_has_no_curves_and_with_photographs_a_line(ev
     codec, results, paths = evaluated
     alone = replace(results[0], equal=(), curve=())
     files, page = report((codec, [alone], paths[:1]), "none", photographs={**PHOTOGRAPHS, "missed": 0})
-    assert "rate_distortion.png" not in files
-    assert "†" not in page
+    assert "rate_distortion.png" not in files and "†" not in page
     assert "classical" not in page.lower() and "<th>payload</th>" in page
     assert "<p>Photographs: of 36 photographs as people have them, a face was found in 36 (0 missed)" in page
 
@@ -216,9 +215,8 @@ def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated:
     codec, results, paths = evaluated
     found = summary(results, codec.bundle, paths, "fast")
     with_all = evaluation._plot(found, DISTORTION)
-    with_few = evaluation._plot(
-        {**found, "curves": {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}}, DISTORTION
-    )
+    few = {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}
+    with_few = evaluation._plot({**found, "curves": few}, DISTORTION)
     assert with_all != with_few
     for png in (with_all, with_few):
         with Image.open(io.BytesIO(png)) as image:

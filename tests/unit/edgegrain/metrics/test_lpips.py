@@ -16,10 +16,8 @@ from edgegrain.metrics import lpips as perceptual
 from edgegrain.metrics.lpips import DISTS, LPIPS, VGG_TAPS
 from edgegrain.metrics.picture_metrics import unit_batch
 
-NETS = ["alex", "vgg"]
 
-
-@pytest.fixture(scope="module", params=NETS)
+@pytest.fixture(scope="module", params=["alex", "vgg"])
 def lpips(request: pytest.FixtureRequest, shared_weights: Path) -> LPIPS:
     return LPIPS(shared_weights, request.param)
 

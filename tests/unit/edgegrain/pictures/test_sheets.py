@@ -50,10 +50,8 @@ def test_pictures_of_any_size_and_shape_fit() -> None:
 
 def test_titles_and_heading_lie_above_and_accents_are_coloured() -> None:
     tile = Tile(plain((0, 0, 0), 64, 64), "ours", accent=True)
-    bare, full = (
-        np.asarray(draw_sheet([[tile]], titles=titles, heading=heading))
-        for titles, heading in (((), ""), (["title"], "heading"))
-    )
+    sheets = draw_sheet([[tile]]), draw_sheet([[tile]], titles=["title"], heading="heading")
+    bare, full = map(np.asarray, sheets)
     assert full.shape[0] > bare.shape[0] and full.shape[1] == bare.shape[1]
     np.testing.assert_array_equal(full[-(bare.shape[0] - MARGIN) :], bare[MARGIN:])
     assert (full[: full.shape[0] - bare.shape[0]] < 200).any()

@@ -53,9 +53,8 @@ with only_writer(Path(sys.argv[1])):
 
 
 def test_a_folder_has_one_writer_until_its_process_ends(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
+    command, pipe = [sys.executable, "-c", HOLD, tmp_path], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
         assert other.stdout is not None and other.stdout.readline() == b"locked\n"
         with pytest.raises(InUseError, match="another process writes to"), only_writer(tmp_path):
             pass

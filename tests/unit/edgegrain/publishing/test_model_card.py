@@ -26,12 +26,9 @@ def card_of(evaluation: dict[str, Any], **changed: Any) -> str:
 
 
 def summary(bundle: str, **scores: float | None) -> dict:
-    return {
-        "bundle": {"id": bundle},
-        "pictures": {"folder": "faces_256", "count": 60, "sha256": "aa"},
-        "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
-        "versions": {"torch": "2.13.0"},
-    }
+    means = {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}}
+    pictures = {"folder": "faces_256", "count": 60, "sha256": "aa"}
+    return {"bundle": {"id": bundle}, "pictures": pictures, "means": means, "versions": {"torch": "2.13.0"}}
 
 
 def test_the_card_states_the_measured_means_and_the_licence() -> None:

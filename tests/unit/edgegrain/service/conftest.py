@@ -32,14 +32,8 @@ def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
     """A service of the tiny bundle with small limits; tests do not change it."""
-    with live_service(
-        tiny_bundle,
-        max_picture_bytes=1 << 16,
-        max_pixels=1 << 20,
-        max_photo_pixels=1 << 20,
-        max_batch_items=4,
-        deadline=60,
-    ) as service:
+    limits = {"max_picture_bytes": 1 << 16, "max_pixels": 1 << 20, "max_photo_pixels": 1 << 20, "max_batch_items": 4}
+    with live_service(tiny_bundle, deadline=60, **limits) as service:
         yield service
 
 

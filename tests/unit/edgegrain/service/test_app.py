@@ -22,21 +22,9 @@ from edgegrain.service.app import create_app
 from edgegrain.service.observability import configure_logs
 from edgegrain.service.settings import Settings
 from sdk.generated_mark import mark_of
+from tests import service_harness as harness
 from tests.pictures import chunk, encoded
-from tests.service_harness import (
-    PAYLOAD,
-    POST,
-    SOON,
-    LiveService,
-    assert_problem,
-    connected,
-    get,
-    live_service,
-    post,
-    raw_payloads,
-    stubbed,
-    until,
-)
+from tests.service_harness import PAYLOAD, POST, SOON, assert_problem, connected, get, post, raw_payloads, stubbed
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -73,7 +61,7 @@ class TestRestore:
         assert "16384 x 16384 pixels, more than 1048576; " in problem["detail"]
         assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
 
-    def test_too_large(self, tiny_service: LiveService) -> None:
+    def test_too_large(self, tiny_service: harness.LiveService) -> None:
         with connected(tiny_service.url, POST + b"Content-Length: 1048577\r\n\r\n") as (_, stream):  # refused unread
             assert stream.readline().startswith(b"HTTP/1.1 413 ")
 
@@ -207,12 +195,12 @@ class TestCompress:
     def test_a_picture_that_takes_too_long(self, tiny_bundle: Path) -> None:
         png = encoded(np.zeros((64, 64), np.uint8))
         slow = png[:33] + 1_000_000 * chunk(b"tEXt") + png[33:]  # Pillow takes about 8 s
-        with live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
+        with harness.live_service(tiny_bundle, worker_timeout=1, deadline=SOON) as service:
             start = time.perf_counter()
             answer = post(f"{service.url}/v1/compress", slow, headers=PNG)
             assert time.perf_counter() - start < 4
             assert_problem(answer, 503, "worker-lost")
-            until(lambda: get(f"{service.url}/health/ready").status_code == 200)
+            harness.until(lambda: get(f"{service.url}/health/ready").status_code == 200)
             assert post(f"{service.url}/v1/compress", png, headers=PNG).status_code == 200
 
 
@@ -278,9 +266,9 @@ class TestLimits:
             ThreadPoolExecutor(4) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.batcher._running)
+            harness.until(lambda: service.state.batcher._running)
             others = [pool.submit(service.restore, data) for data in payloads[1:3]]
-            until(lambda: len(service.state.batcher) == 2)
+            harness.until(lambda: len(service.state.batcher) == 2)
             with httpx.Client(verify=False) as client:
                 client.get(f"{service.url}/health/live")  # connects
                 durations = []
@@ -314,18 +302,18 @@ class TestLimits:
             ThreadPoolExecutor(1) as pool,
         ):
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.batcher._running)
+            harness.until(lambda: service.state.batcher._running)
             with connected(service.url, POST + b"Content-Length: %d\r\n\r\n%b" % (len(payloads[1]), payloads[1])):
-                until(lambda: len(service.state.batcher) == 1)
-            until(lambda: len(service.state.batcher) == 0)
+                harness.until(lambda: len(service.state.batcher) == 1)
+            harness.until(lambda: len(service.state.batcher) == 0)
             assert not first.done() and first.result().status_code == 200
 
-    def test_who_leaves_while_sending(self, tiny_service: LiveService) -> None:
+    def test_who_leaves_while_sending(self, tiny_service: harness.LiveService) -> None:
         errors = tiny_service.state.metrics.errors.labels("bad-request")._value
         before = errors.get()
         with connected(tiny_service.url, POST + b"Content-Length: 1000\r\n\r\nabc"):
-            until(lambda: tiny_service.state.bodies.used == 3)
-        until(lambda: tiny_service.state.bodies.used == 0)
+            harness.until(lambda: tiny_service.state.bodies.used == 3)
+        harness.until(lambda: tiny_service.state.bodies.used == 0)
         assert errors.get() == before + 1
 
     def test_slow_body(self, tiny_bundle: Path) -> None:
@@ -343,7 +331,7 @@ class TestLimits:
             assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
 
     def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:
-        with live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
+        with harness.live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
             answer = get(f"{service.url}/health/ready")
             assert_problem(answer, 503, "starting")
             assert 1 <= int(answer.headers["retry-after"]) < SOON

@@ -16,11 +16,8 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 
 def form(*files: bytes) -> bytes:
-    pieces = [
-        b'--x\r\nContent-Disposition: form-data; name="payload"; filename="a"\r\n\r\n' + data + b"\r\n"
-        for data in files
-    ]
-    return b"".join(pieces) + b"--x--\r\n"
+    head = b'--x\r\nContent-Disposition: form-data; name="payload"; filename="a"\r\n\r\n'
+    return b"".join(head + data + b"\r\n" for data in files) + b"--x--\r\n"
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,8 @@ def test_a_form_is_served(tmp_path: Path) -> None:
 def test_decoders_replay_graphs_unless_told_not_to(pretended_cuda: PretendedCuda, tiny_bundle: Path) -> None:
     for graphs in (True, False):
         Engine([tiny_bundle], device="cuda", threads=1, graphs=graphs)
-        assert [
-            chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started[-2:] if chain[0][0] == CUDA
-        ] == [str(int(graphs))]
+        chains = [chain for _, chain in pretended_cuda.started[-2:] if chain[0][0] == CUDA]
+        assert [chain[0][1]["enable_cuda_graph"] for chain in chains] == [str(int(graphs))]
 
 
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:
@@ -55,9 +54,8 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
     assert isinstance(outcomes[1], PayloadError) and isinstance(outcomes[2], ImageError)
     alone = engine.restore(BUNDLE, [payloads[3]], [RestoreOptions()])
     assert outcomes[3] == alone[0] and isinstance(outcomes[0], bytes)
-    assert all(
-        isinstance(item, PayloadError) for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2)
-    )
+    nothing = engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2)
+    assert all(isinstance(item, PayloadError) for item in nothing)
     bad, good = engine.compress(BUNDLE, [b"no picture", encoded(Image.new("RGB", (8, 8)))], [CompressOptions()] * 2)
     assert isinstance(bad, ImageError) and isinstance(good, bytes)
 

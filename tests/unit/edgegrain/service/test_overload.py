@@ -7,6 +7,7 @@ import os
 import signal
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,14 +58,12 @@ async def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
         await asyncio.wait(burst, timeout=DEADLINE / 4)
         later = [await ask(client, "restore", payload) for _ in range(8)]
         replies = await asyncio.gather(*burst)
-    served = {
-        verb: sum(reply.status == 200 for reply in replies if reply.verb == verb) for verb in ("compress", "restore")
-    }
+    served = Counter(reply.verb for reply in replies if reply.status == 200)
     # 15 compressions need 0.6 s, which is less than half of the deadline; 60 pictures to restore need 9 s.
     assert served["compress"] >= 14
     assert 0.4 * DEADLINE / RESTORE <= served["restore"] <= DEADLINE / RESTORE
     refused = [reply for reply in replies if reply.status == 503]
-    assert len(refused) == 75 - sum(served.values()) and min(reply.retry_after for reply in refused) >= 1
+    assert len(refused) == 75 - served.total() and min(reply.retry_after for reply in refused) >= 1
     # A request that cannot be served is refused early, not at the deadline. Compared with the waits of served requests,
     # because a busy machine delays both.
     assert statistics.median(reply.seconds for reply in refused) < DEADLINE / 2

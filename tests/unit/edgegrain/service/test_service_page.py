@@ -56,9 +56,9 @@ def test_idle_connections_are_kept_longer_than_by_load_balancers(repository: Pat
 
 
 def test_problems(page: str) -> None:
-    documented = {
-        kind: int(status) for kinds, status in entries(page, "Problems") for kind in re.findall(r"`([\w-]+)`", kinds)
-    }
+    documented = dict[str, int]()
+    for kinds, status in entries(page, "Problems"):
+        documented |= dict.fromkeys(re.findall(r"`([\w-]+)`", kinds), int(status))
     assert documented == {name: status for name, (status, _) in KINDS.items()}
 
 

@@ -127,8 +127,7 @@ def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
 
 @pytest.fixture
 def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache folder of its own, and converters that take any package."""
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+    """The folder for metric weights, and converters that take any package."""
 
     def convert(names: tuple[str, ...]):
         def write(package: Path, folder: Path) -> None:

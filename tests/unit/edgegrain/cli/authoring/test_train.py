@@ -64,9 +64,8 @@ def test_a_trial_run_needs_nothing(
 
 def test_a_run_is_resumed_on_request_only(shell: Shell, tmp_path: Path) -> None:
     arguments = ("smoke-gcfsr", "--run", tmp_path, "--device", "cpu")
-    shell.fails(
-        f"no run to continue in {tmp_path}; a new one begins", *arguments, "--pictures", "4", "--resume", status=0
-    )
+    said = f"no run to continue in {tmp_path}; a new one begins"
+    shell.fails(said, *arguments, "--pictures", "4", "--resume", status=0)
     shell.fails("pass --resume", *arguments, "--pictures", "8")
     code, output, error = shell(*arguments, "--pictures", "8", "--resume")
     assert code == 0 and json.loads(output)["pictures"] == 8 and "a new one begins" not in error

@@ -198,7 +198,7 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "fit_tables", lambda *_, **__: CoderTables.default())
-    monkeypatch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
+    monkeypatch.setattr(publish.writer, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
     train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
     run, folder, reports = tmp_path / "run", tmp_path / "paper-64", []
     options = {"bundle_id": "paper-64", "version": "1.0.0", "coder_pictures": 4}

@@ -92,7 +92,8 @@ SizeOption = Annotated[
     typer.Option(
         metavar="[original|native|PIXELS]",
         help="original: the original's size, as sharp as the bundle can; "
-        "native: the decoder's own resolution; PIXELS: the longest side, as 1024; edgegrain info names the largest.",
+        "native: the decoder's own resolution; PIXELS: the longest side, such as 1024; "
+        "edgegrain info names the largest.",
     ),
 ]
 TokenOption = Annotated[str | None, typer.Option(envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")]

@@ -64,7 +64,8 @@ def restore(
         strength: For bundles with that control: the factor, 4 to 64, by which the picture is assumed to have been
             reduced; larger values hallucinate more detail [default: the bundle's].
         background: For an aligned or cropped picture: the whole picture, of its size or aspect, into which the restored
-            part is pasted; --size is then the part's, and original is native.
+            part is pasted; --size is then the part's, and original the same as
+            native.
     """
     plan = files.plan_jobs(payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format}")
     max_pixels, wanted = options.max_pixels_of(max_megapixels), options.size_of(size)

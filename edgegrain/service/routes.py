@@ -82,15 +82,15 @@ class RestoreParameters(Described):
     """Query parameters of restoring."""
 
     size: str = Field("original", json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"})
-    """original: the original's size; native: the decoder's own resolution; a number: the longest side, up to the
-    largest of the bundle's sides, which /v1/bundles lists."""
+    """original: the original's size; native: the decoder's own resolution; a number: the longest side in pixels,
+    up to the largest of the bundle's sides, which /v1/bundles lists."""
     quality: int = Field(QUALITY, ge=1, le=100)
     """Quality of WebP and JPEG."""
     bundle: str | None = Field(None, max_length=200)
     """Id of a served bundle; default: the payload's."""
     strength: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """For bundles with this control (range: /v1/bundles): the factor by which the picture is assumed to have been
-    reduced."""
+    """For bundles with this control, whose range /v1/bundles lists: the factor by which the picture is assumed to have
+    been reduced."""
 
 
 class CompressParameters(Described):
@@ -109,8 +109,8 @@ class CompressParameters(Described):
     bundle: str | None = Field(None, max_length=200)
     """Id of a served bundle; default: the first."""
     quality: Quality | None = None
-    """A rate of the served bundles for the same kind of pictures as bundle; listed by /v1/bundles. Default: the first
-    of bundle."""
+    """A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the
+    first of bundle."""
     max_bytes: int | None = Field(None, ge=1)
     """Largest payload or scene: the best quality that fits is taken, up to quality if that is given."""
 

@@ -85,7 +85,7 @@ class Settings(Described, BaseSettings):
     """Most pictures that wait to be compressed; more are refused with 503."""
     deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
     head_timeout: float = Field(75, gt=0, le=600)
-    """A connection is closed without a complete request head in this time; more than the 60 s for which load
+    """A connection is closed if it sends no complete request head in this time; more than the 60 s for which load
     balancers keep idle ones."""
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
     worker_timeout: float = Field(30, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")

@@ -68,8 +68,8 @@ def decoder(
         storage: Storage of the weights [default: the precision's].
         precision: Type that the decoder computes in; float16 needs --ops fused.
         ops: Operators: ONNX's own, or fused ones on channels-last maps, which need their library (docs/cuda_ops.md).
-        pixels: Type of the LR and the picture: values to quantize, or levels [default: uint8 with fused operators, else
-            float32].
+        pixels: Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused
+            operators, else float32].
         data: Folder of pictures to compare on, and to calibrate int8 on [default: those that ship with edgegrain].
         compared: Number of LRs to compare on.
         tune_seconds: --precision int8: train for so long that its pictures are those of float32; 3600 on one core are

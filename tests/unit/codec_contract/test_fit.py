@@ -42,14 +42,11 @@ class TestFit:
         np.testing.assert_array_equal(fit_picture(rgb, 64, "crop"), exact_resize(rgb[:, 49:250].copy(), (64, 64)))
         np.testing.assert_array_equal(fit_picture(rgb[:, :1], 64, "crop"), np.broadcast_to(rgb[100, 0], (64, 64, 3)))
 
-    def test_square_of_the_right_size_is_untouched(self) -> None:
-        rgb = noise(64, 64)
+    def test_squares_of_the_right_size_and_huge_pictures(self) -> None:
+        rgb, huge = noise(64, 64), np.broadcast_to(np.uint8([10, 20, 30]), (6000, 8000, 3))
         for fit in ("pad", "stretch", "crop"):
             np.testing.assert_array_equal(fit_picture(rgb, 64, fit), rgb)
-
-    def test_huge_picture(self) -> None:
-        rgb = np.broadcast_to(np.uint8([10, 20, 30]), (6000, 8000, 3))
-        np.testing.assert_array_equal(fit_picture(rgb, 64, "pad"), np.full((64, 64, 3), (10, 20, 30)))
+        np.testing.assert_array_equal(fit_picture(huge, 64, "pad"), np.full((64, 64, 3), (10, 20, 30)))
 
     def test_strips_change_no_byte(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rgb = noise(117, 203)

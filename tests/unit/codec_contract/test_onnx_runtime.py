@@ -13,7 +13,7 @@ from codec_contract import onnx_runtime
 from codec_contract.onnx_runtime import available_cores, captured_stderr, set_threads
 
 
-def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
+def test_captured(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with captured_stderr() as said:
         os.write(2, b"native\n")
         assert said() == "native\n"
@@ -21,6 +21,9 @@ def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
         assert said() == "native\nmore\n"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+    monkeypatch.setattr("sys.stderr", None)
+    with captured_stderr() as said:
+        assert said() == ""
 
 
 def test_threads_do_not_lose_the_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
@@ -35,12 +38,6 @@ def test_threads_do_not_lose_the_descriptor(capfd: pytest.CaptureFixture[str]) -
             done.result()
     os.write(2, b"here\n")
     assert capfd.readouterr().err == "here\n"
-
-
-def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr", None)
-    with captured_stderr() as said:
-        assert said() == ""
 
 
 @pytest.mark.parametrize(

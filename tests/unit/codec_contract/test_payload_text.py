@@ -96,14 +96,14 @@ def test_strings_that_hold_bytes_are_told() -> None:
 @pytest.mark.parametrize("name", ["coded-16x16-smooth", "v2-16x16-smooth", "v2-9x5-textured"])
 def test_a_payload_that_went_through_text_is_told(name: str) -> None:
     data = (GOLDEN / f"{name}.grain").read_bytes()
-    for damaged, message in (
-        (data.decode("latin-1").encode(), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
-        (data.decode("utf-8", "replace").encode(), "read as UTF-8, which replaced its bytes; send bytes, or"),
-        (to_text(data).encode("utf-8-sig"), "it is a payload's text; Payload.from_text reads it"),
-        (to_text(data, "base45").encode(), "Payload.from_text"),
+    for text, message in (
+        (data.decode("latin-1"), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
+        (data.decode("utf-8", "replace"), "read as UTF-8, which replaced its bytes; send bytes, or"),
+        *((start + to_text(data), "it is a payload's text; Payload.from_text reads it") for start in ("", "\ufeff")),
+        (to_text(data, "base45"), "it is a payload's text; Payload.from_text reads it"),
     ):
         with pytest.raises(PayloadError, match=message):
-            parse_payload(damaged)
+            parse_payload(text.encode())
 
 
 def test_a_qr_code() -> None:

@@ -30,14 +30,11 @@ def test_half_a_level_rounds_up_and_excess_is_clipped() -> None:
     assert quantize(np.array([-7.0, -1.01, 1.01, np.inf, -np.inf])).tolist() == [0, 0, 255, 255, 0]  # clipped
 
 
-def test_float16_is_widened() -> None:
+def test_float16_is_widened_and_nan_refused() -> None:
     # 100.5 levels has no float16 form; the nearest one must round as its own exact value says.
     value = np.float16(100.5 / 127.5 - 1)
     exact = float(value)
     assert quantize(np.array([value])).tolist() == [int(np.floor((exact + 1) * 127.5 + 0.5))]
-
-
-def test_nan_is_refused() -> None:
     with pytest.raises(EdgegrainError, match="NaN"):
         quantize(np.array([0.0, np.nan]))
 

@@ -73,14 +73,11 @@ def test_a_scene_that_goes_on_is_told_from_a_damaged_one(index: int) -> None:
 
 
 def test_wrong_parts() -> None:
-    with pytest.raises(PayloadError, match="a scene has 1 to 64 faces, got 0"):
-        encode_scene([], (640, 480))
     assert {parse_payload(parse_scene(scene).faces[0]).header.version for scene in SCENES} == {1, 2}
     face = parse_scene(SCENES[0]).faces[0]
-    with pytest.raises(PayloadError, match="got 70"):
-        encode_scene([face] * 70, (640, 480))
-    with pytest.raises(PayloadError, match="got 255"):
-        encode_scene([face] * 10_000, (640, 480))
+    for count, stored in ((0, 0), (70, 70), (10_000, 255)):
+        with pytest.raises(PayloadError, match=f"a scene has 1 to 64 faces, got {stored}"):
+            encode_scene([face] * count, (640, 480))
     with pytest.raises(PayloadError, match="lossy WebP file"):
         encode_scene([face], (640, 480), b"\x89PNG" + bytes(30))
 

@@ -210,8 +210,8 @@ def add_rates(root: Path, qualities: dict[int, str | None]) -> None:
     for step, quality in qualities.items():
         tables = replace(CoderTables.default(), step=step)
         (root / f"coder_{step}.json").write_bytes(tables.to_json())
-        named = {} if quality is None else {"quality": quality}
-        rates.append({"file": f"coder_{step}.json", **named, "lr_contract_id": contract_of(network, tables)})
+        contract = contract_of(network, tables)
+        rates.append({"file": f"coder_{step}.json", "quality": quality, "lr_contract_id": contract})
     refresh_manifest(root, rates=rates)
 
 

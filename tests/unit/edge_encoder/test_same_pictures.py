@@ -28,12 +28,6 @@ def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
     return pictures.encoded(picture, kind, **options)
 
 
-def png(*chunks: tuple[bytes, bytes], picture: Image.Image = PICTURE) -> bytes:
-    """A PNG with chunks after its header."""
-    data = encoded("PNG", picture)
-    return data[:33] + b"".join(chunk(*each) for each in chunks) + data[33:]
-
-
 def avif(primaries: int, transfer: int) -> bytes:
     data = encoded("AVIF", quality=100, subsampling="4:4:4")
     place = data.index(b"colrnclx") + 8
@@ -47,13 +41,13 @@ def files() -> dict[str, tuple[bytes, int | str, tuple[int, int, int]]]:
     restarts = encoded("JPEG", noise, quality=90, restart_marker_blocks=7)
     other = Image.new("RGB", PICTURE.size, "blue")
     animated = {"save_all": True, "append_images": [other]}
-    later = encoded("PNG")
-    later = later[:-12] + chunk(b"eXIf", exif(6)[6:]) + later[-12:]
+    png = encoded("PNG")
+    turned, later = (png[:at] + chunk(b"eXIf", exif(tag)[6:]) + png[at:] for at, tag in ((33, 8), (-12, 6)))
     first = tuple(np.asarray(load_picture(jpeg))[0, 0].tolist())
     return {
         "JPEG, EXIF": (encoded("JPEG", quality=95, subsampling=0, exif=exif(6)), 6, UPPER),
         "JPEG, XMP": (encoded("JPEG", quality=95, subsampling=0, xmp=XMP), 1, UPPER),
-        "PNG, EXIF": (png((b"eXIf", exif(8)[6:])), 8, UPPER),
+        "PNG, EXIF": (turned, 8, UPPER),
         "PNG, EXIF after the pixels": (later, 1, UPPER),
         "WebP, EXIF": (encoded("WEBP", lossless=True, exif=exif(5)), 5, UPPER),
         "AVIF, irot": (encoded("AVIF", quality=100, subsampling="4:4:4", exif=exif(6)), 6, UPPER),

@@ -209,9 +209,6 @@ def _reduction(training: Mapping[str, Any]) -> str:
     return str((training.get("config") or {}).get("reduction", "area"))
 
 
-SMALLEST_LR = 4
-"""Of a bicubic reduction: with less, a sample would be near both edges."""
-SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
 _WHITE = 255
 _WEIGHT_MAX = 127
 _CUT = ((0, 0), (3, 0), (1, 0), (0, 1), (0, 3))
@@ -240,10 +237,10 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
     Weights are int8 over a power of two, so a level may differ by one from Pillow's, whose weights have 22 bits.
     """
     factor = hr // lr if lr else 0
-    if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
+    if lr < 4 or hr % lr or factor % 2 or not 2 <= factor <= 64:  # smaller: a sample would be near both edges
         raise BundleError(
-            f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "
-            f"from {SMALLEST_FACTOR} to {LARGEST_FACTOR}, got {hr} to {lr}"
+            "the exact bicubic reduction makes LRs of at least 4 pixels by an even factor from 2 to 64, "
+            f"got {hr} to {lr}"
         )
     across = _pass("across", INPUT, factor, vertical=False)
     down = _pass("down", across[-1].name, factor, vertical=True)

@@ -42,10 +42,10 @@ from server_decoder.weight_file import described_network
 
 BANK = "generator."
 _MARK = "encoder.0.0.conv_first.weight"
-_UNUSED = ("fusion_skip.",)
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
 MMAGIC = Layout(
     "mmagic",
+    ".kernel",
     {  # weights at equalized learning rate are called weight_orig; "weight" is computed from them
         "mean_code": "w_avg",
         "constant": "constant_input.input",
@@ -58,10 +58,6 @@ MMAGIC = Layout(
         "to_rgb.#.bias": lambda index: f"{listed('to_rgb', index)}.bias",
         "to_rgb.#.conv.*": lambda index, end: f"{listed('to_rgb', index)}.{_modulated(end)}",
     },
-    lambda size: {},
-    ("",),
-    (),
-    ".kernel",
     optional=("mean_code",),
 )
 """A StyleGAN2 generator in mmagic."""
@@ -95,7 +91,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     prior, bank, filters = find_generator(source, MMAGIC, PRIOR, BANK)
     config = _glean_config(source, prior)
     model = described_network(path, lambda: GLEAN(config))
-    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, (*_UNUSED, *filters))
+    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, ("fusion_skip.", *filters))
     complete(cast(StyleGAN2, model.prior), PRIOR, tensor_map)
     return model.eval(), tensor_map
 
@@ -126,8 +122,6 @@ def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
 
 COARSEST = 16
 """Side of the coarsest features, fixed in the authors' code."""
-_NOISES = ("noises.",)
-"""Of other sizes than the layers' noise."""
 
 
 def _gcfsr_names(levels: int) -> Names:
@@ -159,7 +153,8 @@ def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = described_network(path, lambda: GCFSR(config))
-    tensor_map = fill(network, source, _gcfsr_names(len(config.levels)), _NOISES)
+    names = _gcfsr_names(len(config.levels))
+    tensor_map = fill(network, source, names, ("noises.",))  # which are of other sizes than ours
     return network.eval(), tensor_map
 
 

@@ -320,13 +320,10 @@ def start_run(
     discriminator: nn.Module | None = None,
     start: str | Path | None = None,
 ) -> FaceSRRun:
-    """A run at its first step.
+    """A run at its first step. ``prior``: GLEAN's bank; None for random weights, as for ``discriminator``.
 
-    Args:
-        prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
-        discriminator: a trained one; None for the recipe's own with random weights.
-        start: trained weights to begin with, or the folder of a run that holds them. For GLEAN also a GRAIN decoder
-            (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
+    ``start``: trained weights, or the folder of a run that holds them. For GLEAN also a GRAIN decoder
+    (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
     """
     torch.manual_seed(recipe.seed)
     if isinstance(recipe.network, GLEANConfig):
@@ -359,10 +356,8 @@ def _weight_name(network: FaceSR) -> str:
 
 
 def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
-    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape.
-
-    The bank begins without effect on the picture.
-    """
+    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape; the bank
+    begins without effect on the picture."""
     config = network.config
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
@@ -481,12 +476,11 @@ class FaceSRTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
+        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet, also off the grid.
 
-        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
-        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
-        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
-        and ``..._strength_8`` from the first LRs at another strength.
+        ``..._bicubic`` are those of the enlarged LR (blind form: of the degraded picture). For GCFSR they are at the
+        first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size, and ``..._strength_8`` from
+        the first LRs at another strength.
         """
         found: dict[str, float] = {}
         for suffix, inputs in self._cases.items():

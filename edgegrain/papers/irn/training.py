@@ -25,7 +25,7 @@ from codec_contract.pixels import dequantize
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
-from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
+from edgegrain.papers.irn.network import IRN, NEGATIVE_SLOPE, PRESETS, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import description, list_pictures
 from edgegrain.pictures.writing import write_array
@@ -39,8 +39,8 @@ from edgegrain.training.recipe import Recipe, continued
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"
-Photograph = np.ndarray | Path
-"""uint8 ``[H, W, 3]``, or a ``.npy`` file of it."""
+Photographs = Sequence[np.ndarray | Path]
+"""uint8 ``[H, W, 3]``, or ``.npy`` files of it."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,8 @@ _PLUS = IRNRecipe(
     learning_rate=1e-4,
     halve_at=(0.4, 0.6),
 )
-_SMOKE = IRNRecipe(
-    network=IRNConfig((1, 1), growth=8, z_std=0.05), batch=4, crop=32, warm_up=5, ema=0.8, random_pictures=24
-)
+_TINY = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
+_SMOKE = IRNRecipe(network=_TINY, batch=4, crop=32, warm_up=5, ema=0.8, random_pictures=24)
 
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
 # of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
@@ -219,15 +218,10 @@ def adversarial_loss(restored: Tensor) -> Tensor:
 
 
 def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
-    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random.
-
-    Without this crop, the loss would be lowest for a texture that repeats with the network's grid.
-    """
+    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random;
+    else the loss would be lowest for a texture that repeats with the network's grid."""
     rows, columns = torch.randint(PERIOD, (2,)).tolist()
     return features(*(dequantize(255 * one[..., rows:, columns:]) for one in (restored, picture))).mean()
-
-
-NEGATIVE_SLOPE = 0.2
 
 
 class IRNDiscriminator(nn.Module):
@@ -271,14 +265,10 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
 
 
 def crops(
-    photographs: Sequence[Photograph], batch: int, side: int, seed: int, device: torch.device | None = None
+    photographs: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
 ) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
-    ([IRN] appendix 2).
-
-    Every picture, uint8 ``[H, W, 3]`` or a file of it, gives one crop before any gives a second one; pictures smaller
-    than a crop are left out.
-    """
+    ([IRN] appendix 2). Every large enough picture gives one crop before any gives a second one."""
     usable = [index for index, photograph in enumerate(photographs) if min(_opened(photograph).shape[:2]) >= side]
     if not usable:
         raise ImageError(
@@ -298,7 +288,7 @@ def crops(
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
 
 
-def _opened(photograph: Photograph) -> np.ndarray:
+def _opened(photograph: np.ndarray | Path) -> np.ndarray:
     return np.load(photograph, mmap_mode="r") if isinstance(photograph, Path) else photograph
 
 
@@ -339,7 +329,7 @@ def load_run(folder: Path) -> IRNRun:
 
 
 class IRNTrainer(Trainer):
-    """The training of IRN and IRN+: crops ``[N, 3, S, S]`` in [0, 1] are drawn from photographs."""
+    """The training of IRN and IRN+ on crops of photographs; ``held_out``: crops ``[N, 3, S, S]`` in [0, 1]."""
 
     run: IRNRun
 
@@ -347,7 +337,7 @@ class IRNTrainer(Trainer):
         self,
         run: IRNRun,
         distributed: Distributed,
-        photographs: Sequence[Photograph],
+        photographs: Photographs,
         held_out: Tensor,
         networks: MetricNetworks,
     ) -> None:
@@ -415,13 +405,8 @@ class IRNTrainer(Trainer):
         one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
         reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
         enlarged = BicubicEnlargement(y.shape[-1], x.shape[-1]).to(y.device)(reduced).clamp(0, 1)
-        figures = {
-            "psnr": _psnr(likeliest, x),
-            "psnr_bicubic": _psnr(enlarged, x),
-            "psnr_y": _psnr(y, reduced),
-            "z_difference": 255 * float((one - other).abs().mean()),
-            "z_std": float(z.std()),
-        }
+        figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced)}
+        figures |= {"z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
         return {name: round(value, 4) for name, value in figures.items()}
 
     @torch.no_grad()
@@ -448,7 +433,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     else:
         run = start_run(recipe, options.init_from)
     recipe = run.recipe
-    photographs: Sequence[Photograph]
+    photographs: Photographs
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:

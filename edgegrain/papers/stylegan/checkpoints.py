@@ -52,17 +52,18 @@ class Layout:
     """The names of one family."""
 
     name: str
-    generator: Names  # of a `StyleGAN2`
-    discriminator: Callable[[int], Names]  # size -> the names of a `Discriminator`
-    generator_prefixes: tuple[str, ...]  # of a generator's names in a file, preferred ones first
-    discriminator_prefixes: tuple[str, ...]
     filter_suffix: str  # ends the names of low-pass filters, which are constants here
+    generator: Names  # of a `StyleGAN2`
+    discriminator: Callable[[int], Names] = lambda size: {}  # size -> the names of a `Discriminator`
+    prefixes: tuple[str, ...] = ("",)  # of a generator's names in a file, preferred ones first; then a discriminator's
+    discriminator_prefixes: tuple[str, ...] = ("",)
     optional: tuple[str, ...] = ()  # those of `generator` that files may lack
     mean_code: str = ""  # its name if it stands outside the generator
 
 
 ROSINALITY = Layout(
     "rosinality",
+    ".kernel",
     {
         "constant": "input.input",
         "mapping.layers.#.*": lambda index, end: f"style.{index + 1}.{end}",  # style.0 is the normalization
@@ -87,19 +88,19 @@ ROSINALITY = Layout(
     },
     ("g_ema.", ""),
     ("d.", ""),
-    ".kernel",
     optional=("layers.#.noise",),
     mean_code="latent_avg",
 )
 
 
 def _nvidia_layer(index: int) -> str:
-    # conv0 of a block upsamples; the first block has no other than conv1
+    # conv0 of a block upsamples; the first block has conv1 only
     return f"synthesis.b{BASE << (index + 1) // 2}.conv{(index + 1) % 2}"
 
 
 NVIDIA = Layout(
     "NVIDIA",
+    "resample_filter",
     {
         "mean_code": "mapping.w_avg",
         "constant": f"synthesis.b{BASE}.const",
@@ -124,15 +125,14 @@ NVIDIA = Layout(
     },
     ("G_ema.", "G.", ""),
     ("D.", ""),
-    "resample_filter",
 )
 
 
 def find_generator(
     source: TensorFile, layout: Layout, ours: str, theirs: str
 ) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
-    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, the names
-    of its tensors, and its low-pass filters, which are constants here."""
+    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, names of
+    tensors, and its low-pass filters, which are constants here."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
     names = dict(layout.generator)
@@ -163,7 +163,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     prefixes: list[str] = []
     unused: tuple[str, ...] = ()
     constant, conv = rename("constant", layout.generator), rename("conv.weight", layout.discriminator(2 * BASE))
-    if (prefix := _prefix(source, layout.generator_prefixes, constant)) is not None:
+    if (prefix := _prefix(source, layout.prefixes, constant)) is not None:
         sizes, found, unused = find_generator(source, layout, "generator.", prefix)
         networks["generator"] = described_network(path, lambda: StyleGAN2(sizes))
         if layout.mean_code in source.tensors:
@@ -242,9 +242,7 @@ def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
     raise ModelError(f"{part.path}: expected a discriminator with a first convolution and residual blocks down to 8x8")
 
 
-def _config(
-    channels: dict[int, int], part: TensorFile, code_width: int = 512, mapping_layers: int = 8
-) -> StyleGAN2Config:
+def _config(channels: dict[int, int], part: TensorFile, code_width: int = 512, layers: int = 8) -> StyleGAN2Config:
     """The configuration with these channels by resolution."""
     size = max(channels, default=0)
     if size <= BASE or len(channels) != len(StyleGAN2Config(size).resolutions):
@@ -253,7 +251,7 @@ def _config(
             f"found them at {', '.join(map(str, channels)) or 'none'}"
         )
     with part.reading("StyleGAN2"):
-        config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, mapping_layers)
+        config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, layers)
     if channels != {side: config.channels(side) for side in config.resolutions}:
         found = ", ".join(f"{width} at {side}" for side, width in channels.items())
         raise ModelError(f"{part.path}: expected channels that halve with each resolution from some on, got {found}")

@@ -199,14 +199,11 @@ PATH_RATE = 0.01
 
 
 def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Path lengths, the change of a picture by a step in W+: ``|J^T y|`` for random pictures y ([StyleGAN2] 3.2).
+    """Path lengths ``[B]``, the change of a picture by a step in W+: ``|J^T y|`` for random y ([StyleGAN2] 3.2), here
+    ``noise``; differentiable. ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``.
 
     The length is divided by the square root of the number of pixels and codes, so that it grows with neither, and the
-    paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 whatever the resolution r: a generator at r has
-    ``2 (ln r - ln 2) / ln 2`` codes.
-
-    ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``, with gradients enabled; ``noise`` is y,
-    None for one from N(0, 1). The result, ``[B]``, is differentiable.
+    paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 at any r: a generator has ``2 (ln r - ln 2) / ln 2`` codes.
     """
     noise = torch.randn_like(picture) if noise is None else noise
     (gradient,) = torch.autograd.grad((picture * noise).sum(), codes, create_graph=True)
@@ -390,26 +387,15 @@ SATURATION = 1.0
 
 
 class AdaptiveProbability:
-    """The controller of p.
-
-    Attributes:
-        p: probability of every transformation.
-        overfitting: r_t at the last adjustment.
-    """
+    """The controller of p, the probability of every transformation; ``overfitting``: r_t at the last adjustment."""
 
     def __init__(self, pictures: int, p: float = 0.0) -> None:
         """``pictures``: smallest number in which p rises from 0 to 1."""
-        self._pictures, self.p = pictures, p
-        self.overfitting = 0.0
+        self._pictures, self.p, self.overfitting = pictures, p, 0.0
         self._signs: list[Tensor] = []
 
     def observe(self, sign: Tensor, pictures: int) -> None:
-        """Record the mean sign of one step's scores of real training pictures; adjust p every few steps.
-
-        Args:
-            sign: scalar, over all processes.
-            pictures: real pictures in that step, of all processes.
-        """
+        """Record the mean sign of a step's scores of real ``pictures``, of all processes; adjust p every few steps."""
         self._signs.append(sign.detach())
         if len(self._signs) < ADJUST_EVERY:
             return

@@ -54,7 +54,7 @@ AUTHORS: dict[str, dict[str, str]] = {
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
 """Source of converted checkpoints -> licences of the authors' weights."""
-Names = Mapping[str, str | Callable[..., str | None]]
+Names = Mapping[str, str | Callable[..., str]]
 """A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
 braces of theirs, or are the arguments of a function that returns it."""
 
@@ -110,13 +110,13 @@ class TensorMap:
     unused: Sequence[str]  # names in the file of tensors that the network does not have
 
 
-def rename(ours: str, names: Names) -> str | None:
-    """The file's name of a network's tensor; None if no pattern fits."""
+def rename(ours: str, names: Names) -> str:
+    """The file's name of a network's tensor; "" if no pattern fits."""
     for pattern, theirs in names.items():
         if found := re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), ours):
             parts = [int(part) if part.isdecimal() else part for part in found.groups()]
             return theirs.format(*parts) if isinstance(theirs, str) else theirs(*parts)
-    return None
+    return ""
 
 
 def listed(name: str, index: int) -> str:
@@ -196,7 +196,7 @@ def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str
     ``unused``: beginnings of names in the file of which the network has no such tensor.
     """
     state, tensors, full_name = network.state_dict(), source.tensors, source.full_name
-    placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
+    placed = {ours: theirs for ours in state if (theirs := rename(ours, names))}
     used = set(placed.values())
     spare = {name for name in tensors if name.startswith(unused) and name not in used}
     shapes = [(name, tensors[name].shape, state[ours].shape) for ours, name in placed.items() if name in tensors]

@@ -362,7 +362,7 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
     grow(decoder, trained)
-    weights = {str(rename(name, _GLEAN_NAMES)): tensor for name, tensor in decoder.state_dict().items()}
+    weights = {rename(name, _GLEAN_NAMES): tensor for name, tensor in decoder.state_dict().items()}
     network.load_state_dict({**network.state_dict(), **weights})
 
 

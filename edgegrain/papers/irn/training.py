@@ -308,7 +308,7 @@ class IRNRun(Run):
     def save_weights(self, folder: Path) -> None:
         """Write ``irn.safetensors``."""
         training = {"config": self.recipe.as_dict(), "crops_seen": self.pictures}
-        save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
+        save_irn(self.average, folder / IRN_WEIGHTS, training, force=True)
 
 
 def start_run(recipe: IRNRecipe, start: str | Path | None = None) -> IRNRun:
@@ -412,10 +412,9 @@ class IRNTrainer(Trainer):
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
         """One column per crop: the crop, y, the restored crop."""
-        model, x = self.run.average, self._held_out
-        y, z = model(x)
+        x, (y, z) = self._held_out, self.run.average(self._held_out)
         y = round_to_levels(y)
-        write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
+        write_samples([2 * row - 1 for row in (x, y, self.run.average.inverse(y, torch.zeros_like(z)))], path)
 
 
 def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:

@@ -159,7 +159,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     """``generator``, ``discriminator`` or both; their sizes follow from the tensors."""
     source = open_tensors(path)
     networks: dict[str, StyleGAN2 | Discriminator] = {}
-    names: dict[str, str | Callable[..., str | None]] = {}
+    names: dict[str, str | Callable[..., str]] = {}
     prefixes: list[str] = []
     unused: tuple[str, ...] = ()
     constant, conv = rename("constant", layout.generator), rename("conv.weight", layout.discriminator(2 * BASE))
@@ -207,14 +207,10 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
 
 
 def _under(names: Names, ours: str, theirs: str) -> Names:
-    def renamed(end: str) -> str | None:
-        found = rename(end, names)
-        return None if found is None else theirs + found
-
-    return {f"{ours}*": renamed}
+    return {f"{ours}*": lambda end: (found := rename(end, names)) and theirs + found}
 
 
-def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -> str | None:
+def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str) -> str | None:
     """The first prefix with which ``marker`` is there."""
     return next((prefix for prefix in prefixes if f"{prefix}{marker}" in source.tensors), None)
 
@@ -222,9 +218,9 @@ def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -
 def _generator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
     channels = {}
     for index, side in enumerate(_LARGEST.resolutions):
-        if (name := rename(f"to_rgb.{index}.conv.weight", layout.generator) or "") in part.tensors:
+        if (name := rename(f"to_rgb.{index}.conv.weight", layout.generator)) in part.tensors:
             channels[side] = part.dimension(name, -3)
-    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) or "" for index in range(32)]
+    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) for index in range(32)]
     held = [name for name in mapping if name in part.tensors]
     if not held:
         raise ModelError(f"{part.path} has no mapping network: expected {mapping[0]!r}")
@@ -235,7 +231,7 @@ def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
     for size in reversed(_LARGEST.resolutions[1:]):
         sides, names = StyleGAN2Config(size).resolutions, layout.discriminator(size)
         blocks = [f"blocks.{index}.conv1.weight" for index in range(len(sides) - 1)]
-        first, *weights = [rename(ours, names) or "" for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
+        first, *weights = [rename(ours, names) for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
         if first in part.tensors and weights[1] in part.tensors:  # of the block at 8x8
             held = [(side, name) for side, name in zip(sides, weights, strict=True) if name in part.tensors]
             return _config({side: part.dimension(name, 0) for side, name in held}, part)

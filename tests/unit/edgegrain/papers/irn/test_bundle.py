@@ -190,7 +190,8 @@ def test_a_picture_too_large_for_a_payload_is_not_encoded(codec: sdk.Codec, monk
 
 
 def test_a_forged_lr_size_is_refused(codec: sdk.Codec) -> None:
-    lr, tables, contract = np.zeros((17, 16, 3), np.uint8), CoderTables.default(), codec.bundle.lr_contract_id
+    contract = bytes.fromhex(codec.bundle.lr_contract_id)
+    lr, tables = np.zeros((17, 16, 3), np.uint8), CoderTables.default()
     forged = encode_payload(lr, contract_id=contract, tables=tables, original_size=(64, 64))
     with pytest.raises(PayloadError, match="LR of 16 x 17, bundle tiny-x4 works with 16 x 16"):
         codec.restore(forged)

@@ -19,7 +19,7 @@ from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
 
 
-def write_compared_bundle(
+def write_compared(
     folder: Path,
     codec: str,
     encoder: EncoderPart,
@@ -35,8 +35,7 @@ def write_compared_bundle(
     encoder_flips: float | None = None,
     **fields: Any,
 ) -> WrittenBundle:
-    """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
-    halves; ``fields`` are those of `manifest_fields`."""
+    """Compare an exported decoder with its network on ``lrs`` and write a bundle; ``fields``: of `manifest_fields`."""
     comparison = compare_decoder(model, decoder, lrs)
     described = manifest_fields(folder.name, codec, **fields)
     card = bundle_card(described, summary, remarks)

@@ -20,22 +20,11 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import (
-    STORAGE,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-)
+from edgegrain.papers.convert import STORAGE, Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors
 from edgegrain.papers.face_sr.bundle import write_bundle_of
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
-from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
+from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator, listed
 from server_decoder.grain.grain import PRIOR, PriorConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import described_network
@@ -169,7 +158,7 @@ def _gcfsr_config(source: TensorFile) -> GCFSRConfig:
         return GCFSRConfig(size, COARSEST, *channels, width, last, blind=blind, signed=True, rounded=True)
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Write the bundle of a checkpoint."""
     network, tensor_map = (load_glean_checkpoint if source == "glean" else load_gcfsr_checkpoint)(files[0])
     parameters = {"network": count(network)}
@@ -178,4 +167,4 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
     fields = {"remarks": [*softer, STORAGE], "domain": options.domain, **options.described(source, [tensor_map])}
     written = write_bundle_of(network, out, options.reduction, options.lr, **fields)
-    return ConversionReport(source, str(out), parameters, [tensor_map], written.decoder)
+    return Report(source, str(out), parameters, [tensor_map], written.decoder)

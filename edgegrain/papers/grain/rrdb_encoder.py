@@ -60,11 +60,8 @@ class RRDBEncoder(nn.Module):
     def __init__(self, config: FloatEncoderConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or FloatEncoderConfig()
-        width, conv, leaky = (
-            config.channels,
-            partial(nn.Conv2d, kernel_size=3, padding=1),
-            partial(nn.LeakyReLU, NEGATIVE_SLOPE),
-        )
+        conv, leaky = partial(nn.Conv2d, kernel_size=3, padding=1), partial(nn.LeakyReLU, NEGATIVE_SLOPE)
+        width = config.channels
         self.conv_first = conv(3, width)
         # Sequences with an activation, as in the checkpoints: "body.0.0.weight".
         self.body = nn.Sequential(*(nn.Sequential(conv(width, width, stride=2), leaky()) for _ in range(config.scale)))

@@ -265,11 +265,11 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
 
 
 def crops(
-    photographs: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
+    pictures: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
 ) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
     ([IRN] appendix 2). Every large enough picture gives one crop before any gives a second one."""
-    usable = [index for index, photograph in enumerate(photographs) if min(_opened(photograph).shape[:2]) >= side]
+    usable = [index for index, picture in enumerate(pictures) if min(_opened(picture).shape[:2]) >= side]
     if not usable:
         raise ImageError(
             f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or make the crop smaller"
@@ -280,7 +280,7 @@ def crops(
         taken = []
         for _ in range(batch):
             order = order or rng.permutation(usable).tolist()
-            picture = _opened(photographs[order.pop()])
+            picture = _opened(pictures[order.pop()])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
             crop = picture[top : top + side, left : left + side]
             vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
@@ -334,20 +334,15 @@ class IRNTrainer(Trainer):
     run: IRNRun
 
     def __init__(
-        self,
-        run: IRNRun,
-        distributed: Distributed,
-        photographs: Photographs,
-        held_out: Tensor,
-        networks: MetricNetworks,
+        self, run: IRNRun, distributed: Distributed, pictures: Photographs, held_out: Tensor, networks: MetricNetworks
     ) -> None:
-        super().__init__(run, distributed, len(photographs), networks)
+        super().__init__(run, distributed, len(pictures), networks)
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.updates = 0  # of the network
         if run.discriminator is not None:
             weights = self._weights_of_t = list(run.discriminator.train().parameters())
             self._optimizers_of_t = optimizers(weights, recipe.learning_rate, 0, 0, betas=recipe.betas)
-        self._crops = crops(photographs, recipe.batch, recipe.crop, self.seed, distributed.device)
+        self._crops = crops(pictures, recipe.batch, recipe.crop, self.seed, distributed.device)
         self._random = torch.Generator(distributed.device).manual_seed(self.seed)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -25,18 +25,7 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ExistsError, ModelError
-from edgegrain.papers.convert import (
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-    rename,
-)
+from edgegrain.papers.convert import Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors, rename
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import StyledLayer, mean_code
@@ -59,6 +48,11 @@ class Layout:
     discriminator_prefixes: tuple[str, ...] = ("",)
     optional: tuple[str, ...] = ()  # those of `generator` that files may lack
     mean_code: str = ""  # its name if it stands outside the generator
+
+
+def listed(name: str, index: int) -> str:
+    """Layers in the StyleGAN2 of rosinality and all that follow it: ``conv1``, then ``convs.0``, ``convs.1``, ..."""
+    return f"{name}s.{index - 1}" if index else f"{name}1"
 
 
 ROSINALITY = Layout(
@@ -131,8 +125,7 @@ NVIDIA = Layout(
 def find_generator(
     source: TensorFile, layout: Layout, ours: str, theirs: str
 ) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
-    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, names of
-    tensors, and its low-pass filters, which are constants here."""
+    """Sizes, names and low-pass filters of the generator called ``theirs`` in a file and ``ours`` in the network."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
     names = dict(layout.generator)
@@ -188,7 +181,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     return networks, tensor_map
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Rewrite a checkpoint as the weight file ``out``; ``source`` is ``stylegan2-`` and the layout's name."""
     layout, (path,) = NVIDIA if source == "stylegan2-nvidia" else ROSINALITY, files
     if out.is_dir():
@@ -203,7 +196,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     metadata["origin"] = f"{path.name}, SHA-256 {tensor_map.sha256[:16]}"
     write_states(out, config, states, options.force, metadata)
     parameters = {name: count(network) for name, network in networks.items()}
-    return ConversionReport(source, str(out), parameters, [tensor_map])
+    return Report(source, str(out), parameters, [tensor_map])
 
 
 def _under(names: Names, ours: str, theirs: str) -> Names:

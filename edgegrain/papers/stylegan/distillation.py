@@ -104,11 +104,8 @@ FAMILY = "distillation"
 
 
 class Student(nn.Module):
-    """A MobileStyleGAN and wavelet heads on its coarser features.
-
-    The heads make a picture at every resolution, so that every block has its own target (arXiv:2104.04767, Section 3);
-    a finished generator keeps only its last head.
-    """
+    """A MobileStyleGAN and wavelet heads on its coarser features, so that every block has its own target
+    (arXiv:2104.04767, Section 3); a finished generator keeps only its last head."""
 
     def __init__(self, generator: MobileStyleGAN) -> None:
         super().__init__()
@@ -149,17 +146,14 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
 
 
 def teacher_codes(codes: Tensor, count: int) -> Tensor:
-    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: both begin at the coarsest layer, and
-    the student's last code, that of its head, is repeated for the teacher's additional layers."""
+    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``, whose further layers get the last one."""
     missing = count - codes.shape[1]
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 
 
 def band_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``, orthonormal ones.
-
-    The target may be larger; it is averaged down to the picture.
-    """
+    """Mean absolute plus mean squared difference of the orthonormal Haar bands of pictures ``[B, 3, S, S]``; the target
+    may be larger."""
     if target.shape != picture.shape:
         target = F.adaptive_avg_pool2d(target, picture.shape[-1])
     error = picture.float() - target.float()
@@ -295,10 +289,7 @@ def open_trainer(
 
 
 def load_teacher(recipe: DistillationRecipe, given: str | Path | None) -> tuple[StyleGAN2, Discriminator | None]:
-    """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
-
-    ``given`` is its file, or the name of a fetched prior; None, in trial runs, for random weights.
-    """
+    """A StyleGAN2 cut to the student's size and, if of that size, its discriminator; a random one in trial runs."""
     if given is None:
         if not recipe.random_teacher:
             raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")

@@ -129,21 +129,15 @@ FAMILY = "stylegan2"
 
 @dataclass
 class StyleGAN2Run(Run):
-    """The state of a training run.
-
-    Attributes:
-        steps: taken in all sessions; the lazy regularizers follow them.
-        p: probability of every augmentation.
-        path_length: running mean of the path lengths.
-    """
+    """The state of a training run."""
 
     recipe: StyleGAN2Recipe
     model: StyleGAN2
     average: StyleGAN2
     discriminator: Discriminator = field(kw_only=True)
-    steps: int = 0
-    p: float = 0.0
-    path_length: float = 0.0
+    steps: int = 0  # taken in all sessions; the lazy regularizers follow them
+    p: float = 0.0  # probability of every augmentation
+    path_length: float = 0.0  # running mean of the path lengths
     family = FAMILY
     prefix = "generator"
 
@@ -162,11 +156,8 @@ class StyleGAN2Run(Run):
 
 
 def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> StyleGAN2Run:
-    """A run at its first step.
-
-    ``start``: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
-    sizes, up to the recipe's picture size. A larger generator is cut, and gets a new discriminator.
-    """
+    """A run at its first step. ``start``: a StyleGAN2 to fine-tune, or the folder of a run, which gives the sizes; a
+    larger generator is cut to the recipe's pictures, and gets a new discriminator."""
     torch.manual_seed(recipe.seed)
     if start is None:
         generator, discriminator = StyleGAN2(recipe.network), Discriminator(recipe.network)

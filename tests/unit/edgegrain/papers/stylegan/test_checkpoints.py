@@ -22,7 +22,7 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.papers import convert as conversion
-from edgegrain.papers.convert import ConversionOptions, ConversionReport
+from edgegrain.papers.convert import Options, Report
 from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, load_stylegan2_checkpoint
 from edgegrain.training.adversarial import Discriminator, load_discriminator
 from server_decoder.prior_store import prior_licence
@@ -208,8 +208,8 @@ def rosinality(tmp_path: Path) -> Path:
     return tmp_path / "rosinality.pt"
 
 
-def convert(path: Path, out: Path, layout: Layout = ROSINALITY) -> ConversionReport:
-    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, ConversionOptions())
+def convert(path: Path, out: Path, layout: Layout = ROSINALITY) -> Report:
+    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, Options())
 
 
 def loaded(tensors: Tensors, layout: Layout, folder: Path) -> Any:

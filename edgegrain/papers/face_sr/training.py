@@ -143,33 +143,19 @@ _L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSRRecipe(RestorationRecipe):
-    """The recipe of a run.
-
-    Attributes:
-        network: GLEAN or GCFSR.
-        loss: weights of the terms that compare pictures; those of GRAIN's LRs, codes and identity do not count here.
-        perceptual: weight of the difference of VGG16's features (conv4_3).
-        squared: True for the squared difference, as in [GLEAN] (supplementary, equation 2), False for the absolute one.
-        adversarial: the adversarial loss, or None.
-        reduction: ``"area"``, the exact mean that phones send, or ``"bicubic"``, the papers'.
-        factors: of GCFSR; None for GLEAN, whose LR has one size, and for the blind form.
-        degradation: of GCFSR's blind form.
-        iterations: steps of a run whose length the command line leaves open.
-        weight_decay: of Adam (AdamW's, decoupled).
-        bf16: bfloat16 where autocast allows it and the device computes in it.
-    """
+    """The recipe of a run."""
 
     network: GLEANConfig | GCFSRConfig
-    loss: LossWeights = _L1
-    perceptual: float = 0.0
-    squared: bool = False
+    loss: LossWeights = _L1  # weights of the terms that compare pictures; those of LRs, codes and identity do not count
+    perceptual: float = 0.0  # weight of the difference of VGG16's features (conv4_3)
+    squared: bool = False  # that difference is squared, as in [GLEAN] (supplementary, equation 2), or absolute
     adversarial: AdversarialConfig | None = None
-    reduction: str = "bicubic"
-    factors: Factors | None = None
-    degradation: BlindDegradation | None = None
-    iterations: int = 300_000
-    weight_decay: float = 0.0
-    bf16: bool = False
+    reduction: str = "bicubic"  # the papers', or "area", the exact mean that phones send
+    factors: Factors | None = None  # of GCFSR; None for GLEAN, whose LR has one size, and for the blind form
+    degradation: BlindDegradation | None = None  # of GCFSR's blind form
+    iterations: int = 300_000  # of a run whose length the command line leaves open
+    weight_decay: float = 0.0  # of Adam (AdamW's, decoupled)
+    bf16: bool = False  # bfloat16 where autocast allows it and the device computes in it
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,21 +48,17 @@ class IRNLosses:
     """Weights of the terms; the first three are sums over a picture, averaged over the batch.
 
     The defaults are those of pre-training ([IRN] appendix 2: lambda_1 = 1, lambda_2 = 16, lambda_3 = 1 in eq. 10).
-
-    Attributes:
-        reconstruction: lambda_1, the absolute error of the picture restored from the rounded y and a random z.
-        guide: lambda_2, the squared error of y against the bicubic reduction.
-        distribution: lambda_3; minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence
-            of restored and real pictures in IRN+ (L_distr, appendix eq. 1).
-        perceptual: lambda_4, the mean absolute difference of VGG16's last features; IRN+ only.
-        lpips: ours, LPIPS with VGG16, whose features are of five layers; IRN+ only.
+    lambda_3 weighs minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence of restored
+    and real pictures in IRN+ (L_distr, appendix eq. 1).
     """
 
-    reconstruction: float = 1.0
-    guide: float = 16.0
-    distribution: float = 1.0
-    perceptual: float = 0.0
-    lpips: float = 0.0
+    reconstruction: float = (
+        1.0  # lambda_1, the absolute error of the picture restored from the rounded y and a random z
+    )
+    guide: float = 16.0  # lambda_2, the squared error of y against the bicubic reduction
+    distribution: float = 1.0  # lambda_3
+    perceptual: float = 0.0  # lambda_4, the mean absolute difference of VGG16's last features; IRN+ only
+    lpips: float = 0.0  # ours, LPIPS with VGG16, whose features are of five layers; IRN+ only
 
 
 # [IRN] appendix 2: lambda_1 = 0.01, lambda_2 = 16, lambda_3 = 1, lambda_4 = 0.01 in eq. 11.
@@ -71,35 +67,21 @@ IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptu
 
 @dataclass(frozen=True, kw_only=True)
 class IRNRecipe(Recipe):
-    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
-
-    Attributes:
-        network: the shape of the network.
-        loss: weights of the terms.
-        discriminator: channels of its pairs of convolutions; () for pre-training, which has none.
-        discriminator_alone: part of the run in which only the discriminator is trained.
-        batch: crops per step and process.
-        crop: side of the crops, in pixels.
-        iterations: steps of a run whose length the command line leaves open.
-        halve_at: parts of the run after which the learning rate is halved.
-        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
-        bf16: bfloat16 in the convolutions; the couplings stay float32.
-        random_pictures: number of random pictures when no data is given (trial runs).
-    """
+    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2)."""
 
     network: IRNConfig = PRESETS["irn-x4"]
     loss: IRNLosses = field(default_factory=IRNLosses)
-    discriminator: tuple[int, ...] = ()
-    discriminator_alone: float = 0.0
-    batch: int = 16
-    crop: int = 144
-    iterations: int = 50_000
+    discriminator: tuple[int, ...] = ()  # channels of its pairs of convolutions; pre-training has none
+    discriminator_alone: float = 0.0  # part of the run in which only the discriminator is trained
+    batch: int = 16  # crops per step and process
+    crop: int = 144  # side in pixels
+    iterations: int = 50_000  # of a run whose length the command line leaves open
     learning_rate: float = 2e-4
-    halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # after 10k, 20k, 30k, 40k of 50k
-    muon: float = 0.0
+    halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # the rate, after these parts: 10k, 20k, 30k, 40k of 50k
+    muon: float = 0.0  # its learning rate for the weights that are matrices, in multiples of Adam's; 0: all Adam
     ema: float = 0.0
-    bf16: bool = False
-    random_pictures: int = 0
+    bf16: bool = False  # bfloat16 in the convolutions; the couplings stay float32
+    random_pictures: int = 0  # when no data is given (trial runs)
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     weight_decay: ClassVar[float] = 1e-5
     clip_gradient: ClassVar[float] = 10.0

@@ -47,30 +47,20 @@ from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_s
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationRecipe(Recipe):
-    """The recipe of a run.
+    """The recipe of a run. ``adversarial`` has the teacher's pictures as the real ones; its discriminator is the
+    teacher's own where the teacher's file has one of the student's size."""
 
-    Attributes:
-        student: sizes; its codes and mapping network are the teacher's.
-        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
-        adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
-            teacher's own where the teacher's file has one of the student's size.
-        learning_rate: of Adam; annealed to a hundredth (cosine).
-        bf16: bfloat16 where the device computes in it (`mixed_precision`).
-        random_teacher: a trial run: use a teacher with random weights if none is given.
-    """
-
-    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
-    lpips: float = 1.0
+    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024  # its codes and mapping network are the teacher's
+    lpips: float = 1.0  # weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights
     adversarial: AdversarialConfig | None = None
     batch: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float = 5e-4  # of Adam; annealed to a hundredth (cosine)
     warm_up: int = 200
-    bf16: bool = True
-    random_teacher: bool = False
+    bf16: bool = True  # bfloat16 where the device computes in it
+    random_teacher: bool = False  # a trial run: the teacher has random weights if none is given
     hold: ClassVar[float] = 0.0
     clip_gradient: ClassVar[float] = 1.0
-    bands: ClassVar[float] = 1.0
-    """Weight of the absolute and squared error of the Haar bands, at every resolution."""
+    bands: ClassVar[float] = 1.0  # weight of the absolute and squared error of the Haar bands, at every resolution
 
 
 def _adversarial(size: int) -> AdversarialConfig:

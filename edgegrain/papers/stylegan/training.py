@@ -57,33 +57,19 @@ ADJUST_EVERY = 4  # steps
 
 @dataclass(frozen=True, kw_only=True)
 class StyleGAN2Recipe(Recipe):
-    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
-
-    Attributes:
-        network: sizes of generator and discriminator.
-        learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
-        r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
-        ema: half-life of the averaged generator, in pictures.
-        ema_ramp: the half-life is at most this part of the pictures seen, so that the average forgets the
-            random weights; 0: no ramp ([ADA]).
-        adaptation_pictures: smallest number in which p, the probability of augmentations, rises from 0 to 1; 0 for no
-            augmentation ([StyleGAN2]).
-        bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
-        pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
-        random_pictures: number of random pictures when no data is given (trial runs).
-    """
+    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise."""
 
     network: StyleGAN2Config = CONFIG_F_1024
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-3  # of Adam with beta_1 = 0, beta_2 = 0.99, for both networks
     warm_up: int = 100
-    r1: float = 10.0
-    ema: float = 10_000
-    ema_ramp: float = 0.05
-    adaptation_pictures: int = 500_000
-    bf16: bool = True
-    pictures: int = 5_000_000
-    random_pictures: int = 0
+    r1: float = 10.0  # weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures
+    ema: float = 10_000  # half-life of the averaged generator, in pictures
+    ema_ramp: float = 0.05  # the half-life is at most this part of the pictures seen; 0: no ramp ([ADA])
+    adaptation_pictures: int = 500_000  # fewest in which p, of augmentations, rises from 0 to 1; 0: none ([StyleGAN2])
+    bf16: bool = True  # bfloat16 where it is safe; both regularizers stay in float32 (ours)
+    pictures: int = 5_000_000  # of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours)
+    random_pictures: int = 0  # when no data is given (trial runs)
 
 
 def r1_weight(size: int, batch: int) -> float:

@@ -19,7 +19,7 @@ from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
 
 
-def write_compared_bundle(
+def write_compared(
     folder: Path,
     codec: str,
     encoder: EncoderPart,
@@ -35,8 +35,7 @@ def write_compared_bundle(
     encoder_flips: float | None = None,
     **fields: Any,
 ) -> WrittenBundle:
-    """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
-    halves; ``fields`` are those of `manifest_fields`."""
+    """Compare an exported decoder with its network on ``lrs`` and write a bundle; ``fields``: of `manifest_fields`."""
     comparison = compare_decoder(model, decoder, lrs)
     described = manifest_fields(folder.name, codec, **fields)
     card = bundle_card(described, summary, remarks)
@@ -45,14 +44,11 @@ def write_compared_bundle(
 
 
 def float_encoder(
-    graph: EncoderGraph,
-    digest: bytes,
-    write_weights: Callable[[Path], None],
-    preprocessing: Mapping[str, Any] = PREPROCESSING,
+    graph: EncoderGraph, digest: bytes, write: Callable[[Path], None], preprocessing: Mapping[str, Any] = PREPROCESSING
 ) -> EncoderPart:
     """The part of a float network, whose LRs may differ by a level between runtimes."""
     described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
-    return EncoderPart(graph, described, digest, write_weights, preprocessing)
+    return EncoderPart(graph, described, digest, write, preprocessing)
 
 
 def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:
@@ -73,8 +69,7 @@ def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
 
 
 class GraphWriter:
-    """Collects the nodes of a float encoder whose leaky ReLUs have one slope; every method returns the name of its
-    result."""
+    """The nodes of a float encoder whose leaky ReLUs have one slope; methods return the names of their results."""
 
     def __init__(self, slope: float) -> None:
         self.nodes: list[g.Node] = []

@@ -54,12 +54,12 @@ AUTHORS: dict[str, dict[str, str]] = {
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
 """Source of converted checkpoints -> licences of the authors' weights."""
-Names = Mapping[str, str | Callable[..., str | None]]
+Names = Mapping[str, str | Callable[..., str]]
 """A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
 braces of theirs, or are the arguments of a function that returns it."""
 
 
-class ConversionOptions(NamedTuple):
+class Options(NamedTuple):
     """Choices for a conversion."""
 
     lr: int | None = None  # side of a GCFSR bundle's LRs; None for the usual one
@@ -68,14 +68,14 @@ class ConversionOptions(NamedTuple):
     reduction: str = "bicubic"  # of GLEAN's and GCFSR's bundles, as in the papers
 
     def described(self, source: str, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
-        """What `write_compared_bundle` takes of every converted bundle; its manifest names the files."""
+        """What `write_compared` takes of every converted bundle; its manifest names the files."""
         files = [{"file": read.file, "sha256": read.sha256} for read in tensor_maps]
         fields = {"training": {"converted_from": files}, "licence": AUTHORS[source.removesuffix("-plus")]}
         return {"tables": CoderTables.default(), "formats": ("onnx",), "force": self.force, **fields}
 
 
 @dataclass(frozen=True)
-class ConversionReport:
+class Report:
     """Result of a conversion; its fields are those of ``edgegrain convert --json``."""
 
     source: str
@@ -85,13 +85,13 @@ class ConversionReport:
     decoder_beside_torch: Comparison | None = None  # None without a bundle
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Convert checkpoints, GRAIN's three or four, else one, to a bundle's folder ``out``; a StyleGAN2 to a file."""
     if not source.startswith("stylegan2"):
         refuse_to_replace(out, options.force)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
-    report: ConversionReport = papers.load(f"{SOURCES[source]}.checkpoints:convert")(source, files, out, options)
+    report: Report = papers.load(f"{SOURCES[source]}.checkpoints:convert")(source, files, out, options)
     return report
 
 
@@ -110,18 +110,13 @@ class TensorMap:
     unused: Sequence[str]  # names in the file of tensors that the network does not have
 
 
-def rename(ours: str, names: Names) -> str | None:
-    """The file's name of a network's tensor; None if no pattern fits."""
+def rename(ours: str, names: Names) -> str:
+    """The file's name of a network's tensor; "" if no pattern fits."""
     for pattern, theirs in names.items():
         if found := re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), ours):
             parts = [int(part) if part.isdecimal() else part for part in found.groups()]
             return theirs.format(*parts) if isinstance(theirs, str) else theirs(*parts)
-    return None
-
-
-def listed(name: str, index: int) -> str:
-    """Layers in the StyleGAN2 of rosinality and all that follow it: ``conv1``, then ``convs.0``, ``convs.1``, ..."""
-    return f"{name}s.{index - 1}" if index else f"{name}1"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -175,10 +170,8 @@ class TensorFile:
 
 
 def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
-    """The tensors of a ``.safetensors`` or torch file; nothing but tensors and plain values is unpickled.
-
-    Only those under the first prefix of ``wrappers`` that is found are taken; ``module.`` of data parallelism goes too.
-    """
+    """The tensors of a ``.safetensors`` or torch file under every prefix of ``wrappers`` that is found, and under the
+    ``module.`` of data parallelism; nothing but tensors and plain values is unpickled."""
     found = TensorFile(path, _read_tensors(path))
     if not found.tensors:
         raise ModelError(f"{path} holds no tensors")
@@ -191,12 +184,10 @@ def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
 
 @torch.no_grad()
 def fill(network: nn.Module, source: TensorFile, names: Names, unused: tuple[str, ...] = ()) -> TensorMap:
-    """Load a file into a network, after all checks; tensors that the layout ``names`` does not hold stay unchanged.
-
-    ``unused``: beginnings of names in the file of which the network has no such tensor.
-    """
+    """Load a file into a network, after all checks; tensors that ``names`` does not hold stay unchanged. ``unused``:
+    beginnings of names in the file of which the network has no such tensor."""
     state, tensors, full_name = network.state_dict(), source.tensors, source.full_name
-    placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
+    placed = {ours: theirs for ours in state if (theirs := rename(ours, names))}
     used = set(placed.values())
     spare = {name for name in tensors if name.startswith(unused) and name not in used}
     shapes = [(name, tensors[name].shape, state[ours].shape) for ours, name in placed.items() if name in tensors]

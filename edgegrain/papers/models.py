@@ -67,12 +67,10 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """One architecture configuration.
+    """One architecture configuration, by its name in presets and commands.
 
-    Attributes:
-        name: the name in presets and commands.
-        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``enlarger``, ``discriminator``, if
-            they exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
+    ``parts``: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``enlarger``, ``discriminator``, if
+    they exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
     """
 
     name: str
@@ -108,11 +106,7 @@ def models() -> list[Model]:
         *(Model(name, {"decoder": _decoder(config)}) for name, config in DECODERS.items()),
         *(Model(name, {"prior": _prior(config)}) for name, config in PRIORS.items()),
         *(Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)}) for lr in LR_SIZES),
-        *(
-            Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
-            for hr in HR_SIZES
-            for lr in LR_SIZES
-        ),
+        *(Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact(hr, lr)}) for hr in HR_SIZES for lr in LR_SIZES),
         Model("stylegan2-discriminator-1024", {"discriminator": discriminator}),
     ]
 
@@ -137,7 +131,7 @@ def grain_model(name: str, config: GrainConfig) -> Model:
     if name != WITHOUT_ENCODER and config.decoder.upsampling == "nearest":
         parts["encoder"] = _rrdb_encoder(hr, lr)
     elif name != WITHOUT_ENCODER and hr in HR_SIZES and lr in LR_SIZES:
-        parts["encoder"] = _exact_encoder(hr, lr)
+        parts["encoder"] = _exact(hr, lr)
     parts["decoder"] = _decoder(config.decoder)
     if config.prior is not None and config.codes is not None:
         parts |= _around_prior(config.codes, config.fusion, config.decoder, config.prior)
@@ -173,7 +167,7 @@ def _rrdb_encoder(hr: int, lr: int) -> Part:
 
 
 @cache
-def _exact_encoder(hr: int, lr: int) -> Part:
+def _exact(hr: int, lr: int) -> Part:
     network = lower(EncoderTwin(encoder_config(hr, lr)))
     return Part(network.parameters, network.multiply_adds())
 

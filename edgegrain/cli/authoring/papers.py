@@ -72,10 +72,10 @@ def convert(
     foreign = reduction is not None and source not in ("glean", "gcfsr")
     refuse_options({"--reduction": foreign}, f"{source} has an encoder of its own, or none")
     with needs_extra("export", "converting needs"):
-        from edgegrain.papers.convert import ConversionOptions
+        from edgegrain.papers.convert import Options
         from edgegrain.papers.convert import convert as convert_files
 
-    done = convert_files(source, files, out, ConversionOptions(lr, domain or "faces", force, reduction or "bicubic"))
+    done = convert_files(source, files, out, Options(lr, domain or "faces", force, reduction or "bicubic"))
     networks = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
     lines = [f"{done.path}: {done.source}, parameters: {networks}"]
     if (found := done.decoder_beside_torch) is not None:

@@ -22,7 +22,7 @@ from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.twin import box_network
-from edgegrain.papers.bundle_parts import write_compared_bundle
+from edgegrain.papers.bundle_parts import write_compared
 from edgegrain.papers.gcfsr.network import GCFSR, RGB, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
@@ -48,6 +48,11 @@ _KIND: weight_file.WeightKind[GLEANConfig | GCFSRConfig] = weight_file.WeightKin
 )
 
 
+def weight_name(network: FaceSR) -> str:
+    """Name of the network's file."""
+    return GLEAN_WEIGHTS if isinstance(network, GLEAN) else GCFSR_WEIGHTS
+
+
 def save_face_sr(
     network: FaceSR, path: Path, training: Mapping[str, Any], *, compact: bool = False, force: bool = False
 ) -> Path:
@@ -61,8 +66,7 @@ def save_face_sr(
 
 
 def load_face_sr(path: str | Path, prior: GenerativePrior | str | Path | None = None) -> FaceSR:
-    """The network in a file, weights in float32, in evaluation mode; ``prior`` is GLEAN's bank, itself or as
-    `load_prior` takes it, None for the published one."""
+    """The network in a file; ``prior``: GLEAN's bank, or as `load_prior` takes it, None for the published one."""
     config = read_config(path)
     if isinstance(config, GCFSRConfig):
         network: FaceSR = weight_file.described_network(path, lambda: GCFSR(config))
@@ -119,11 +123,8 @@ def write_face_sr_bundle(
     formats: Sequence[str] = tuple(FORMATS),
     force: bool = False,
 ) -> writer.WrittenBundle:
-    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` beside.
-
-    ``lr``: of a GCFSR. ``prior``: GLEAN's bank, as `load_prior` takes it, by default the published one; its licence is
-    added to ``licence``, by default `usual_licence`. ``reduction``: by default the one that it was trained on.
-    """
+    """Write the bundle of a weight file, with the tables of a ``coder.json`` beside. ``lr``: of a GCFSR; ``prior``: of
+    a GLEAN, whose licence is added; ``reduction``: by default the one that the network was trained on."""
     writer.refuse_to_replace(folder, force, version=version)
     training = read_training(weights)
     reduction = reduction or _reduction(training)
@@ -143,7 +144,7 @@ def write_face_sr_bundle(
 def write_bundle_of(
     network: FaceSR, folder: Path, reduction: str, lr: int | None, **described: Any
 ) -> writer.WrittenBundle:
-    """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
+    """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared`."""
     hr, lr = sizes(network.config, lr)
     kind, decoder, controls, strength = GLEAN_KIND, cast(nn.Module, network), {}, ""
     if isinstance(network, GCFSR):
@@ -160,7 +161,7 @@ def write_bundle_of(
     summary = f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}"
     fields = {"architecture": network.config.as_dict(), "controls": tuple(controls), "inputs": controls, **described}
     part, model = writer.exact_encoder(encoder), bytes(graph.SerializeToString())
-    return write_compared_bundle(folder, kind, part, decoder, model, lrs, summary, **fields)
+    return write_compared(folder, kind, part, decoder, model, lrs, summary, **fields)
 
 
 def store(
@@ -172,11 +173,8 @@ def store(
     exclude: tuple[str, ...] = (),
     force: bool = False,
 ) -> Path:
-    """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors`` to the zoo; the path of the copy.
-
-    ``coder.json`` gets tables fitted to the pictures ``data``, or stays as it is. Fitted to the same reductions of the
-    same pictures tables are equal, so that both networks can share an LR contract.
-    """
+    """Write a compact copy of a weight file to the zoo; ``coder.json`` gets tables fitted to the pictures ``data``, or
+    stays as it is. The same reductions of the same pictures give equal tables, so that networks share a contract."""
     path = grain.weight_file(weights)
     network = load_face_sr(path, prior)
     for written in (path.name, CODER_TABLES) if data else (path.name,):
@@ -209,9 +207,6 @@ def _reduction(training: Mapping[str, Any]) -> str:
     return str((training.get("config") or {}).get("reduction", "area"))
 
 
-SMALLEST_LR = 4
-"""Of a bicubic reduction: with less, a sample would be near both edges."""
-SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
 _WHITE = 255
 _WEIGHT_MAX = 127
 _CUT = ((0, 0), (3, 0), (1, 0), (0, 1), (0, 3))
@@ -240,10 +235,10 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
     Weights are int8 over a power of two, so a level may differ by one from Pillow's, whose weights have 22 bits.
     """
     factor = hr // lr if lr else 0
-    if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
+    if lr < 4 or hr % lr or factor % 2 or not 2 <= factor <= 64:  # smaller: a sample would be near both edges
         raise BundleError(
-            f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "
-            f"from {SMALLEST_FACTOR} to {LARGEST_FACTOR}, got {hr} to {lr}"
+            "the exact bicubic reduction makes LRs of at least 4 pixels by an even factor from 2 to 64, "
+            f"got {hr} to {lr}"
         )
     across = _pass("across", INPUT, factor, vertical=False)
     down = _pass("down", across[-1].name, factor, vertical=True)
@@ -261,10 +256,7 @@ def _weights(factor: int) -> np.ndarray:
 
 
 def _quantized(weights: np.ndarray) -> tuple[np.ndarray, int]:
-    """int8 weights and the largest possible shift; their sum is 2^shift, so that constant areas are preserved.
-
-    Rounding errors are assigned to the weights that lost most.
-    """
+    """int8 weights and the largest shift; they sum to 2^shift, so that plain areas stay; those that lost most gain."""
     shift = int(np.floor(np.log2((_WEIGHT_MAX + 1) / weights.max())))
     exact = weights * 2.0**shift
     whole = np.round(exact).clip(-_WEIGHT_MAX, _WEIGHT_MAX)

@@ -20,32 +20,21 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import (
-    STORAGE,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-)
+from edgegrain.papers.convert import STORAGE, Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors
 from edgegrain.papers.face_sr.bundle import write_bundle_of
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
-from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
+from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator, listed
 from server_decoder.grain.grain import PRIOR, PriorConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import described_network
 
 BANK = "generator."
 _MARK = "encoder.0.0.conv_first.weight"
-_UNUSED = ("fusion_skip.",)
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
 MMAGIC = Layout(
     "mmagic",
+    ".kernel",
     {  # weights at equalized learning rate are called weight_orig; "weight" is computed from them
         "mean_code": "w_avg",
         "constant": "constant_input.input",
@@ -58,10 +47,6 @@ MMAGIC = Layout(
         "to_rgb.#.bias": lambda index: f"{listed('to_rgb', index)}.bias",
         "to_rgb.#.conv.*": lambda index, end: f"{listed('to_rgb', index)}.{_modulated(end)}",
     },
-    lambda size: {},
-    ("",),
-    (),
-    ".kernel",
     optional=("mean_code",),
 )
 """A StyleGAN2 generator in mmagic."""
@@ -95,7 +80,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     prior, bank, filters = find_generator(source, MMAGIC, PRIOR, BANK)
     config = _glean_config(source, prior)
     model = described_network(path, lambda: GLEAN(config))
-    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, (*_UNUSED, *filters))
+    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, ("fusion_skip.", *filters))
     complete(cast(StyleGAN2, model.prior), PRIOR, tensor_map)
     return model.eval(), tensor_map
 
@@ -126,8 +111,6 @@ def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
 
 COARSEST = 16
 """Side of the coarsest features, fixed in the authors' code."""
-_NOISES = ("noises.",)
-"""Of other sizes than the layers' noise."""
 
 
 def _gcfsr_names(levels: int) -> Names:
@@ -159,7 +142,8 @@ def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = described_network(path, lambda: GCFSR(config))
-    tensor_map = fill(network, source, _gcfsr_names(len(config.levels)), _NOISES)
+    names = _gcfsr_names(len(config.levels))
+    tensor_map = fill(network, source, names, ("noises.",))  # which are of other sizes than ours
     return network.eval(), tensor_map
 
 
@@ -174,7 +158,7 @@ def _gcfsr_config(source: TensorFile) -> GCFSRConfig:
         return GCFSRConfig(size, COARSEST, *channels, width, last, blind=blind, signed=True, rounded=True)
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Write the bundle of a checkpoint."""
     network, tensor_map = (load_glean_checkpoint if source == "glean" else load_gcfsr_checkpoint)(files[0])
     parameters = {"network": count(network)}
@@ -183,4 +167,4 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
     fields = {"remarks": [*softer, STORAGE], "domain": options.domain, **options.described(source, [tensor_map])}
     written = write_bundle_of(network, out, options.reduction, options.lr, **fields)
-    return ConversionReport(source, str(out), parameters, [tensor_map], written.decoder)
+    return Report(source, str(out), parameters, [tensor_map], written.decoder)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.papers.convert import Names, rename
-from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, REDUCTIONS, FaceSR, load_face_sr, save_face_sr
+from edgegrain.papers.face_sr.bundle import REDUCTIONS, FaceSR, load_face_sr, save_face_sr, weight_name
 from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
@@ -68,10 +68,8 @@ def area_matrix(large: int, small: int) -> Tensor:
 
 
 def reduce_levels(picture: Tensor, side: int, kind: str) -> Tensor:
-    """Integers 0...255 ``[B, 3, S, S]`` -> ``[B, 3, side, side]``, rounded half up; S need not be a multiple.
-
-    The ``"area"`` mean equals the exact encoder's if ``side`` divides S; ``"bicubic"`` is antialiased as in Pillow.
-    """
+    """Integers 0...255 ``[B, 3, S, S]`` -> ``[B, 3, side, side]``, rounded half up: the ``"area"`` mean, the exact
+    encoder's if ``side`` divides S, or ``"bicubic"``, antialiased as in Pillow."""
     if kind == "area":
         matrix = area_matrix(picture.shape[-1], side).to(picture.device)
         small = matrix @ (picture.float() @ matrix.T)
@@ -94,20 +92,13 @@ class BlindDegradation:
     """``x = [(y * k) reduced by r + n] as JPEG, enlarged again`` ([GFPGAN] Wang et al., CVPR 2021, equation 4.1).
 
     [GCFSR] 4 uses the same; the ranges are those of GFPGAN's public training options.
-
-    Attributes:
-        kernel: side of the blur kernel.
-        sigma: its deviation, from and to; half of the kernels are elliptic.
-        factor: r, from and to.
-        noise: deviation of the noise, in levels, from and to.
-        quality: of the JPEG, from and to.
     """
 
-    kernel: int = 41
-    sigma: tuple[float, float] = (0.1, 10.0)
-    factor: tuple[float, float] = (0.8, 8.0)
-    noise: tuple[float, float] = (0.0, 20.0)
-    quality: tuple[int, int] = (60, 100)
+    kernel: int = 41  # side of the blur kernel
+    sigma: tuple[float, float] = (0.1, 10.0)  # its deviation, from and to; half of the kernels are elliptic
+    factor: tuple[float, float] = (0.8, 8.0)  # r, from and to
+    noise: tuple[float, float] = (0.0, 20.0)  # its deviation in levels, from and to
+    quality: tuple[int, int] = (60, 100)  # of the JPEG, from and to
 
     def degrade(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
         """Integers 0...255 ``[3, S, S]`` -> integers 0...255 of the same shape, on the picture's device."""
@@ -140,18 +131,11 @@ class BlindDegradation:
 
 @dataclass(frozen=True)
 class Factors:
-    """The factors s by which pictures are reduced.
+    """The factors s by which pictures are reduced."""
 
-    Attributes:
-        choices: the factors, ascending, all equally likely.
-        continuous: True for every factor between the first and the last; all octaves are equally likely, as among the
-            paper's choices.
-        evaluated: the factors that a run is evaluated at, the most important one first.
-    """
-
-    choices: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0, 64.0)  # [GCFSR] 3.5
-    continuous: bool = False
-    evaluated: tuple[float, ...] = (16.0, 8.0, 32.0)
+    choices: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0, 64.0)  # [GCFSR] 3.5; ascending, all equally likely
+    continuous: bool = False  # any between the first and the last; octaves are equally likely, as among the choices
+    evaluated: tuple[float, ...] = (16.0, 8.0, 32.0)  # that a run is evaluated at, the most important one first
 
 
 _L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
@@ -159,33 +143,19 @@ _L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSRRecipe(RestorationRecipe):
-    """The recipe of a run.
-
-    Attributes:
-        network: GLEAN or GCFSR.
-        loss: weights of the terms that compare pictures; those of GRAIN's LRs, codes and identity do not count here.
-        perceptual: weight of the difference of VGG16's features (conv4_3).
-        squared: True for the squared difference, as in [GLEAN] (supplementary, equation 2), False for the absolute one.
-        adversarial: the adversarial loss, or None.
-        reduction: ``"area"``, the exact mean that phones send, or ``"bicubic"``, the papers'.
-        factors: of GCFSR; None for GLEAN, whose LR has one size, and for the blind form.
-        degradation: of GCFSR's blind form.
-        iterations: steps of a run whose length the command line leaves open.
-        weight_decay: of Adam (AdamW's, decoupled).
-        bf16: bfloat16 where autocast allows it and the device computes in it.
-    """
+    """The recipe of a run."""
 
     network: GLEANConfig | GCFSRConfig
-    loss: LossWeights = _L1
-    perceptual: float = 0.0
-    squared: bool = False
+    loss: LossWeights = _L1  # weights of the terms that compare pictures; those of LRs, codes and identity do not count
+    perceptual: float = 0.0  # weight of the difference of VGG16's features (conv4_3)
+    squared: bool = False  # that difference is squared, as in [GLEAN] (supplementary, equation 2), or absolute
     adversarial: AdversarialConfig | None = None
-    reduction: str = "bicubic"
-    factors: Factors | None = None
-    degradation: BlindDegradation | None = None
-    iterations: int = 300_000
-    weight_decay: float = 0.0
-    bf16: bool = False
+    reduction: str = "bicubic"  # the papers', or "area", the exact mean that phones send
+    factors: Factors | None = None  # of GCFSR; None for GLEAN, whose LR has one size, and for the blind form
+    degradation: BlindDegradation | None = None  # of GCFSR's blind form
+    iterations: int = 300_000  # of a run whose length the command line leaves open
+    weight_decay: float = 0.0  # of Adam (AdamW's, decoupled)
+    bf16: bool = False  # bfloat16 where autocast allows it and the device computes in it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -262,9 +232,8 @@ _TINY_GLEAN = GLEANConfig(
 _TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
 _SMOKE = replace(_SHORT, iterations=40, warm_up=10, ema=0.9, weight_decay=1e-4, random_pictures=24)
 _SMOKE_GLEAN = replace(_SMOKE, network=_TINY_GLEAN, learning_rate=1e-2, muon=1.0)
-_SMOKE_GCFSR = replace(
-    _SMOKE, network=_TINY_GCFSR, factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0
-)
+_FACTORS = Factors((4.0, 16.0), continuous=True, evaluated=(4.0, 8.0))
+_SMOKE_GCFSR = replace(_SMOKE, network=_TINY_GCFSR, factors=_FACTORS, learning_rate=4e-3, muon=5.0)
 
 FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
     **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
@@ -311,7 +280,7 @@ class FaceSRRun(Run):
     def save_weights(self, folder: Path) -> None:
         """Write ``glean.safetensors`` or ``gcfsr.safetensors``."""
         training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
-        save_face_sr(self.average, folder / _weight_name(self.average), training, force=True)
+        save_face_sr(self.average, folder / weight_name(self.average), training, force=True)
 
 
 def start_run(
@@ -320,13 +289,10 @@ def start_run(
     discriminator: nn.Module | None = None,
     start: str | Path | None = None,
 ) -> FaceSRRun:
-    """A run at its first step.
+    """A run at its first step. ``prior``: GLEAN's bank; None for random weights, as for ``discriminator``.
 
-    Args:
-        prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
-        discriminator: a trained one; None for the recipe's own with random weights.
-        start: trained weights to begin with, or the folder of a run that holds them. For GLEAN also a GRAIN decoder
-            (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
+    ``start``: trained weights, or the folder of a run that holds them. For GLEAN also a GRAIN decoder
+    (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
     """
     torch.manual_seed(recipe.seed)
     if isinstance(recipe.network, GLEANConfig):
@@ -335,7 +301,7 @@ def start_run(
     else:
         model = GCFSR(recipe.network)
     if start is not None:
-        weights = Path(start) / _weight_name(model) if Path(start).is_dir() else Path(start)
+        weights = Path(start) / weight_name(model) if Path(start).is_dir() else Path(start)
         if isinstance(model, GLEAN) and not weights.is_file():
             begin_with_grain(model, trained_decoder(start))
         else:
@@ -354,20 +320,13 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
         return run.load(stored)
 
 
-def _weight_name(network: FaceSR) -> str:
-    return GLEAN_WEIGHTS if isinstance(network, GLEAN) else GCFSR_WEIGHTS
-
-
 def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
-    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape.
-
-    The bank begins without effect on the picture.
-    """
+    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape."""
     config = network.config
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
     grow(decoder, trained)
-    weights = {str(rename(name, _GLEAN_NAMES)): tensor for name, tensor in decoder.state_dict().items()}
+    weights = {rename(name, _GLEAN_NAMES): tensor for name, tensor in decoder.state_dict().items()}
     network.load_state_dict({**network.state_dict(), **weights})
 
 
@@ -481,12 +440,11 @@ class FaceSRTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
+        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet, also off the grid.
 
-        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
-        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
-        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
-        and ``..._strength_8`` from the first LRs at another strength.
+        ``..._bicubic`` are those of the enlarged LR (blind form: of the degraded picture). For GCFSR they are at the
+        first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size, and ``..._strength_8`` from
+        the first LRs at another strength.
         """
         found: dict[str, float] = {}
         for suffix, inputs in self._cases.items():

@@ -105,20 +105,14 @@ class GLEANConfig:
         return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"]), "scales": scales})
 
 
+# For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_SLIM.
+_BANK, _OURS = PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), FACES_256_LR16_SLIM.scales[1:]
+_LIGHT = GLEANConfig(
+    _BANK, rrdb=2, width=160, widest=48, code_channels=8, join_kernel=1, around_mean=True, scales=_OURS
+)
 PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
-    # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_SLIM.
-    "glean-256-x16-light": GLEANConfig(
-        PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
-        16,
-        rrdb=2,
-        width=160,
-        widest=48,
-        code_channels=8,
-        join_kernel=1,
-        around_mean=True,
-        scales=FACES_256_LR16_SLIM.scales[1:],
-    ),
+    "glean-256-x16-light": _LIGHT,
 }
 """Name -> configuration."""
 

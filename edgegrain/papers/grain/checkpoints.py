@@ -18,18 +18,8 @@ from torch import nn
 
 from codec_contract.errors import BundleError, ModelError
 from edge_encoder.encoder_session import EncoderSession
-from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
-from edgegrain.papers.convert import (
-    STORAGE,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    open_tensors,
-)
+from edgegrain.papers.bundle_parts import compare_encoder, write_compared
+from edgegrain.papers.convert import STORAGE, Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
 from export.bundle.writer import COMPARED
@@ -153,7 +143,7 @@ def _scale(source: TensorFile, size: int) -> Scale:
     return Scale(size, width, rrdb=blocks if whole else 0, dense=0 if whole else blocks, growth=growth)
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Write the bundle of the files."""
     rrdb, decoder, tensor_maps = load_grain_checkpoint(files)
     hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
@@ -167,6 +157,6 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     summary, remarks = f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.", [_REMARK, STORAGE]
     fields = options.described(source, tensor_maps)
     fields |= {"architecture": decoder.config.as_dict(), "domain": options.domain}
-    written = write_compared_bundle(out, KIND, encoder, decoder, model, lrs, summary, remarks, **fields)
+    written = write_compared(out, KIND, encoder, decoder, model, lrs, summary, remarks, **fields)
     parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
-    return ConversionReport(source, str(out), parameters, tensor_maps, written.decoder)
+    return Report(source, str(out), parameters, tensor_maps, written.decoder)

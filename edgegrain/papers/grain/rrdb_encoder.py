@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -53,25 +54,20 @@ class FloatEncoderConfig:
         return f"rrdb-c{self.channels}-g{self.growth}-b{self.blocks}-s{self.scale}"
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, 1)
-
-
 class RRDBEncoder(nn.Module):
     """Picture ``[B, 3, H, W]`` in [-1, 1] -> LR ``[B, 3, H / 2^scale, W / 2^scale]`` in about [-1, 1]."""
 
     def __init__(self, config: FloatEncoderConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or FloatEncoderConfig()
+        conv, leaky = partial(nn.Conv2d, kernel_size=3, padding=1), partial(nn.LeakyReLU, NEGATIVE_SLOPE)
         width = config.channels
-        self.conv_first = _conv(3, width)
+        self.conv_first = conv(3, width)
         # Sequences with an activation, as in the checkpoints: "body.0.0.weight".
-        self.body = nn.Sequential(
-            *(nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(NEGATIVE_SLOPE)) for _ in range(config.scale))
-        )
+        self.body = nn.Sequential(*(nn.Sequential(conv(width, width, stride=2), leaky()) for _ in range(config.scale)))
         self.RRDB_trunk = nn.Sequential(*(RRDB(width, config.growth) for _ in range(config.blocks)))
-        self.trunk_conv = _conv(width, width)
-        self.out = nn.Sequential(_conv(width, width), nn.LeakyReLU(NEGATIVE_SLOPE), _conv(width, 3))
+        self.trunk_conv = conv(width, width)
+        self.out = nn.Sequential(conv(width, width), leaky(), conv(width, 3))
 
     def forward(self, picture: Tensor) -> Tensor:
         shallow = self.body(self.conv_first(picture))  # [B, channels, h, w]

@@ -18,23 +18,8 @@ from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import ExportError
 from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
-from edgegrain.papers.bundle_parts import (
-    GraphWriter,
-    compare_encoder,
-    float_encoder,
-    state_digest,
-    write_compared_bundle,
-)
-from edgegrain.papers.irn.network import (
-    IRN,
-    KIND,
-    NEGATIVE_SLOPE,
-    RGB,
-    DownscalingModule,
-    InvBlock,
-    IRNConfig,
-    Upscaler,
-)
+from edgegrain.papers.bundle_parts import GraphWriter, compare_encoder, float_encoder, state_digest, write_compared
+from edgegrain.papers.irn.network import IRN, NEGATIVE_SLOPE, RGB, DownscalingModule, InvBlock, IRNConfig, Upscaler
 from export.bundle import writer
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
@@ -99,8 +84,7 @@ def write_irn_bundle(
 
 
 def write_bundle_of(irn: IRN, folder: Path, plus: bool, **described: Any) -> writer.WrittenBundle:
-    """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
-    ``described``: as in `write_compared_bundle`."""
+    """Write the bundle of a network, whose weights are rounded. ``plus``: IRN+; ``described``: see `write_compared`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
     factor, channels = irn.config.factor, irn.config.z_channels
     lr = TILE // factor
@@ -114,9 +98,9 @@ def write_bundle_of(irn: IRN, folder: Path, plus: bool, **described: Any) -> wri
         save_irn(irn, staging / IRN_WEIGHTS, described["training"])
 
     preprocessing = {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}
-    return write_compared_bundle(
+    return write_compared(
         folder,
-        "irn_plus" if plus else KIND,
+        "irn_plus" if plus else "irn",
         float_encoder(graph, irn_digest(irn), write_weights, preprocessing),
         upscaler,
         bytes(model.SerializeToString()),
@@ -148,11 +132,8 @@ def bundle_graph(path: Path, hr: int) -> EncoderGraph:
 
 
 def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
-    """The encoder for tiles of ``hr`` x ``hr``, with quantization and its inverse inside.
-
-    It gives y alone: the last coupling's change of the high bands affects only z, so it is left out. There is no
-    integer form with couplings that round; experiments/2026-11.md says why.
-    """
+    """The encoder for tiles of ``hr`` x ``hr``, with quantization and its inverse inside; it gives y alone, without the
+    last coupling's change of the high bands. experiments/2026-11.md says why there is no integer form."""
     config, factor = irn.config, irn.config.factor
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")

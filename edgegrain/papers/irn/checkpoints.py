@@ -13,16 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import (
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    open_tensors,
-)
+from edgegrain.papers.convert import Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors
 from edgegrain.papers.irn.bundle import write_bundle_of
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from server_decoder.weight_file import described_network
@@ -59,11 +50,8 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks of each module, and the positions of the transforms."""
     total = source.count("operations.{}.")
-    transforms = tuple(
-        index
-        for index in range(total)
-        if _HAAR.format(index) in source.tensors or _MATRIX.format(index) in source.tensors
-    )
+    names = source.tensors.keys()
+    transforms = tuple(index for index in range(total) if {_HAAR.format(index), _MATRIX.format(index)} & names)
     blocks = tuple(end - start - 1 for start, end in itertools.pairwise((*transforms, total)))
     if not transforms or transforms[0] != 0 or min(blocks) < 1:
         raise ModelError(
@@ -73,8 +61,8 @@ def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return blocks, transforms
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
     irn, tensor_map = load_irn_checkpoint(files[0])
     written = write_bundle_of(irn, out, source == "irn-plus", **options.described(source, [tensor_map]))
-    return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)
+    return Report(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

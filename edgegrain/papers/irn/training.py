@@ -25,7 +25,7 @@ from codec_contract.pixels import dequantize
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
-from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
+from edgegrain.papers.irn.network import IRN, NEGATIVE_SLOPE, PRESETS, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import description, list_pictures
 from edgegrain.pictures.writing import write_array
@@ -39,8 +39,8 @@ from edgegrain.training.recipe import Recipe, continued
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"
-Photograph = np.ndarray | Path
-"""uint8 ``[H, W, 3]``, or a ``.npy`` file of it."""
+Photographs = Sequence[np.ndarray | Path]
+"""uint8 ``[H, W, 3]``, or ``.npy`` files of it."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,17 @@ class IRNLosses:
     """Weights of the terms; the first three are sums over a picture, averaged over the batch.
 
     The defaults are those of pre-training ([IRN] appendix 2: lambda_1 = 1, lambda_2 = 16, lambda_3 = 1 in eq. 10).
-
-    Attributes:
-        reconstruction: lambda_1, the absolute error of the picture restored from the rounded y and a random z.
-        guide: lambda_2, the squared error of y against the bicubic reduction.
-        distribution: lambda_3; minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence
-            of restored and real pictures in IRN+ (L_distr, appendix eq. 1).
-        perceptual: lambda_4, the mean absolute difference of VGG16's last features; IRN+ only.
-        lpips: ours, LPIPS with VGG16, whose features are of five layers; IRN+ only.
+    lambda_3 weighs minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence of restored
+    and real pictures in IRN+ (L_distr, appendix eq. 1).
     """
 
-    reconstruction: float = 1.0
-    guide: float = 16.0
-    distribution: float = 1.0
-    perceptual: float = 0.0
-    lpips: float = 0.0
+    reconstruction: float = (
+        1.0  # lambda_1, the absolute error of the picture restored from the rounded y and a random z
+    )
+    guide: float = 16.0  # lambda_2, the squared error of y against the bicubic reduction
+    distribution: float = 1.0  # lambda_3
+    perceptual: float = 0.0  # lambda_4, the mean absolute difference of VGG16's last features; IRN+ only
+    lpips: float = 0.0  # ours, LPIPS with VGG16, whose features are of five layers; IRN+ only
 
 
 # [IRN] appendix 2: lambda_1 = 0.01, lambda_2 = 16, lambda_3 = 1, lambda_4 = 0.01 in eq. 11.
@@ -71,35 +67,21 @@ IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptu
 
 @dataclass(frozen=True, kw_only=True)
 class IRNRecipe(Recipe):
-    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
-
-    Attributes:
-        network: the shape of the network.
-        loss: weights of the terms.
-        discriminator: channels of its pairs of convolutions; () for pre-training, which has none.
-        discriminator_alone: part of the run in which only the discriminator is trained.
-        batch: crops per step and process.
-        crop: side of the crops, in pixels.
-        iterations: steps of a run whose length the command line leaves open.
-        halve_at: parts of the run after which the learning rate is halved.
-        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
-        bf16: bfloat16 in the convolutions; the couplings stay float32.
-        random_pictures: number of random pictures when no data is given (trial runs).
-    """
+    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2)."""
 
     network: IRNConfig = PRESETS["irn-x4"]
     loss: IRNLosses = field(default_factory=IRNLosses)
-    discriminator: tuple[int, ...] = ()
-    discriminator_alone: float = 0.0
-    batch: int = 16
-    crop: int = 144
-    iterations: int = 50_000
+    discriminator: tuple[int, ...] = ()  # channels of its pairs of convolutions; pre-training has none
+    discriminator_alone: float = 0.0  # part of the run in which only the discriminator is trained
+    batch: int = 16  # crops per step and process
+    crop: int = 144  # side in pixels
+    iterations: int = 50_000  # of a run whose length the command line leaves open
     learning_rate: float = 2e-4
-    halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # after 10k, 20k, 30k, 40k of 50k
-    muon: float = 0.0
+    halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # the rate, after these parts: 10k, 20k, 30k, 40k of 50k
+    muon: float = 0.0  # its learning rate for the weights that are matrices, in multiples of Adam's; 0: all Adam
     ema: float = 0.0
-    bf16: bool = False
-    random_pictures: int = 0
+    bf16: bool = False  # bfloat16 in the convolutions; the couplings stay float32
+    random_pictures: int = 0  # when no data is given (trial runs)
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     weight_decay: ClassVar[float] = 1e-5
     clip_gradient: ClassVar[float] = 10.0
@@ -124,9 +106,8 @@ _PLUS = IRNRecipe(
     learning_rate=1e-4,
     halve_at=(0.4, 0.6),
 )
-_SMOKE = IRNRecipe(
-    network=IRNConfig((1, 1), growth=8, z_std=0.05), batch=4, crop=32, warm_up=5, ema=0.8, random_pictures=24
-)
+_TINY = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
+_SMOKE = IRNRecipe(network=_TINY, batch=4, crop=32, warm_up=5, ema=0.8, random_pictures=24)
 
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
 # of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
@@ -219,15 +200,10 @@ def adversarial_loss(restored: Tensor) -> Tensor:
 
 
 def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
-    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random.
-
-    Without this crop, the loss would be lowest for a texture that repeats with the network's grid.
-    """
+    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random;
+    else the loss would be lowest for a texture that repeats with the network's grid."""
     rows, columns = torch.randint(PERIOD, (2,)).tolist()
     return features(*(dequantize(255 * one[..., rows:, columns:]) for one in (restored, picture))).mean()
-
-
-NEGATIVE_SLOPE = 0.2
 
 
 class IRNDiscriminator(nn.Module):
@@ -271,15 +247,11 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
 
 
 def crops(
-    photographs: Sequence[Photograph], batch: int, side: int, seed: int, device: torch.device | None = None
+    pictures: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
 ) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
-    ([IRN] appendix 2).
-
-    Every picture, uint8 ``[H, W, 3]`` or a file of it, gives one crop before any gives a second one; pictures smaller
-    than a crop are left out.
-    """
-    usable = [index for index, photograph in enumerate(photographs) if min(_opened(photograph).shape[:2]) >= side]
+    ([IRN] appendix 2). Every large enough picture gives one crop before any gives a second one."""
+    usable = [index for index, picture in enumerate(pictures) if min(_opened(picture).shape[:2]) >= side]
     if not usable:
         raise ImageError(
             f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or make the crop smaller"
@@ -290,7 +262,7 @@ def crops(
         taken = []
         for _ in range(batch):
             order = order or rng.permutation(usable).tolist()
-            picture = _opened(photographs[order.pop()])
+            picture = _opened(pictures[order.pop()])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
             crop = picture[top : top + side, left : left + side]
             vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
@@ -298,7 +270,7 @@ def crops(
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
 
 
-def _opened(photograph: Photograph) -> np.ndarray:
+def _opened(photograph: np.ndarray | Path) -> np.ndarray:
     return np.load(photograph, mmap_mode="r") if isinstance(photograph, Path) else photograph
 
 
@@ -318,7 +290,7 @@ class IRNRun(Run):
     def save_weights(self, folder: Path) -> None:
         """Write ``irn.safetensors``."""
         training = {"config": self.recipe.as_dict(), "crops_seen": self.pictures}
-        save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
+        save_irn(self.average, folder / IRN_WEIGHTS, training, force=True)
 
 
 def start_run(recipe: IRNRecipe, start: str | Path | None = None) -> IRNRun:
@@ -339,25 +311,20 @@ def load_run(folder: Path) -> IRNRun:
 
 
 class IRNTrainer(Trainer):
-    """The training of IRN and IRN+: crops ``[N, 3, S, S]`` in [0, 1] are drawn from photographs."""
+    """The training of IRN and IRN+ on crops of photographs; ``held_out``: crops ``[N, 3, S, S]`` in [0, 1]."""
 
     run: IRNRun
 
     def __init__(
-        self,
-        run: IRNRun,
-        distributed: Distributed,
-        photographs: Sequence[Photograph],
-        held_out: Tensor,
-        networks: MetricNetworks,
+        self, run: IRNRun, distributed: Distributed, pictures: Photographs, held_out: Tensor, networks: MetricNetworks
     ) -> None:
-        super().__init__(run, distributed, len(photographs), networks)
+        super().__init__(run, distributed, len(pictures), networks)
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.updates = 0  # of the network
         if run.discriminator is not None:
             weights = self._weights_of_t = list(run.discriminator.train().parameters())
             self._optimizers_of_t = optimizers(weights, recipe.learning_rate, 0, 0, betas=recipe.betas)
-        self._crops = crops(photographs, recipe.batch, recipe.crop, self.seed, distributed.device)
+        self._crops = crops(pictures, recipe.batch, recipe.crop, self.seed, distributed.device)
         self._random = torch.Generator(distributed.device).manual_seed(self.seed)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -415,22 +382,16 @@ class IRNTrainer(Trainer):
         one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
         reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
         enlarged = BicubicEnlargement(y.shape[-1], x.shape[-1]).to(y.device)(reduced).clamp(0, 1)
-        figures = {
-            "psnr": _psnr(likeliest, x),
-            "psnr_bicubic": _psnr(enlarged, x),
-            "psnr_y": _psnr(y, reduced),
-            "z_difference": 255 * float((one - other).abs().mean()),
-            "z_std": float(z.std()),
-        }
+        figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced)}
+        figures |= {"z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
         return {name: round(value, 4) for name, value in figures.items()}
 
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
         """One column per crop: the crop, y, the restored crop."""
-        model, x = self.run.average, self._held_out
-        y, z = model(x)
+        x, (y, z) = self._held_out, self.run.average(self._held_out)
         y = round_to_levels(y)
-        write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
+        write_samples([2 * row - 1 for row in (x, y, self.run.average.inverse(y, torch.zeros_like(z)))], path)
 
 
 def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
@@ -448,7 +409,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     else:
         run = start_run(recipe, options.init_from)
     recipe = run.recipe
-    photographs: Sequence[Photograph]
+    photographs: Photographs
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:

@@ -25,18 +25,7 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ExistsError, ModelError
-from edgegrain.papers.convert import (
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-    rename,
-)
+from edgegrain.papers.convert import Names, Options, Report, TensorFile, TensorMap, count, fill, open_tensors, rename
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import StyledLayer, mean_code
@@ -52,17 +41,23 @@ class Layout:
     """The names of one family."""
 
     name: str
-    generator: Names  # of a `StyleGAN2`
-    discriminator: Callable[[int], Names]  # size -> the names of a `Discriminator`
-    generator_prefixes: tuple[str, ...]  # of a generator's names in a file, preferred ones first
-    discriminator_prefixes: tuple[str, ...]
     filter_suffix: str  # ends the names of low-pass filters, which are constants here
+    generator: Names  # of a `StyleGAN2`
+    discriminator: Callable[[int], Names] = lambda size: {}  # size -> the names of a `Discriminator`
+    prefixes: tuple[str, ...] = ("",)  # of a generator's names in a file, preferred ones first; then a discriminator's
+    discriminator_prefixes: tuple[str, ...] = ("",)
     optional: tuple[str, ...] = ()  # those of `generator` that files may lack
     mean_code: str = ""  # its name if it stands outside the generator
 
 
+def listed(name: str, index: int) -> str:
+    """Layers in the StyleGAN2 of rosinality and all that follow it: ``conv1``, then ``convs.0``, ``convs.1``, ..."""
+    return f"{name}s.{index - 1}" if index else f"{name}1"
+
+
 ROSINALITY = Layout(
     "rosinality",
+    ".kernel",
     {
         "constant": "input.input",
         "mapping.layers.#.*": lambda index, end: f"style.{index + 1}.{end}",  # style.0 is the normalization
@@ -87,19 +82,19 @@ ROSINALITY = Layout(
     },
     ("g_ema.", ""),
     ("d.", ""),
-    ".kernel",
     optional=("layers.#.noise",),
     mean_code="latent_avg",
 )
 
 
 def _nvidia_layer(index: int) -> str:
-    # conv0 of a block upsamples; the first block has no other than conv1
+    # conv0 of a block upsamples; the first block has conv1 only
     return f"synthesis.b{BASE << (index + 1) // 2}.conv{(index + 1) % 2}"
 
 
 NVIDIA = Layout(
     "NVIDIA",
+    "resample_filter",
     {
         "mean_code": "mapping.w_avg",
         "constant": f"synthesis.b{BASE}.const",
@@ -124,15 +119,13 @@ NVIDIA = Layout(
     },
     ("G_ema.", "G.", ""),
     ("D.", ""),
-    "resample_filter",
 )
 
 
 def find_generator(
     source: TensorFile, layout: Layout, ours: str, theirs: str
 ) -> tuple[StyleGAN2Config, Names, tuple[str, ...]]:
-    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, the names
-    of its tensors, and its low-pass filters, which are constants here."""
+    """Sizes, names and low-pass filters of the generator called ``theirs`` in a file and ``ours`` in the network."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
     names = dict(layout.generator)
@@ -159,11 +152,11 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     """``generator``, ``discriminator`` or both; their sizes follow from the tensors."""
     source = open_tensors(path)
     networks: dict[str, StyleGAN2 | Discriminator] = {}
-    names: dict[str, str | Callable[..., str | None]] = {}
+    names: dict[str, str | Callable[..., str]] = {}
     prefixes: list[str] = []
     unused: tuple[str, ...] = ()
     constant, conv = rename("constant", layout.generator), rename("conv.weight", layout.discriminator(2 * BASE))
-    if (prefix := _prefix(source, layout.generator_prefixes, constant)) is not None:
+    if (prefix := _prefix(source, layout.prefixes, constant)) is not None:
         sizes, found, unused = find_generator(source, layout, "generator.", prefix)
         networks["generator"] = described_network(path, lambda: StyleGAN2(sizes))
         if layout.mean_code in source.tensors:
@@ -188,7 +181,7 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     return networks, tensor_map
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def convert(source: str, files: Sequence[Path], out: Path, options: Options) -> Report:
     """Rewrite a checkpoint as the weight file ``out``; ``source`` is ``stylegan2-`` and the layout's name."""
     layout, (path,) = NVIDIA if source == "stylegan2-nvidia" else ROSINALITY, files
     if out.is_dir():
@@ -203,18 +196,14 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     metadata["origin"] = f"{path.name}, SHA-256 {tensor_map.sha256[:16]}"
     write_states(out, config, states, options.force, metadata)
     parameters = {name: count(network) for name, network in networks.items()}
-    return ConversionReport(source, str(out), parameters, [tensor_map])
+    return Report(source, str(out), parameters, [tensor_map])
 
 
 def _under(names: Names, ours: str, theirs: str) -> Names:
-    def renamed(end: str) -> str | None:
-        found = rename(end, names)
-        return None if found is None else theirs + found
-
-    return {f"{ours}*": renamed}
+    return {f"{ours}*": lambda end: (found := rename(end, names)) and theirs + found}
 
 
-def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -> str | None:
+def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str) -> str | None:
     """The first prefix with which ``marker`` is there."""
     return next((prefix for prefix in prefixes if f"{prefix}{marker}" in source.tensors), None)
 
@@ -222,9 +211,9 @@ def _prefix(source: TensorFile, prefixes: tuple[str, ...], marker: str | None) -
 def _generator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
     channels = {}
     for index, side in enumerate(_LARGEST.resolutions):
-        if (name := rename(f"to_rgb.{index}.conv.weight", layout.generator) or "") in part.tensors:
+        if (name := rename(f"to_rgb.{index}.conv.weight", layout.generator)) in part.tensors:
             channels[side] = part.dimension(name, -3)
-    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) or "" for index in range(32)]
+    mapping = [rename(f"mapping.layers.{index}.weight", layout.generator) for index in range(32)]
     held = [name for name in mapping if name in part.tensors]
     if not held:
         raise ModelError(f"{part.path} has no mapping network: expected {mapping[0]!r}")
@@ -235,16 +224,14 @@ def _discriminator_config(part: TensorFile, layout: Layout) -> StyleGAN2Config:
     for size in reversed(_LARGEST.resolutions[1:]):
         sides, names = StyleGAN2Config(size).resolutions, layout.discriminator(size)
         blocks = [f"blocks.{index}.conv1.weight" for index in range(len(sides) - 1)]
-        first, *weights = [rename(ours, names) or "" for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
+        first, *weights = [rename(ours, names) for ours in ("from_rgb.weight", "conv.weight", *reversed(blocks))]
         if first in part.tensors and weights[1] in part.tensors:  # of the block at 8x8
             held = [(side, name) for side, name in zip(sides, weights, strict=True) if name in part.tensors]
             return _config({side: part.dimension(name, 0) for side, name in held}, part)
     raise ModelError(f"{part.path}: expected a discriminator with a first convolution and residual blocks down to 8x8")
 
 
-def _config(
-    channels: dict[int, int], part: TensorFile, code_width: int = 512, mapping_layers: int = 8
-) -> StyleGAN2Config:
+def _config(channels: dict[int, int], part: TensorFile, code_width: int = 512, layers: int = 8) -> StyleGAN2Config:
     """The configuration with these channels by resolution."""
     size = max(channels, default=0)
     if size <= BASE or len(channels) != len(StyleGAN2Config(size).resolutions):
@@ -253,7 +240,7 @@ def _config(
             f"found them at {', '.join(map(str, channels)) or 'none'}"
         )
     with part.reading("StyleGAN2"):
-        config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, mapping_layers)
+        config = StyleGAN2Config(size, size * channels[size], max(channels.values()), code_width, layers)
     if channels != {side: config.channels(side) for side in config.resolutions}:
         found = ", ".join(f"{width} at {side}" for side, width in channels.items())
         raise ModelError(f"{part.path}: expected channels that halve with each resolution from some on, got {found}")

@@ -47,30 +47,20 @@ from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_s
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationRecipe(Recipe):
-    """The recipe of a run.
+    """The recipe of a run. ``adversarial`` has the teacher's pictures as the real ones; its discriminator is the
+    teacher's own where the teacher's file has one of the student's size."""
 
-    Attributes:
-        student: sizes; its codes and mapping network are the teacher's.
-        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
-        adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
-            teacher's own where the teacher's file has one of the student's size.
-        learning_rate: of Adam; annealed to a hundredth (cosine).
-        bf16: bfloat16 where the device computes in it (`mixed_precision`).
-        random_teacher: a trial run: use a teacher with random weights if none is given.
-    """
-
-    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
-    lpips: float = 1.0
+    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024  # its codes and mapping network are the teacher's
+    lpips: float = 1.0  # weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights
     adversarial: AdversarialConfig | None = None
     batch: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float = 5e-4  # of Adam; annealed to a hundredth (cosine)
     warm_up: int = 200
-    bf16: bool = True
-    random_teacher: bool = False
+    bf16: bool = True  # bfloat16 where the device computes in it
+    random_teacher: bool = False  # a trial run: the teacher has random weights if none is given
     hold: ClassVar[float] = 0.0
     clip_gradient: ClassVar[float] = 1.0
-    bands: ClassVar[float] = 1.0
-    """Weight of the absolute and squared error of the Haar bands, at every resolution."""
+    bands: ClassVar[float] = 1.0  # weight of the absolute and squared error of the Haar bands, at every resolution
 
 
 def _adversarial(size: int) -> AdversarialConfig:
@@ -104,11 +94,8 @@ FAMILY = "distillation"
 
 
 class Student(nn.Module):
-    """A MobileStyleGAN and wavelet heads on its coarser features.
-
-    The heads make a picture at every resolution, so that every block has its own target (arXiv:2104.04767, Section 3);
-    a finished generator keeps only its last head.
-    """
+    """A MobileStyleGAN and wavelet heads on its coarser features, so that every block has its own target
+    (arXiv:2104.04767, Section 3); a finished generator keeps only its last head."""
 
     def __init__(self, generator: MobileStyleGAN) -> None:
         super().__init__()
@@ -149,17 +136,14 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
 
 
 def teacher_codes(codes: Tensor, count: int) -> Tensor:
-    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: both begin at the coarsest layer, and
-    the student's last code, that of its head, is repeated for the teacher's additional layers."""
+    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``, whose further layers get the last one."""
     missing = count - codes.shape[1]
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 
 
 def band_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``, orthonormal ones.
-
-    The target may be larger; it is averaged down to the picture.
-    """
+    """Mean absolute plus mean squared difference of the orthonormal Haar bands of pictures ``[B, 3, S, S]``; the target
+    may be larger."""
     if target.shape != picture.shape:
         target = F.adaptive_avg_pool2d(target, picture.shape[-1])
     error = picture.float() - target.float()
@@ -295,10 +279,7 @@ def open_trainer(
 
 
 def load_teacher(recipe: DistillationRecipe, given: str | Path | None) -> tuple[StyleGAN2, Discriminator | None]:
-    """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
-
-    ``given`` is its file, or the name of a fetched prior; None, in trial runs, for random weights.
-    """
+    """A StyleGAN2 cut to the student's size and, if of that size, its discriminator; a random one in trial runs."""
     if given is None:
         if not recipe.random_teacher:
             raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")

@@ -57,33 +57,19 @@ ADJUST_EVERY = 4  # steps
 
 @dataclass(frozen=True, kw_only=True)
 class StyleGAN2Recipe(Recipe):
-    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
-
-    Attributes:
-        network: sizes of generator and discriminator.
-        learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
-        r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
-        ema: half-life of the averaged generator, in pictures.
-        ema_ramp: the half-life is at most this part of the pictures seen, so that the average forgets the
-            random weights; 0: no ramp ([ADA]).
-        adaptation_pictures: smallest number in which p, the probability of augmentations, rises from 0 to 1; 0 for no
-            augmentation ([StyleGAN2]).
-        bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
-        pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
-        random_pictures: number of random pictures when no data is given (trial runs).
-    """
+    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise."""
 
     network: StyleGAN2Config = CONFIG_F_1024
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-3  # of Adam with beta_1 = 0, beta_2 = 0.99, for both networks
     warm_up: int = 100
-    r1: float = 10.0
-    ema: float = 10_000
-    ema_ramp: float = 0.05
-    adaptation_pictures: int = 500_000
-    bf16: bool = True
-    pictures: int = 5_000_000
-    random_pictures: int = 0
+    r1: float = 10.0  # weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures
+    ema: float = 10_000  # half-life of the averaged generator, in pictures
+    ema_ramp: float = 0.05  # the half-life is at most this part of the pictures seen; 0: no ramp ([ADA])
+    adaptation_pictures: int = 500_000  # fewest in which p, of augmentations, rises from 0 to 1; 0: none ([StyleGAN2])
+    bf16: bool = True  # bfloat16 where it is safe; both regularizers stay in float32 (ours)
+    pictures: int = 5_000_000  # of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours)
+    random_pictures: int = 0  # when no data is given (trial runs)
 
 
 def r1_weight(size: int, batch: int) -> float:
@@ -129,21 +115,15 @@ FAMILY = "stylegan2"
 
 @dataclass
 class StyleGAN2Run(Run):
-    """The state of a training run.
-
-    Attributes:
-        steps: taken in all sessions; the lazy regularizers follow them.
-        p: probability of every augmentation.
-        path_length: running mean of the path lengths.
-    """
+    """The state of a training run."""
 
     recipe: StyleGAN2Recipe
     model: StyleGAN2
     average: StyleGAN2
     discriminator: Discriminator = field(kw_only=True)
-    steps: int = 0
-    p: float = 0.0
-    path_length: float = 0.0
+    steps: int = 0  # taken in all sessions; the lazy regularizers follow them
+    p: float = 0.0  # probability of every augmentation
+    path_length: float = 0.0  # running mean of the path lengths
     family = FAMILY
     prefix = "generator"
 
@@ -162,11 +142,8 @@ class StyleGAN2Run(Run):
 
 
 def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> StyleGAN2Run:
-    """A run at its first step.
-
-    ``start``: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
-    sizes, up to the recipe's picture size. A larger generator is cut, and gets a new discriminator.
-    """
+    """A run at its first step. ``start``: a StyleGAN2 to fine-tune, or the folder of a run, which gives the sizes; a
+    larger generator is cut to the recipe's pictures, and gets a new discriminator."""
     torch.manual_seed(recipe.seed)
     if start is None:
         generator, discriminator = StyleGAN2(recipe.network), Discriminator(recipe.network)
@@ -199,14 +176,11 @@ PATH_RATE = 0.01
 
 
 def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Path lengths, the change of a picture by a step in W+: ``|J^T y|`` for random pictures y ([StyleGAN2] 3.2).
+    """Path lengths ``[B]``, the change of a picture by a step in W+: ``|J^T y|`` for random y ([StyleGAN2] 3.2), here
+    ``noise``; differentiable. ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``.
 
     The length is divided by the square root of the number of pixels and codes, so that it grows with neither, and the
-    paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 whatever the resolution r: a generator at r has
-    ``2 (ln r - ln 2) / ln 2`` codes.
-
-    ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``, with gradients enabled; ``noise`` is y,
-    None for one from N(0, 1). The result, ``[B]``, is differentiable.
+    paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 at any r: a generator has ``2 (ln r - ln 2) / ln 2`` codes.
     """
     noise = torch.randn_like(picture) if noise is None else noise
     (gradient,) = torch.autograd.grad((picture * noise).sum(), codes, create_graph=True)
@@ -390,26 +364,15 @@ SATURATION = 1.0
 
 
 class AdaptiveProbability:
-    """The controller of p.
-
-    Attributes:
-        p: probability of every transformation.
-        overfitting: r_t at the last adjustment.
-    """
+    """The controller of p, the probability of every transformation; ``overfitting``: r_t at the last adjustment."""
 
     def __init__(self, pictures: int, p: float = 0.0) -> None:
         """``pictures``: smallest number in which p rises from 0 to 1."""
-        self._pictures, self.p = pictures, p
-        self.overfitting = 0.0
+        self._pictures, self.p, self.overfitting = pictures, p, 0.0
         self._signs: list[Tensor] = []
 
     def observe(self, sign: Tensor, pictures: int) -> None:
-        """Record the mean sign of one step's scores of real training pictures; adjust p every few steps.
-
-        Args:
-            sign: scalar, over all processes.
-            pictures: real pictures in that step, of all processes.
-        """
+        """Record the mean sign of a step's scores of real ``pictures``, of all processes; adjust p every few steps."""
         self._signs.append(sign.detach())
         if len(self._signs) < ADJUST_EVERY:
             return

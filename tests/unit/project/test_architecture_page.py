@@ -31,15 +31,10 @@ def drawing(repository: Path) -> dict[str, int]:
 def test_every_package_is_drawn(repository: Path, drawing: dict[str, int]) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())
     packages = project["tool"]["importlinter"]["root_packages"]
-    found = set()
-    for package in packages:
-        folders = {path.parent for path in (repository / package).glob("*/__init__.py")}
-        found |= {f"{folder.relative_to(repository).as_posix()}/" for folder in folders}
-        if package == "edgegrain":  # its folders are drawn with their own
-            inside = {path.parent for path in (repository / package).glob("*/*/__init__.py")}
-            found |= {f"{folder.relative_to(repository).as_posix()}/" for folder in inside}
-        else:
-            found.add(f"{package}/")
+    files = [path for package in packages for path in repository.glob(f"{package}/*/__init__.py")]
+    files += [repository / package / "__init__.py" for package in packages if package != "edgegrain"]
+    files += repository.glob("edgegrain/*/*/__init__.py")  # its folders are drawn with their own
+    found = {f"{path.parent.relative_to(repository).as_posix()}/" for path in files}
     assert found | {"edgegrain/service/web/"} == set(drawing)
 
 

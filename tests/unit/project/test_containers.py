@@ -24,6 +24,7 @@ from edgegrain.service.problems import KINDS
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 
 PROBES = {route.path for route in routes.health_router.routes}  # type: ignore[attr-defined]
+INSTRUCTIONS = set("ARG FROM WORKDIR COPY RUN USER ENV EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT".split())
 LABELS = {"instance", "job", "le", "route", "method", "status", "verb", "reason", "stage", "kind"}
 
 
@@ -55,12 +56,8 @@ def unknown(expression: str) -> set[str]:
 
 def settings_of(environment: dict[str, str]) -> Settings:
     """The settings from environment variables; unknown variables are refused."""
-    names = {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-    return Settings(**names)
+    own = {name: value for name, value in environment.items() if name.startswith(ENVIRONMENT_PREFIX)}
+    return Settings(**{name.removeprefix(ENVIRONMENT_PREFIX).lower(): value for name, value in own.items()})
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
@@ -72,22 +69,9 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_dockerfiles(folder: Path, kind: str) -> None:
-    lines = list(instructions((folder / f"Dockerfile.{kind}").read_text()))
     values: dict[str, list[str]] = {}
-    for word, rest in lines:
-        assert word in {
-            "ARG",
-            "FROM",
-            "WORKDIR",
-            "COPY",
-            "RUN",
-            "USER",
-            "ENV",
-            "EXPOSE",
-            "STOPSIGNAL",
-            "HEALTHCHECK",
-            "ENTRYPOINT",
-        }
+    for word, rest in instructions((folder / f"Dockerfile.{kind}").read_text()):
+        assert word in INSTRUCTIONS
         values.setdefault(word, []).append(rest)
     assert values["ENTRYPOINT"] == ['["edgegrain", "serve"]'] and values["USER"] == ["10001"]
     variables = dict(pair.split("=", 1) for line in values["ENV"] for pair in line.split())
@@ -138,17 +122,11 @@ def test_the_cuda_image_is_built_with_fused_ops(folder: Path, repository: Path) 
 
 def test_the_build_context_holds_what_the_wheel_needs(repository: Path) -> None:
     kept = {line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    project = tomllib.loads((repository / "pyproject.toml").read_text())
-    needed = {
-        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
-        "hatch_build.py",
-        "bundles",
-        "pyproject.toml",
-        "requirements",
-        project["project"]["readme"],
-        *project["project"]["license-files"],
-    }
-    assert needed <= kept and all((repository / name).exists() for name in kept)
+    text = tomllib.loads((repository / "pyproject.toml").read_text())
+    packages, project = text["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], text["project"]
+    needed = {*packages, project["readme"], *project["license-files"], "bundles", "requirements"}
+    assert needed | {"hatch_build.py", "pyproject.toml"} <= kept
+    assert all((repository / name).exists() for name in kept)
 
 
 def test_compose(folder: Path, contrib: Path) -> None:
@@ -228,10 +206,8 @@ class TestKubernetes:
     def test_without_its_secret_the_service_does_not_start(self, documents: dict[str, Any]) -> None:
         (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
         (tokens,) = (item for item in container["env"] if "value" not in item)
-        assert tokens == {
-            "name": "EDGEGRAIN_SERVE_TOKENS",
-            "valueFrom": {"secretKeyRef": {"name": "edgegrain", "key": "tokens"}},
-        }
+        secret = {"secretKeyRef": {"name": "edgegrain", "key": "tokens"}}
+        assert tokens == {"name": "EDGEGRAIN_SERVE_TOKENS", "valueFrom": secret}
 
     def test_names_agree(self, documents: dict[str, Any]) -> None:
         assert documents.keys() == {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}

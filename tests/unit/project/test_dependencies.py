@@ -24,42 +24,30 @@ def imported(repository: Path) -> Iterator[str]:
                     yield node.module.partition(".")[0]
 
 
-def test_every_imported_library_is_declared(repository: Path) -> None:
+def dependencies(repository: Path) -> tuple[set[str], dict[str, set[str]]]:
+    """Names of the libraries of the project, and of every extra."""
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
-    declared = {
-        canonicalize_name(Requirement(line).name)
-        for line in (*project["dependencies"], *(line for lines in extras.values() for line in lines))
-    }
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    names = {group: {canonicalize_name(Requirement(line).name) for line in lines} for group, lines in groups.items()}
+    return names.pop(""), names
+
+
+def test_every_imported_library_is_declared(repository: Path) -> None:
+    base, extras = dependencies(repository)
+    declared = base.union(*(names for extra, names in extras.items() if extra != "dev"))
     distributions = packages_distributions()
     modules = set(imported(repository)) - {*PACKAGES, *sys.stdlib_module_names}
     assert {"numpy", "filelock", "starlette"} <= modules
-    undeclared = {
-        module
-        for module in modules & distributions.keys()  # without those that are not installed
-        if declared.isdisjoint(map(canonicalize_name, distributions[module]))
-    }
-    assert not undeclared
+    installed = modules & distributions.keys()
+    assert not [name for name in installed if declared.isdisjoint(map(canonicalize_name, distributions[name]))]
 
 
 def test_the_command_line_starts_with_its_own_packages_only(repository: Path) -> None:
     """`make demo` and the extra ``cli`` install no others."""
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    own = {
-        canonicalize_name(Requirement(line).name)
-        for line in (*project["dependencies"], *project["optional-dependencies"]["cli"])
-    }
-    own |= {"edgegrain", "onnxruntime-gpu"}
-    declared = {
-        canonicalize_name(Requirement(line).name)
-        for lines in project["optional-dependencies"].values()
-        for line in lines
-    } - own
-    modules = [
-        module
-        for module, names in packages_distributions().items()
-        if not declared.isdisjoint(map(canonicalize_name, names))
-    ]
+    base, extras = dependencies(repository)
+    others = set[str]().union(*extras.values()) - base - extras["cli"] - {"edgegrain", "onnxruntime-gpu"}
+    distributions = packages_distributions().items()
+    modules = [name for name, found in distributions if not others.isdisjoint(map(canonicalize_name, found))]
     assert {"onnx", "torch", "filelock"} <= set(modules)
     script = f"import sys; sys.modules.update(dict.fromkeys({modules})); import edgegrain.cli.app"
     subprocess.run([sys.executable, "-c", script], cwd=repository, check=True)

@@ -17,12 +17,11 @@ def pins(path: Path, python: str) -> dict[str, str]:
     """Return the pinned version of each package on a Python version such as 3.11."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert all(PIN.fullmatch(line) for line in lines), "name==version, at most a marker with a Python version"
-    chosen = [
-        pin for pin in map(Requirement, lines) if not pin.marker or pin.marker.evaluate({"python_version": python})
-    ]
-    names = [pin.name for pin in chosen]
-    assert len(names) == len(set(names)), f"pinned twice on Python {python}"
-    return {pin.name: str(pin.specifier).removeprefix("==") for pin in chosen}
+    here = {"python_version": python}
+    chosen = [pin for pin in map(Requirement, lines) if not pin.marker or pin.marker.evaluate(here)]
+    versions = {pin.name: str(pin.specifier).removeprefix("==") for pin in chosen}
+    assert len(chosen) == len(versions), f"pinned twice on Python {python}"
+    return versions
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +53,7 @@ def test_the_locks_satisfy_the_project(repository: Path, project: dict[str, Any]
     extras = project["optional-dependencies"]
     test = pins(repository / "requirements/test.lock", "3.11")
     names = "cli", "heic", "hub", "remote", "server", "ray", "export", "train", "eval", "dev"
-    wanted = [
-        *project["dependencies"],
-        *(line for name in names for line in extras[name] if not line.startswith("edgegrain")),
-    ]
-    for requirement in map(Requirement, wanted):
+    lines = [line for name in names for line in extras[name] if not line.startswith("edgegrain")]
+    for requirement in map(Requirement, [*project["dependencies"], *lines]):
         version = test[requirement.name.lower()]
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"

@@ -51,11 +51,9 @@ def test_bundles_of_the_repository(
     monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
     shutil.rmtree(tmp_path / "bundles" / MEDIUM)
     folder = tmp_path / "bundles" / DEFAULT_BUNDLE
-    assert wheel() == {
-        f"edgegrain/bundles/{DEFAULT_BUNDLE}/{path.relative_to(folder).as_posix()}": str(path)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    place = f"edgegrain/bundles/{DEFAULT_BUNDLE}"
+    assert wheel() == {f"{place}/{path.relative_to(folder).as_posix()}": str(path) for path in files}
     shutil.copytree(folder, tmp_path / "bundles" / MEDIUM)
     assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "shared"}
     assert wheel("editable") == {}
@@ -79,10 +77,9 @@ def test_an_enlarger_that_bundles_share_is_held_once(
     site = tmp_path / "site/edgegrain/bundles"
     assert not list(site.glob("*/enlarger*")) and len(list((site / "shared").iterdir())) == 2
     for name in DEFAULT_BUNDLE, MEDIUM, "large":
-        installed, made = load_manifest(site / name), load_manifest(tmp_path / "bundles" / name)
-        assert {file: installed.open_file(file) for file in installed.files} == {
-            file: made.open_file(file) for file in made.files
-        }
+        installed, made = (load_manifest(folder / name) for folder in (site, tmp_path / "bundles"))
+        one, other = ({file: bundle.open_file(file) for file in bundle.files} for bundle in (installed, made))
+        assert one == other
     damaged = next((site / "shared").iterdir())
     damaged.write_bytes(b"other")
     with pytest.raises(BundleError):

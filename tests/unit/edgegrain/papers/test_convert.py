@@ -18,20 +18,13 @@ from edgegrain.papers.convert import open_tensors
 from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from tests.official_checkpoints import (
-    gcfsr_file,
-    gcfsr_state,
-    glean_file,
-    glean_state,
-    grain_files,
-    irn_state,
-    irn_x3_state,
-)
+from tests import official_checkpoints as official
+from tests.official_checkpoints import gcfsr_file, gcfsr_state, glean_file, grain_files, irn_state
 
 LAYOUTS: dict[str, tuple[Callable[[], Any], Callable[[Path], Any], str]] = {
     "irn": (irn_state, load_irn_checkpoint, "operations.1.F.conv1.bias"),
-    "irn of 3x": (irn_x3_state, load_irn_checkpoint, "operations.2.F.conv1.bias"),
-    "glean": (glean_state, load_glean_checkpoint, "fusion_out.0.weight"),
+    "irn of 3x": (official.irn_x3_state, load_irn_checkpoint, "operations.2.F.conv1.bias"),
+    "glean": (official.glean_state, load_glean_checkpoint, "fusion_out.0.weight"),
     "gcfsr": (gcfsr_state, load_gcfsr_checkpoint, "condition_shift.1.0.weight"),
     "gcfsr blind": (lambda: gcfsr_state(blind=True), load_gcfsr_checkpoint, "final_linear.bias"),
 }
@@ -93,9 +86,8 @@ def test_gleans_file_holds_its_training_too(tmp_path: Path) -> None:
     torch.save(glean_file(), tmp_path / "glean.pth")
     network, tensor_map = load_glean_checkpoint(tmp_path / "glean.pth")
     assert network.config.lr == 8 and network.config.prior.size == 32
-    assert {"state_dict.discriminator.convs.0.conv.weight_orig", "state_dict.generator.fusion_skip.0.weight"} <= set(
-        tensor_map.unused
-    )
+    unused = {"state_dict.discriminator.convs.0.conv.weight_orig", "state_dict.generator.fusion_skip.0.weight"}
+    assert unused <= set(tensor_map.unused)
     assert tensor_map.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
     content: Any = glean_file()
     content["state_dict"]["surplus.weight"] = torch.zeros(1)
@@ -145,11 +137,8 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
     content = files["Fusion_model.pt"]["state_dict3"]
     content["extra.weight"] = content.pop("conv2.2.bias")
     torch.save(files["Fusion_model.pt"], tmp_path / "fusion.pt")
-    with pytest.raises(
-        ModelError,
-        match=r"1 tensor missing \(state_dict3.conv2.2.bias\); "
-        r"1 tensor unknown \(state_dict3.extra.weight\)",
-    ):
+    message = r"1 tensor missing \(state_dict3.conv2.2.bias\); 1 tensor unknown \(state_dict3.extra.weight\)"
+    with pytest.raises(ModelError, match=message):
         load_grain_checkpoint([grain["invRRDB_model.pt"], grain["codeStyleGAN_model.pt"], tmp_path / "fusion.pt"])
 
 
@@ -169,16 +158,11 @@ class Harm:
         return os.mkdir, (self.folder,)
 
 
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("archive", r"contains program code \(posix\.mkdir\) and was refused"),
-        ("legacy", r"contains program code \(posix\.mkdir\) and was refused"),
-        (2, r"contains program code \(posix\.mkdir\) and was refused"),
-        (4, "a pickle that can contain program code and was refused"),
-    ],
-)
-def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["archive", "legacy", 2, 4])
+def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, tmp_path: Path) -> None:
+    reason = r"contains program code \(posix\.mkdir\) and was refused"
+    if kind == 4:
+        reason = "a pickle that can contain program code and was refused"
     path, content = tmp_path / "weights.pkl", {"weight": Harm(tmp_path / "harm")}
     if isinstance(kind, int):
         path.write_bytes(pickle.dumps(content, protocol=kind))
@@ -190,22 +174,13 @@ def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reaso
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (lambda whole: whole[:-80], "failed reading zip archive"),
-        (lambda whole: b"hello", "damaged, no torch file"),
-        (None, "No such file or directory"),
-    ],
-)
-def test_other_files_are_named_for_what_they_are(
-    content: Callable[[bytes], bytes] | None, reason: str, tmp_path: Path
-) -> None:
+def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
     torch.save({"weight": torch.ones(2)}, path)
-    whole = path.read_bytes()
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content(whole))
-    with pytest.raises(ModelError, match=reason):
-        open_tensors(path)
+    cut, failed = path.read_bytes()[:-80], "failed reading zip archive"
+    for content, reason in (cut, failed), (b"hello", "damaged, no torch file"):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=reason):
+            open_tensors(path)
+    with pytest.raises(ModelError, match="No such file or directory"):
+        open_tensors(tmp_path / "none.pt")

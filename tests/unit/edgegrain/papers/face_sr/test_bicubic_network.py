@@ -13,15 +13,9 @@ from PIL import Image
 
 from codec_contract.errors import BundleError
 from codec_contract.pixels import Rgb
+from edge_encoder import integer_network as integer
 from edge_encoder.encoder_session import EncoderSession
-from edge_encoder.integer_network import (
-    ACCUMULATOR_LIMIT,
-    integer_digest,
-    load_integer_network,
-    prove_bound,
-    run_reference,
-    save_integer_network,
-)
+from edge_encoder.integer_network import integer_digest, run_reference
 from edgegrain.papers.face_sr.bundle import bicubic_network
 from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
@@ -41,18 +35,10 @@ def pillow(rgb: Rgb, side: int) -> npt.NDArray[np.int64]:
 def test_a_level_from_pillow_at_most(hr: int, lr: int, portrait: Rgb) -> None:
     rng = np.random.default_rng(0)
     face = np.asarray(Image.fromarray(portrait).resize((hr, hr)))
-    pictures = np.stack(
-        [
-            face,
-            255 - face[::-1],
-            np.rot90(face),
-            rng.integers(0, 256, face.shape, np.uint8),
-            255 * rng.integers(0, 2, face.shape, np.uint8),
-        ]
-    )
-    steps = np.abs(
-        run_reference(bicubic_network(hr, lr), pictures) - np.stack([pillow(picture, lr) for picture in pictures])
-    )
+    noise = rng.integers(0, 256, face.shape, np.uint8), 255 * rng.integers(0, 2, face.shape, np.uint8)
+    pictures = np.stack([face, 255 - face[::-1], np.rot90(face), *noise])
+    expected = np.stack([pillow(picture, lr) for picture in pictures])
+    steps = np.abs(run_reference(bicubic_network(hr, lr), pictures) - expected)
     assert steps.max() <= 1
     assert (steps[:3] > 0).mean() < 0.12
 
@@ -75,14 +61,15 @@ def test_a_plain_area_stays_what_it_is_to_the_edge(hr: int, lr: int) -> None:
 
 
 def test_the_proof_holds_for_the_largest_factor() -> None:
-    for hr, lr in ((1024, 16), (1024, 256), (256, 4)):
-        assert 2 ** max(prove_bound(bicubic_network(hr, lr)).values()) < ACCUMULATOR_LIMIT // 2
+    for hr, lr in (1024, 16), (1024, 256), (256, 4):
+        bound = max(integer.prove_bound(bicubic_network(hr, lr)).values())
+        assert 2**bound < integer.ACCUMULATOR_LIMIT // 2
 
 
 def test_is_stored_and_read_with_its_strides(tmp_path: Path) -> None:
     network = bicubic_network(64, 8)
-    save_integer_network(network, tmp_path / "encoder.safetensors")
-    again = load_integer_network(tmp_path / "encoder.safetensors")
+    integer.save_integer_network(network, tmp_path / "encoder.safetensors")
+    again = integer.load_integer_network(tmp_path / "encoder.safetensors")
     assert [layer.stride for layer in again.layers] == [(1, 8), 1, 1, 1, (8, 1), 1, 1, 1]
     assert integer_digest(again) == integer_digest(network) != integer_digest(bicubic_network(128, 16))
     picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)

@@ -11,15 +11,7 @@ from safetensors.torch import load_file, save_file
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.face_sr import bundle as store_face_sr
-from edgegrain.papers.face_sr.bundle import (
-    fit_reduction_tables,
-    load_face_sr,
-    read_config,
-    read_training,
-    save_face_sr,
-    sizes,
-    store,
-)
+from edgegrain.papers.face_sr.bundle import load_face_sr, read_config, read_training, save_face_sr, store
 from edgegrain.papers.gcfsr.network import GCFSR
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from server_decoder.generative_prior import prior_digest
@@ -60,7 +52,7 @@ def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lr", [6, 16])
 def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int) -> None:
     with pytest.raises(BundleError, match=f"1 to 8 pixels wide, a power of two, got {lr}"):
-        sizes(GCFSR_TINY, lr)
+        store_face_sr.sizes(GCFSR_TINY, lr)
 
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
@@ -108,8 +100,6 @@ def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
 
 
 def test_tables_are_fitted_to_the_reductions_of_training_pictures(faces: Path, tmp_path: Path) -> None:
-    run, _ = store_glean(tmp_path / "run")
-    tables, again = (
-        fit_reduction_tables(run / "glean.safetensors", faces, exclude=("p1*",), count=4, steps=8) for _ in range(2)
-    )
+    path = store_glean(tmp_path / "run")[0] / "glean.safetensors"
+    tables, again = (store_face_sr.fit_reduction_tables(path, faces, ("p1*",), count=4, steps=8) for _ in range(2))
     assert tables.to_json() == again.to_json() != CoderTables.default().to_json()

@@ -20,20 +20,7 @@ from edge_encoder.twin import box_network
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import training as face_sr_run
 from edgegrain.papers.face_sr.bundle import load_face_sr, read_config, read_training
-from edgegrain.papers.face_sr.training import (
-    FACE_SR_RECIPES,
-    VGG_LAYER,
-    BlindDegradation,
-    FaceSRTrainer,
-    Factors,
-    area_matrix,
-    begin_with_grain,
-    draw_inputs,
-    draw_sides,
-    inputs_at,
-    reduce_levels,
-    start_run,
-)
+from edgegrain.papers.face_sr.training import FACE_SR_RECIPES, BlindDegradation, FaceSRTrainer, Factors, start_run
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import random_pictures
@@ -113,51 +100,42 @@ def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
     run = start_run(GCFSR_SMOKE, start=tmp_path / "one")
     assert same(run.model, trained) and same(run.average, trained)
     other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
-    with pytest.raises(ModelError, match="the recipe has"):
-        start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
-    with pytest.raises(ModelError, match="the recipe has"):
-        start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
+    for recipe in other, GLEAN_SMOKE:
+        with pytest.raises(ModelError, match="the recipe has"):
+            start_run(recipe, start=tmp_path / "one" / "gcfsr.safetensors")
 
 
 def test_factors_are_drawn_per_picture_uniformly_over_octaves() -> None:
     rng = np.random.default_rng(0)
-    sides = draw_sides(Factors(continuous=True), 256, 4000, rng)
+    sides = face_sr_run.draw_sides(Factors(continuous=True), 256, 4000, rng)
     assert min(sides) == 4 and max(sides) == 64 and len(set(sides)) == 61
     octaves = Counter(int(math.log2(256 / side) + 1e-9) for side in sides if side not in (4, 64))
     assert all(0.2 < octaves[octave] / len(sides) < 0.3 for octave in (2, 3, 4, 5))
-    assert set(draw_sides(Factors(), 256, 500, rng)) == {64, 32, 16, 8, 4}
-    assert draw_sides(Factors(), 256, 50, np.random.default_rng(3)) == draw_sides(
-        Factors(), 256, 50, np.random.default_rng(3)
-    )
+    assert set(face_sr_run.draw_sides(Factors(), 256, 500, rng)) == {64, 32, 16, 8, 4}
+    one, again = (face_sr_run.draw_sides(Factors(), 256, 50, np.random.default_rng(3)) for _ in range(2))
+    assert one == again
 
 
 def test_gcfsr_has_the_inputs_of_the_server() -> None:
     """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
     pictures = torch.from_numpy(random_pictures(6, 64, seed=0)).permute(0, 3, 1, 2).float()
-    drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
+    drawn = face_sr_run.draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
     assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
     assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
-    network = start_run(GCFSR_SMOKE).model
+    network, close = start_run(GCFSR_SMOKE).model, {"atol": 1e-5, "rtol": 1e-4}  # resampled in floats, run twice
     for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
-        # Resampled in floats at another batch size.
-        torch.testing.assert_close(
-            inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged, atol=1e-5, rtol=1e-4
-        )
-    at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
-    upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
+        alone = face_sr_run.inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0]
+        torch.testing.assert_close(alone, enlarged, **close)
+    at_8 = face_sr_run.inputs_at(GCFSR_SMOKE, pictures, 8.0)
     lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
     with torch.no_grad():
-        torch.testing.assert_close(
-            upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64), atol=1e-5, rtol=1e-4
-        )  # the network runs twice
+        upscaled = GCFSRUpscaler(network, 8)(dequantize(lr))  # type: ignore[arg-type]
+        torch.testing.assert_close(upscaled, network(at_8.picture, at_8.factors / 64), **close)
 
 
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
-    pictures = random_pictures(2, 64, seed=0)
-    lpips = LPIPS(shared_weights)
-    found = FaceSRTrainer(
-        start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures, MetricNetworks(lpips)
-    ).evaluate()
+    networks, cpu = MetricNetworks(LPIPS(shared_weights)), Distributed(torch.device("cpu"))
+    found = FaceSRTrainer(start_run(GCFSR_SMOKE), cpu, random_pictures(2, 64, seed=0), networks).evaluate()
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 
@@ -170,9 +148,9 @@ def test_the_perceptual_loss_is_of_conv4_3() -> None:
         def activations(self, picture: torch.Tensor) -> list[torch.Tensor]:
             return [picture * 9, picture * 8, picture * 7, picture * 2, picture * 5]
 
-    picture, target = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, 3, 4, 4)
-    assert feature_loss(Features(), VGG_LAYER, picture, target, squared=True).item() == pytest.approx(1.0)
-    assert feature_loss(Features(), VGG_LAYER, picture, target - 0.5).item() == pytest.approx(2.0)
+    picture, target, layer = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, 3, 4, 4), face_sr_run.VGG_LAYER
+    assert feature_loss(Features(), layer, picture, target, squared=True).item() == pytest.approx(1.0)
+    assert feature_loss(Features(), layer, picture, target - 0.5).item() == pytest.approx(2.0)
 
 
 def test_published_constants() -> None:
@@ -227,27 +205,24 @@ DECODER = DecoderConfig((Scale(8, 8, rrdb=1, growth=4), *SCALES), upsampling="bi
 LR = torch.rand(2, 3, 8, 8) * 2 - 1
 
 
-def decoder(config: DecoderConfig) -> RRDBDecoder:
-    return shaken(RRDBDecoder, config, seed=3)
-
-
 @pytest.mark.parametrize("middle", [SCALES[0], Scale(16, 8)], ids=["the same shape", "a smaller one, which grows"])
 def test_it_has_the_decoders_picture(middle: Scale) -> None:
-    network, trained = GLEAN(NETWORK).eval(), decoder(replace(DECODER, scales=(DECODER.scales[0], middle, SCALES[1])))
-    begin_with_grain(network, trained)
+    shape = replace(DECODER, scales=(DECODER.scales[0], middle, SCALES[1]))
+    network, trained = GLEAN(NETWORK).eval(), shaken(RRDBDecoder, shape, seed=3)
+    face_sr_run.begin_with_grain(network, trained)
     with torch.no_grad():
         torch.testing.assert_close(network(LR), trained(LR), atol=1e-4, rtol=1e-4)
 
 
 def test_the_papers_decoder_cannot_begin_with_grains() -> None:
     with pytest.raises(BundleError, match="a decoder grows from one with the same head"):
-        begin_with_grain(GLEAN(replace(NETWORK, scales=())), decoder(DECODER))
+        face_sr_run.begin_with_grain(GLEAN(replace(NETWORK, scales=())), RRDBDecoder(DECODER))
 
 
 def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(start, "find_bundle", find_bundle := Mock(side_effect=BundleError))
     with pytest.raises(BundleError):
-        train(FACE_SR_RECIPES["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
+        train(GLEAN_SMOKE, tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
     find_bundle.assert_called_once_with("hf://anna/tiny")
 
 
@@ -256,14 +231,13 @@ def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
     scales = (Scale(32, 8), Scale(64, 6))
     shape = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), *scales), upsampling="bilinear", head=())
     train(replace(GRAIN_RECIPES["smoke-stage1"], decoder=shape), tmp_path / "grain", pictures=8)
-    smoke = FACE_SR_RECIPES["smoke-glean"]
-    recipe = replace(smoke, network=replace(smoke.network, width=8, growth=4, scales=scales))
+    recipe = replace(GLEAN_SMOKE, network=replace(GLEAN_SMOKE.network, width=8, growth=4, scales=scales))
     network = start_run(recipe, start=tmp_path / "grain").average
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(network(lr), load_run(tmp_path / "grain").average.decoder(lr))
     with pytest.raises(BundleError, match="is no run, and no bundle either"):
-        start_run(FACE_SR_RECIPES["smoke-glean"], start=tmp_path / "nothing")
+        start_run(GLEAN_SMOKE, start=tmp_path / "nothing")
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
@@ -272,15 +246,16 @@ NOISE_LEVELS = torch.from_numpy(NOISE).permute(0, 3, 1, 2).float()
 
 def test_area_means_are_the_exact_encoders_and_split_samples() -> None:
     expected = run_reference(box_network(64, 16), NOISE)
-    assert np.array_equal(reduce_levels(NOISE_LEVELS, 16, "area").permute(0, 2, 3, 1).numpy(), expected)
-    assert np.allclose(area_matrix(3, 2), np.array([[2, 1, 0], [0, 1, 2]]) / 3)
+    assert np.array_equal(face_sr_run.reduce_levels(NOISE_LEVELS, 16, "area").permute(0, 2, 3, 1).numpy(), expected)
+    assert np.allclose(face_sr_run.area_matrix(3, 2), np.array([[2, 1, 0], [0, 1, 2]]) / 3)
 
 
 @pytest.mark.parametrize("side", [16, 11])
 def test_bicubic_reductions_are_pillows(side: int) -> None:
     channel = Image.fromarray(NOISE[0, :, :, 0].astype(np.float32))
     expected = np.asarray(channel.resize((side, side), Image.Resampling.BICUBIC)).clip(0, 255)
-    assert np.abs(reduce_levels(NOISE_LEVELS[:1], side, "bicubic")[0, 0].numpy() - expected).max() < 0.51  # rounded
+    found = face_sr_run.reduce_levels(NOISE_LEVELS[:1], side, "bicubic")[0, 0].numpy()
+    assert np.abs(found - expected).max() < 0.51  # rounded
 
 
 def test_a_seed_decides_how_a_picture_is_degraded() -> None:

@@ -17,7 +17,7 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
-from codec_contract.pixels import quantize
+from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder
@@ -60,6 +60,11 @@ def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny-x4"
 
 
+@pytest.fixture(scope="module")
+def codec(bundle: Path) -> sdk.Codec:
+    return sdk.Codec(bundle, threads=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "side", "name"),
     [({}, TILE, "irn-x4-b1-2-g8"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")],
@@ -69,8 +74,8 @@ def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, An
     irn, tiles = stored(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
     graph, expected = irn_graph(irn, side), irn_lrs(irn, tiles)
     assert (graph.hr, graph.lr, graph.exact, graph.name) == (side, side // irn.config.factor, False, name)
-    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    for encode in (torch_encoder(graph, onednn=True), lambda rgb: session.run(["lr"], {"image": rgb})[0]):
+    session = EncoderSession(onnx_model(graph).SerializeToString())
+    for encode in torch_encoder(graph, onednn=True), session.encode:
         assert compare_encoder(encode, tiles, expected) < 2000
     with pytest.raises(ExportError, match="levels"):
         compare_encoder(lambda rgb: 255 - expected, tiles, expected)
@@ -88,9 +93,7 @@ def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
 def test_the_decoder_takes_z_or_does_without(irn: IRN, bundle: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        load_manifest(bundle).open_file("decoder.onnx"), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(load_manifest(bundle).open_file("decoder.onnx"), options)
     assert [item.name for item in session.get_inputs()] == ["lr"]
     lr, z = torch.rand(3, 3, 16, 16) * 2 - 1, 0.02 * torch.randn(3, 45, 16, 16)
     with torch.no_grad():
@@ -111,8 +114,7 @@ def test_a_bundle_describes_itself(irn: IRN, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(131, 90), (64, 64), (33, 1), (3, 80)])
-def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int]) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_pictures_of_any_size_come_back_in_it(codec: sdk.Codec, size: tuple[int, int]) -> None:
     rgb = np.resize(smooth_pictures(1, 64)[0], (size[1], size[0], 3))
     payload = codec.compress(rgb)
     assert payload.header.lr_width == -(-size[0] // 4) and payload.header.lr_height == -(-size[1] // 4)
@@ -124,8 +126,7 @@ def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int
     assert codec.compress_batch([rgb]) == [payload]
 
 
-def test_a_bare_lr_gives_a_picture_that_is_not_cut(bundle: Path) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_a_bare_lr_gives_a_picture_that_is_not_cut(codec: sdk.Codec) -> None:
     payload = codec.compress(np.resize(smooth_pictures(1, 64)[0], (30, 81, 3)))
     whole, cut = (np.asarray(codec.restore(source)).astype(int) for source in (np.array(payload.lr), payload))
     assert whole.shape == (32, 84, 3) and np.abs(whole[:30, :81] - cut).max() <= 1
@@ -134,27 +135,20 @@ def test_a_bare_lr_gives_a_picture_that_is_not_cut(bundle: Path) -> None:
 def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
     """Tile by tile gives the same as the whole picture at once, to a level; without overlap it would not."""
     manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]
-    encoder, decoder = (
-        EncoderSession(manifest.open_file("encoder.onnx")),
-        DecoderSession(manifest.open_file("decoder.onnx")),
-    )
+    encoder = EncoderSession(manifest.open_file("encoder.onnx"))
+    decoder = DecoderSession(manifest.open_file("decoder.onnx"))
     with torch.no_grad():
-        y = irn(torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255)[0][0].permute(1, 2, 0).numpy()
-        lr = quantize(2 * y - 1)
-        whole = quantize(
-            Upscaler(irn)(torch.tensor(lr).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].permute(1, 2, 0).numpy()
-        ).astype(int)
+        lr = irn_lrs(irn, rgb[None])[0]
+        whole = pictures_of(Upscaler(irn)(torch.from_numpy(network_input(lr[None]))).numpy())[0].astype(int)
     assert np.abs(encode_tiles(encoder, manifest, rgb).astype(int) - lr).max() <= 1
     assert np.abs(decode_tiles(decoder, manifest, lr) - whole).max() <= 2
     assert np.abs(decode_tiles(decoder, replace(manifest, tile_overlap=0), lr) - whole).max() > 20
 
 
-def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_a_seed_changes_the_picture_alike_everywhere(codec: sdk.Codec) -> None:
     payload = codec.compress(smooth_pictures(1, 160, seed=5)[0])
-    likeliest, one, again, other = (
-        np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2)
-    )
+    pictures = [np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2)]
+    likeliest, one, again, other = pictures
     assert np.abs(one - again).max() <= 1  # decoded twice by a float network
     assert 0.5 < np.abs(one - other).mean() < 25 and np.abs(one - likeliest).mean() > 0.5
     terms = [sdk.read_mark(codec.restore(payload, seed=seed)) for seed in (None, 0)]
@@ -163,8 +157,9 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
         codec.restore(payload, seed=-1)
 
 
-def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_the_command_takes_a_seed(
+    bundle: Path, codec: sdk.Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = codec.compress(smooth_pictures(1, 96, seed=5)[0]).save(tmp_path / "me.grain")
     for seed in (1, 2):
         out = tmp_path / f"{seed}.png"
@@ -173,23 +168,20 @@ def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path, capsys: pytest.C
         assert np.abs(found - wanted).max() <= 1  # decoded twice by a float network
 
 
-def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_what_does_not_belong_to_the_bundle_is_refused(codec: sdk.Codec) -> None:
     with pytest.raises(ImageError, match="leave fit out"):
         codec.compress(smooth_pictures(1, 64)[0], fit="crop")
     payload = codec.compress(smooth_pictures(1, 64)[0])
-    with pytest.raises(ImageError, match="more than 100"):
-        codec.restore(payload, max_pixels=100)
-    with pytest.raises(ImageError, match="more than 100"):
-        codec.restore(np.array(payload.lr), max_pixels=100)
+    for source in payload, np.array(payload.lr):
+        with pytest.raises(ImageError, match="more than 100"):
+            codec.restore(source, max_pixels=100)
     with pytest.raises(PayloadError, match="contract"):
         sdk.Codec("faces").restore(payload)
     with pytest.raises(ImageError, match="without a seed"):
         sdk.Codec("faces").restore(sdk.Codec("faces").compress(smooth_pictures(1, 64)[0], align=False), seed=1)
 
 
-def test_a_picture_too_large_for_a_payload_is_not_encoded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_a_picture_too_large_for_a_payload_is_not_encoded(codec: sdk.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     factor = codec.bundle.hr // codec.bundle.lr
     monkeypatch.setattr(sdk_codec, "MAX_LARGE_LR_PIXELS", 100)
     monkeypatch.setattr(sdk_codec, "encode_tiles", None)
@@ -197,13 +189,9 @@ def test_a_picture_too_large_for_a_payload_is_not_encoded(bundle: Path, monkeypa
         codec.compress(np.zeros((10 * factor, 10 * factor + 1, 3), np.uint8))
 
 
-def test_a_forged_lr_size_is_refused(bundle: Path) -> None:
-    manifest = verify_bundle(bundle)
-    forged = encode_payload(
-        np.zeros((17, 16, 3), np.uint8),
-        contract_id=manifest.lr_contract_id,
-        tables=CoderTables.default(),
-        original_size=(64, 64),
-    )
+def test_a_forged_lr_size_is_refused(codec: sdk.Codec) -> None:
+    contract = bytes.fromhex(codec.bundle.lr_contract_id)
+    lr, tables = np.zeros((17, 16, 3), np.uint8), CoderTables.default()
+    forged = encode_payload(lr, contract_id=contract, tables=tables, original_size=(64, 64))
     with pytest.raises(PayloadError, match="LR of 16 x 17, bundle tiny-x4 works with 16 x 16"):
-        sdk.Codec(bundle).restore(forged)
+        codec.restore(forged)

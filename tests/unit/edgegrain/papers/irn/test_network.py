@@ -17,16 +17,10 @@ from tests.unit.edgegrain.conftest import shaken
 SMALL = IRNConfig(blocks=(1, 2), growth=8)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        *(replace(PRESETS[name], growth=8) for name in ("irn-x2", "irn-x4", "irn-x8", "irn-x3")),
-        IRNConfig((1, 1), growth=8, scale=3),
-    ],
-    ids=["2x", "4x", "8x", "3x", "9x"],
-)
+@pytest.mark.parametrize("config", [*(PRESETS[f"irn-x{each}"] for each in (2, 3, 4, 8)), IRNConfig((1, 1), scale=3)])
 @torch.no_grad()
 def test_the_true_z_gives_the_picture_back(config: IRNConfig) -> None:
+    config = replace(config, growth=8)
     irn, x = shaken(IRN, config, 0.02), torch.rand(1, 3, 2 * config.factor, 3 * config.factor)
     y, z = irn(x)
     assert y.shape == (1, 3, 2, 3)

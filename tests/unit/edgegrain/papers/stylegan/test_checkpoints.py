@@ -22,7 +22,7 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.papers import convert as conversion
-from edgegrain.papers.convert import ConversionOptions, ConversionReport
+from edgegrain.papers.convert import Options, Report
 from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, load_stylegan2_checkpoint
 from edgegrain.training.adversarial import Discriminator, load_discriminator
 from server_decoder.prior_store import prior_licence
@@ -44,25 +44,15 @@ def rosinality_generator() -> Tensors:
 
 
 def rosinality_discriminator() -> Tensors:
-    shapes = {
-        "convs.0.0.weight": (4, 3, 1, 1),
-        "convs.0.1.bias": (4,),
-        "final_conv.0.weight": (12, 13, 3, 3),
-        "final_conv.1.bias": (12,),
-        "final_linear.0.weight": (12, 192),
-        "final_linear.0.bias": (12,),
-        "final_linear.1.weight": (1, 12),
-        "final_linear.1.bias": (1,),
-    }
+    shapes = {"convs.0.0.weight": (4, 3, 1, 1), "convs.0.1.bias": (4,)}
+    shapes |= {"final_conv.0.weight": (12, 13, 3, 3), "final_conv.1.bias": (12,)}
+    shapes |= {"final_linear.0.weight": (12, 192), "final_linear.0.bias": (12,)}
+    shapes |= {"final_linear.1.weight": (1, 12), "final_linear.1.bias": (1,)}
     for block, side in enumerate(reversed(SIDES[1:]), start=1):
         name, inputs, outputs = f"convs.{block}", CHANNELS[side], CHANNELS[side // 2]
-        shapes |= {
-            f"{name}.conv1.0.weight": (inputs, inputs, 3, 3),
-            f"{name}.conv1.1.bias": (inputs,),
-            f"{name}.conv2.1.weight": (outputs, inputs, 3, 3),
-            f"{name}.conv2.2.bias": (outputs,),
-            f"{name}.skip.1.weight": (outputs, inputs, 1, 1),
-        }
+        shapes |= {f"{name}.conv1.0.weight": (inputs, inputs, 3, 3), f"{name}.conv1.1.bias": (inputs,)}
+        shapes |= {f"{name}.conv2.1.weight": (outputs, inputs, 3, 3), f"{name}.conv2.2.bias": (outputs,)}
+        shapes[f"{name}.skip.1.weight"] = (outputs, inputs, 1, 1)
     filters = (f"convs.{block}.{part}.0.kernel" for block in (1, 2, 3) for part in ("conv2", "skip"))
     return {name: torch.randn(shape) for name, shape in shapes.items()} | {name: FILTER.clone() for name in filters}
 
@@ -82,27 +72,19 @@ def rosinality_file() -> dict[str, object]:
 def nvidia_generator() -> Tensors:
     t: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": torch.randn(12, 4, 4)}
     for index in range(MAPPING):
-        t |= {
-            f"mapping.fc{index}.weight": 100 * torch.randn(WIDTH, WIDTH),
-            f"mapping.fc{index}.bias": 20 * torch.randn(WIDTH),
-        }
+        t[f"mapping.fc{index}.weight"] = 100 * torch.randn(WIDTH, WIDTH)
+        t[f"mapping.fc{index}.bias"] = 20 * torch.randn(WIDTH)
     for side in SIDES:
         t[f"synthesis.b{side}.resample_filter"] = FILTER.clone()
         for layer in ("conv1", "torgb") if side == 4 else ("conv0", "conv1", "torgb"):
             name, inputs = f"synthesis.b{side}.{layer}", CHANNELS[side // 2 if layer == "conv0" else side]
             outputs, kernel = (3, 1) if layer == "torgb" else (CHANNELS[side], 3)
-            t |= {
-                f"{name}.weight": torch.randn(outputs, inputs, kernel, kernel),
-                f"{name}.bias": torch.randn(outputs),
-                f"{name}.affine.weight": torch.randn(inputs, WIDTH),
-                f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs),
-            }
+            t |= {f"{name}.weight": torch.randn(outputs, inputs, kernel, kernel), f"{name}.bias": torch.randn(outputs)}
+            t[f"{name}.affine.weight"] = torch.randn(inputs, WIDTH)
+            t[f"{name}.affine.bias"] = 1 + 0.3 * torch.randn(inputs)
             if layer != "torgb":
-                t |= {
-                    f"{name}.noise_strength": torch.randn(()),
-                    f"{name}.noise_const": torch.randn(side, side),
-                    f"{name}.resample_filter": FILTER.clone(),
-                }
+                t |= {f"{name}.noise_strength": torch.randn(()), f"{name}.noise_const": torch.randn(side, side)}
+                t[f"{name}.resample_filter"] = FILTER.clone()
     return t
 
 
@@ -110,11 +92,8 @@ def nvidia_discriminator() -> Tensors:
     shapes = {"b32.fromrgb": (4, 3, 1, 1), "b4.conv": (12, 13, 3, 3), "b4.fc": (12, 192), "b4.out": (1, 12)}
     for side in SIDES[1:]:
         inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
-        shapes |= {
-            f"b{side}.conv0": (inputs, inputs, 3, 3),
-            f"b{side}.conv1": (outputs, inputs, 3, 3),
-            f"b{side}.skip": (outputs, inputs, 1, 1),
-        }
+        shapes |= {f"b{side}.conv0": (inputs, inputs, 3, 3), f"b{side}.conv1": (outputs, inputs, 3, 3)}
+        shapes[f"b{side}.skip"] = (outputs, inputs, 1, 1)
     t = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
     t |= {f"{name}.bias": torch.randn(shape[0]) for name, shape in shapes.items() if not name.endswith("skip")}
     filtering = [name for name, shape in shapes.items() if len(shape) == 4] + [f"b{side}" for side in SIDES[1:]]
@@ -229,8 +208,8 @@ def rosinality(tmp_path: Path) -> Path:
     return tmp_path / "rosinality.pt"
 
 
-def convert(path: Path, out: Path, layout: Layout = ROSINALITY) -> ConversionReport:
-    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, ConversionOptions())
+def convert(path: Path, out: Path, layout: Layout = ROSINALITY) -> Report:
+    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, Options())
 
 
 def loaded(tensors: Tensors, layout: Layout, folder: Path) -> Any:
@@ -243,11 +222,8 @@ def loaded(tensors: Tensors, layout: Layout, folder: Path) -> Any:
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
     """z, another code for every layer, pictures."""
     generator = torch.Generator().manual_seed(7)
-    return (
-        torch.randn(4, WIDTH, generator=generator),
-        torch.randn(4, 8, WIDTH, generator=generator),
-        3 * F.interpolate(torch.randn(4, 3, 4, 4, generator=generator), (32, 32), mode="bilinear"),
-    )
+    z, codes, small = (torch.randn(4, *shape, generator=generator) for shape in ((WIDTH,), (8, WIDTH), (3, 4, 4)))
+    return z, codes, 3 * F.interpolate(small, (32, 32), mode="bilinear")
 
 
 def check(got: Tensor, wanted: Tensor) -> None:
@@ -268,10 +244,8 @@ def test_a_converted_checkpoint_computes_the_same(layout: Layout, tmp_path: Path
     report = convert(tmp_path / "theirs.pt", tmp_path / "ours.safetensors", layout)
     generator, discriminator = (load(tmp_path / "ours.safetensors") for load in (load_stylegan2, load_discriminator))
     assert generator.config == CONFIG and not generator.training
-    assert report.parameters == {
-        "generator": sum(p.numel() for p in generator.parameters()),
-        "discriminator": sum(p.numel() for p in discriminator.parameters()),
-    }
+    parts = {"generator": generator, "discriminator": discriminator}
+    assert report.parameters == {name: conversion.count(network) for name, network in parts.items()}
     assert torch.equal(generator.mean_code, mean)
     z, codes, pictures = inputs()
     check(generator.map(z), mapped(z, t, mapping, 1 if layout is ROSINALITY else 0))
@@ -314,19 +288,14 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: Path, tmp_path
         convert(rosinality, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("layout", "make", "part"),
-    [
-        (NVIDIA, nvidia_generator, "generator"),
-        (NVIDIA, nvidia_discriminator, "discriminator"),
-        (ROSINALITY, rosinality_discriminator, "discriminator"),
-    ],
-)
-def test_a_file_may_hold_one_bare_network(
-    layout: Layout, make: Callable[[], Tensors], part: str, tmp_path: Path
-) -> None:
+BARE = [(nvidia_generator, NVIDIA), (nvidia_discriminator, NVIDIA)]
+BARE += [(rosinality_generator, ROSINALITY), (rosinality_discriminator, ROSINALITY)]
+
+
+@pytest.mark.parametrize(("make", "layout"), BARE)
+def test_a_file_may_hold_one_bare_network(make: Callable[[], Tensors], layout: Layout, tmp_path: Path) -> None:
     save_file(make(), tmp_path / "theirs.safetensors")
-    ours = tmp_path / "ours.safetensors"
+    ours, part = tmp_path / "ours.safetensors", make.__name__.partition("_")[2]
     assert list(convert(tmp_path / "theirs.safetensors", ours, layout).parameters) == [part]
     loaders: dict[str, Callable[[Path], Any]] = {"generator": load_stylegan2, "discriminator": load_discriminator}
     assert loaders.pop(part)(ours).config.size == 32
@@ -353,18 +322,8 @@ def test_old_files_have_no_noise_and_get_the_same_every_time(tmp_path: Path) -> 
         loaded({**tensors, "noises.noise_3": torch.zeros(1, 1, 16, 16)}, ROSINALITY, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("make", "layout"),
-    [
-        (nvidia_generator, NVIDIA),
-        (nvidia_discriminator, NVIDIA),
-        (rosinality_generator, ROSINALITY),
-        (rosinality_discriminator, ROSINALITY),
-    ],
-)
-def test_every_tensor_is_needed_and_no_other_is_taken(
-    make: Callable[[], Tensors], layout: Layout, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("make", "layout"), BARE)
+def test_every_tensor_is_needed_and_no_other_taken(make: Callable[[], Tensors], layout: Layout, tmp_path: Path) -> None:
     tensors = make()
     loaded(tensors, layout, tmp_path)
     needed = [name for name in tensors if not name.endswith(("kernel", "resample_filter"))]  # constants may be absent
@@ -375,31 +334,17 @@ def test_every_tensor_is_needed_and_no_other_is_taken(
         loaded(tensors | {"mapping.embed.weight": torch.zeros(2)}, layout, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("make", "layout", "changes", "message"),
-    [
-        (
-            nvidia_generator,
-            NVIDIA,
-            {"synthesis.b16.conv1.weight": torch.zeros(8, 8, 1, 1)},
-            r"b16\.conv1\.weight is \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]",
-        ),
-        (
-            nvidia_generator,
-            NVIDIA,
-            {"synthesis.b16.torgb.weight": torch.zeros(3, 7, 1, 1)},
-            "12 at 4, 12 at 8, 7 at 16, 4 at 32",
-        ),
-        (nvidia_generator, ROSINALITY, {}, "rosinality layout: expected a generator with 'input.input'"),
-        (dict, ROSINALITY, {"conv.weight": torch.zeros(1)}, r"expected a generator with .* found conv\.weight"),
-    ],
-    ids=["shape", "channels", "layout", "other"],
-)
-def test_tensors_that_do_not_fit_are_named(
-    make: Callable[[], Tensors], layout: Layout, changes: Tensors, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ModelError, match=message):
-        loaded(make() | changes, layout, tmp_path)
+def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    shape, channels = torch.zeros(8, 8, 1, 1), torch.zeros(3, 7, 1, 1)
+    misshapen = r"b16\.conv1\.weight is \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]"
+    for layout, tensors, message in (
+        (NVIDIA, nvidia_generator() | {"synthesis.b16.conv1.weight": shape}, misshapen),
+        (NVIDIA, nvidia_generator() | {"synthesis.b16.torgb.weight": channels}, "12 at 4, 12 at 8, 7 at 16, 4 at 32"),
+        (ROSINALITY, nvidia_generator(), "rosinality layout: expected a generator with 'input.input'"),
+        (ROSINALITY, {"conv.weight": shape}, r"expected a generator with .* found conv\.weight"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            loaded(tensors, layout, tmp_path)
 
 
 @pytest.mark.parametrize("load", [load_stylegan2, load_discriminator])

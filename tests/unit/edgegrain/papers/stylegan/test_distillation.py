@@ -13,12 +13,9 @@ from edgegrain.papers.stylegan import distillation as distil_run
 from edgegrain.papers.stylegan.distillation import (
     DISTILLATION_RECIPES,
     STUDENT,
-    Student,
     adopt_teacher,
     band_loss,
-    load_teacher,
     random_teacher,
-    teacher_codes,
 )
 from edgegrain.papers.stylegan.training import start_run as start_prior
 from edgegrain.training import run as training_run
@@ -53,14 +50,9 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 @pytest.mark.usefixtures("unevaluated")
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
-    recipe = replace(
-        SMALL,
-        batch=4,
-        adversarial=replace(
-            SMOKE.adversarial, begins=0.6, discriminator=replace(SMOKE.adversarial.discriminator, size=32)
-        ),
-    )
-    train(recipe, tmp_path, pictures=20)
+    discriminator = replace(SMOKE.adversarial.discriminator, size=32)
+    adversarial = replace(SMOKE.adversarial, begins=0.6, discriminator=discriminator)
+    train(replace(SMALL, batch=4, adversarial=adversarial), tmp_path, pictures=20)
     logged = rows(tmp_path, "bands")
     assert ["adversarial" in row for row in logged] == [False, False, False, True, True]  # from 0.6 of the run on
     assert ["discriminator" in row for row in logged] == [False, True, True, True, True]  # it begins earlier
@@ -84,8 +76,9 @@ def test_codes_agree_from_the_coarsest_on_and_every_resolution_has_a_picture(hea
     teacher = random_teacher(SMALL)
     assert student.code_count == codes
     given = torch.randn(2, codes, 32)
-    assert [picture.shape[-1] for picture in Student(student)(given)] == [8, 16, 32]  # each has a target of its own
-    result = teacher_codes(given, teacher.code_count)
+    pictures = distil_run.Student(student)(given)
+    assert [picture.shape[-1] for picture in pictures] == [8, 16, 32]  # each has a target of its own
+    result = distil_run.teacher_codes(given, teacher.code_count)
     assert result.shape == (2, 8, 32)
     assert torch.equal(result[:, :codes], given)
     assert torch.equal(result[:, -1], given[:, -1])
@@ -124,11 +117,11 @@ def test_a_teachers_file_gives_its_discriminator_if_that_fits(tmp_path: Path) ->
     path = tmp_path / "teacher.safetensors"
     recipe = replace(SMALL, student=MobileStyleGANConfig(16, "rgb", 256, 16, 16, 2))
     save_stylegan2(path, run.average, run.discriminator)
-    teacher, discriminator = load_teacher(recipe, str(path))
+    teacher, discriminator = distil_run.load_teacher(recipe, str(path))
     assert teacher.config == run.recipe.network
     assert discriminator is not None and torch.equal(discriminator.score.weight, run.discriminator.score.weight)
     save_stylegan2(path, run.average, force=True)
-    assert load_teacher(recipe, str(path))[1] is None
+    assert distil_run.load_teacher(recipe, str(path))[1] is None
 
 
 def test_the_recipes() -> None:

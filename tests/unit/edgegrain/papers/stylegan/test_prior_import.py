@@ -44,22 +44,17 @@ class IRWriter:
         kind = {torch.float32: "f32", torch.int64: "i64"}[values.dtype]
         data = values.numpy().tobytes()
         shape = ", ".join(map(str, values.shape))
-        number = self.add(
-            "Const",
-            name=name,
-            data=f'<data element_type="{kind}" shape="{shape}" offset="{len(self.constants)}" size="{len(data)}"/>',
-        )
+        place = f'offset="{len(self.constants)}" size="{len(data)}"'
+        number = self.add("Const", name=name, data=f'<data element_type="{kind}" shape="{shape}" {place}/>')
         self.constants += data
         if name:
             self.values[name] = values
         return number
 
-    def xml(self) -> bytes:
-        layers, edges = "".join(self.layers), "".join(self.edges)
-        return f'<net version="10"><layers>{layers}</layers><edges>{edges}</edges></net>'.encode()
-
     def graph(self) -> IRGraph:
-        return IRGraph(self.xml(), self.constants)
+        layers, edges = "".join(self.layers), "".join(self.edges)
+        xml = f'<net version="10"><layers>{layers}</layers><edges>{edges}</edges></net>'
+        return IRGraph(xml.encode(), self.constants)
 
 
 def synthesis_graph(seed: int = 0) -> IRWriter:
@@ -140,9 +135,9 @@ def run_synthesis(constants: dict[str, Tensor], style: Tensor) -> Tensor:
             shape, stride = ((1, 1, 2, 1), (2, 1)) if vertical else ((1, 1, 1, 2), (1, 2))
             return F.conv_transpose2d(x, taps.reshape(shape).repeat(quarter, 1, 1, 1), stride=stride, groups=quarter)
 
-        return grow(grow(ll, low, True) + grow(details[:, :, 0], high, True), low, False) + grow(
-            grow(details[:, :, 1], low, True) + grow(details[:, :, 2], high, True), high, False
-        )
+        left = grow(ll, low, True) + grow(details[:, :, 0], high, True)
+        right = grow(details[:, :, 1], low, True) + grow(details[:, :, 2], high, True)
+        return grow(left, low, False) + grow(right, high, False)
 
     def styled(name: str, x: Tensor) -> Tensor:
         x = modulate(f"{name}.conv.modulation", x, SCALE)
@@ -196,20 +191,20 @@ def test_mean_code_is_the_mean_of_w() -> None:
 
 
 def test_other_files_than_the_wheel(tmp_path: Path) -> None:
-    (tmp_path / "text.whl").write_text("no zip")
-    with pytest.raises(ModelError, match=r"not the wheel of random-face 2021\.7\.21\.1"):
-        read_wheel(tmp_path / "text.whl")
-    with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
-        wheel.writestr("other/__init__.py", "")
-    with pytest.raises(ModelError, match="MappingNetwork.xml"):
-        read_wheel(tmp_path / "other.whl")
-    with zipfile.ZipFile(tmp_path / "changed.whl", "w") as wheel:
-        for name in WHEEL_FILES:
-            wheel.writestr(name, bytes(1000), zipfile.ZIP_DEFLATED)
-    with pytest.raises(ModelError, match="SHA-256 73e2096c"):
-        read_wheel(tmp_path / "changed.whl")
-    content = bytearray((tmp_path / "changed.whl").read_bytes())
+    text, other, changed, damaged = (tmp_path / f"{name}.whl" for name in ("text", "other", "changed", "damaged"))
+    text.write_text("no zip")
+    for path, names in (other, ["other/__init__.py"]), (changed, WHEEL_FILES):
+        with zipfile.ZipFile(path, "w") as wheel:
+            for name in names:
+                wheel.writestr(name, bytes(1000), zipfile.ZIP_DEFLATED)
+    content = bytearray(changed.read_bytes())
     content[30 + len(next(iter(WHEEL_FILES)))] = 255  # the first byte of deflated data
-    (tmp_path / "damaged.whl").write_bytes(content)
-    with pytest.raises(ModelError, match=r"damaged.whl is not the wheel .* or damaged: .*invalid block type"):
-        read_wheel(tmp_path / "damaged.whl")
+    damaged.write_bytes(content)
+    for path, message in (
+        (text, r"not the wheel of random-face 2021\.7\.21\.1"),
+        (other, "MappingNetwork.xml"),
+        (changed, "SHA-256 73e2096c"),
+        (damaged, r"damaged.whl is not the wheel .* or damaged: .*invalid block type"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            read_wheel(path)

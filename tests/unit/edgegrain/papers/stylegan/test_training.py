@@ -15,27 +15,7 @@ from torch import nn
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan import training as prior_run
-from edgegrain.papers.stylegan.training import (
-    MIXING,
-    NETWORKS,
-    PATH,
-    PATH_EVERY,
-    PATH_RATE,
-    R1_EVERY,
-    STYLEGAN2_RECIPES,
-    AdaptiveProbability,
-    PriorTrainer,
-    augment,
-    colours,
-    geometry,
-    lazy_adam,
-    path_lengths,
-    path_penalty,
-    r1_weight,
-    recolour,
-    start_run,
-    warp,
-)
+from edgegrain.papers.stylegan.training import NETWORKS, STYLEGAN2_RECIPES, augment, colours, geometry, start_run, warp
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import load_discriminator, r1_penalty
 from edgegrain.training.checkpoint import save_checkpoint
@@ -47,13 +27,13 @@ from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_s
 from tests.unit.edgegrain.conftest import same
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
-SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
+SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=prior_run.r1_weight(16, 8), random_pictures=16)
 KNOWS_NOTHING = 2 * math.log(2)  # loss of a discriminator that gives every picture the same score 0
 
 
-def new_trainer(**changes: object) -> PriorTrainer:
+def new_trainer(**changes: object) -> prior_run.PriorTrainer:
     run = start_run(replace(SMOKE, **changes))  # type: ignore[arg-type]
-    return PriorTrainer(run, Distributed(torch.device("cpu")), random_pictures(16, 16, 0))
+    return prior_run.PriorTrainer(run, Distributed(torch.device("cpu")), random_pictures(16, 16, 0))
 
 
 def test_both_networks_learn_from_random_pictures() -> None:
@@ -69,11 +49,8 @@ def test_both_networks_learn_from_random_pictures() -> None:
         assert trainer.skipped == 0
         assert (moved > 0.02) == (rate == 2e-3)
         if rate == 2e-3:
-            between = max(
-                float((a - b).detach().abs().max())
-                for a, b in zip(run.average.parameters(), run.model.parameters(), strict=True)
-            )
-            assert between > 1e-3  # the average lags behind
+            pairs = zip(run.average.parameters(), run.model.parameters(), strict=True)
+            assert max(float((a - b).detach().abs().max()) for a, b in pairs) > 1e-3  # the average lags behind
             assert run.p > 0  # 16 pictures: the discriminator soon knows them by heart
             assert run.path_length > 0
     assert losses[2e-3] < 0.8 * KNOWS_NOTHING < losses[1e-9]
@@ -162,7 +139,8 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
 def test_the_papers_recipe() -> None:
     recipe = STYLEGAN2_RECIPES["stylegan2-1024-paper"]
     assert (recipe.batch, recipe.learning_rate, recipe.r1) == (32, 2e-3, 10)
-    assert (R1_EVERY, PATH_EVERY, PATH, MIXING, recipe.ema, recipe.adaptation_pictures) == (16, 8, 2, 0.9, 10_000, 0)
+    assert (prior_run.R1_EVERY, prior_run.PATH_EVERY, prior_run.PATH, prior_run.MIXING) == (16, 8, 2, 0.9)
+    assert (recipe.ema, recipe.adaptation_pictures) == (10_000, 0)
     assert recipe.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
     assert describe(recipe)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
 
@@ -194,7 +172,7 @@ def test_path_lengths_of_a_linear_generator() -> None:
     codes = torch.from_numpy(rng.standard_normal((2, 5, 6))).requires_grad_(True)
     noise = rng.standard_normal((2, 3, 4, 4))
     picture = (codes.flatten(1) @ torch.from_numpy(matrix).T).view(2, 3, 4, 4)
-    lengths = path_lengths(picture, codes, torch.from_numpy(noise))
+    lengths = prior_run.path_lengths(picture, codes, torch.from_numpy(noise))
     expected = np.linalg.norm(noise.reshape(2, -1) @ matrix, axis=1) / math.sqrt(4 * 4 * 5)
     np.testing.assert_allclose(lengths.detach().numpy(), expected, rtol=1e-6)
 
@@ -206,15 +184,15 @@ def test_the_papers_weight_of_path_lengths_is_two(size: int) -> None:
 
 
 def test_the_penalty_is_the_deviation_from_the_running_mean() -> None:
-    penalty, found = path_penalty(torch.tensor([1.0, 4.0]), torch.tensor(2.0))
-    mean = 2.0 + PATH_RATE * 0.5
+    penalty, found = prior_run.path_penalty(torch.tensor([1.0, 4.0]), torch.tensor(2.0))
+    mean = 2.0 + prior_run.PATH_RATE * 0.5
     assert float(found) == pytest.approx(mean)
     assert float(penalty) == pytest.approx(((1 - mean) ** 2 + (4 - mean) ** 2) / 2)
 
 
 def test_lazy_regularization_takes_the_optimizers_rates_to_a_power() -> None:
     parameter = nn.Parameter(torch.zeros(1))
-    (group,) = lazy_adam([parameter], 0.002, 16).param_groups
+    (group,) = prior_run.lazy_adam([parameter], 0.002, 16).param_groups
     assert group["lr"] == pytest.approx(0.002 * 16 / 17)
     assert group["betas"] == pytest.approx((0.0, 0.99 ** (16 / 17)))
 
@@ -258,9 +236,9 @@ def test_transformations_happen_as_often_as_p_says(pictures: torch.Tensor) -> No
 def test_colour_keeps_what_it_should(pictures: torch.Tensor) -> None:
     """Every colour map takes greys to greys: hue and saturation turn around them."""
     matrix = colours(pictures, 1.0)
-    grey = recolour(pictures.mean(1, keepdim=True).expand_as(pictures), matrix)
+    grey = prior_run.recolour(pictures.mean(1, keepdim=True).expand_as(pictures), matrix)
     torch.testing.assert_close(grey, grey.mean(1, keepdim=True).expand_as(grey), atol=1e-5, rtol=0)
-    assert not torch.allclose(recolour(pictures, matrix), pictures, atol=0.05)
+    assert not torch.allclose(prior_run.recolour(pictures, matrix), pictures, atol=0.05)
 
 
 def test_gradients_pass_to_the_pictures(pictures: torch.Tensor) -> None:
@@ -274,7 +252,7 @@ def test_gradients_pass_to_the_pictures(pictures: torch.Tensor) -> None:
 
 
 def test_p_rises_while_the_discriminator_overfits_and_falls_when_it_does_not() -> None:
-    controller = AdaptiveProbability(1000)
+    controller = prior_run.AdaptiveProbability(1000)
     for steps, sign, p in ((3, 0.7, 0), (1, 0.7, 4 * 10 / 1000), (400, 1.0, 0.8), (4, 0.5, 0.8 - 0.04), (400, 0.0, 0)):
         for _ in range(steps):
             controller.observe(torch.tensor(sign), 10)

@@ -92,14 +92,12 @@ def main(
 ) -> None:
     """Measure how faces are found in photographs, and how well they come back."""
     faces = [load_picture(path) for path in list_pictures(data / "faces_256")]
-    sizes = [(face.shape[1], face.shape[0]) for face in faces]
-    detected = [finder().find(face) for face in faces]
-    framed = sum(
-        is_framed(ffhq_square(found[0].points, size), size)
-        for found, size in zip(detected, sizes, strict=True)
-        if found
-    )
-    typer.echo(f"framed faces: found {sum(map(bool, detected))} of {len(faces)}, {framed} encoded whole")
+    largest = [(face, found[0]) for face in faces if (found := finder().find(face))]
+    framed = 0
+    for face, found in largest:
+        size = face.shape[1], face.shape[0]
+        framed += is_framed(ffhq_square(found.points, size), size)
+    typer.echo(f"framed faces: found {len(largest)} of {len(faces)}, {framed} encoded whole")
     empty = [load_picture(path) for path in list_pictures(data / "kodak")]
     empty = [rgb for rgb in empty if not finder().find(rgb)]
     missed, found = differences(faces, empty, PASTED)
@@ -111,9 +109,9 @@ def main(
         paths = list_pictures(data / folder)
         typer.echo(f"{folder}: a face in {sum(bool(find_faces(path).faces) for path in paths)} of {len(paths)}")
 
-    codec, identity, some = sdk.Codec("faces", threads=1), FaceIdentity(weights), faces[::3]
-    boxes = {id(face): found[0].detected for face, found in zip(faces, detected, strict=True) if found}
-    some = [face for face in some if id(face) in boxes]
+    codec, identity = sdk.Codec("faces", threads=1), FaceIdentity(weights)
+    boxes = {id(face): found.detected for face, found in largest}
+    some = [face for face in faces[::3] if id(face) in boxes]
 
     def share(photograph: Callable[[Rgb], Rgb]) -> str:
         return f"{recognized(codec, identity, some, photograph):.0%}"

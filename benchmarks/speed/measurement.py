@@ -55,12 +55,8 @@ def show(row: Mapping[str, Any], between: str = "  ") -> None:
 
 def measured_on() -> dict[str, Any]:
     """Date, processor, number of its cores, and commit."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": processor(),
-        "cores": os.cpu_count(),
-        "commit": commit(),
-    }
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": date, "machine": processor(), "cores": os.cpu_count(), "commit": commit()}
 
 
 def processor() -> str:

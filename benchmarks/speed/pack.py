@@ -117,8 +117,7 @@ def fill(folder: Path) -> None:
 
 def copy_filled(source: Path, target: Path) -> None:
     """Copy the files of a pack into a folder, and `fill` it there."""
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(source, target, dirs_exist_ok=True)
     fill(target)
 
 
@@ -146,11 +145,9 @@ def load(folder: Path) -> Grain | RRDBDecoder:
     config = (GrainConfig if whole else DecoderConfig).from_dict(architecture)
     decoder: Grain | RRDBDecoder = Grain(config) if whole else RRDBDecoder(config)
     values = np.fromfile(folder / "float32.bin", np.float32)
-    state, offset = {}, 0
-    for tensor in table["tensors"]:
-        size = math.prod(tensor["shape"])
-        state[tensor["name"]] = torch.from_numpy(values[offset : offset + size].reshape(tensor["shape"]))
-        offset += size
+    ends = np.cumsum([math.prod(tensor["shape"]) for tensor in table["tensors"]])
+    parts = zip(table["tensors"], np.split(values, ends[:-1]), strict=True)
+    state = {tensor["name"]: torch.from_numpy(part.reshape(tensor["shape"])) for tensor, part in parts}
     decoder.load_state_dict(state, assign=True)
     return decoder.eval().requires_grad_(False)
 

@@ -143,10 +143,8 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
         path = checkpoint_path(run)
         if (found := header.get("family")) != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
-        tensors = load_file(path)
-        for name in json.loads(header.get("files", "[]")):  # of a release that wrote files of 16 MB
-            tensors |= load_file(path.with_name(name))
-        yield Checkpoint(json.loads(header["config"]), int(header["pictures"]), json.loads(header["state"]), tensors)
+        config, state = json.loads(header["config"]), json.loads(header["state"])
+        yield Checkpoint(config, int(header["pictures"]), state, load_file(path))
 
 
 @contextlib.contextmanager

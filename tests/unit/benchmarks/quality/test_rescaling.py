@@ -12,18 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.quality import rescaling
-from benchmarks.quality.rescaling import (
-    PictureRow,
-    RescalingScores,
-    bicubic_pair,
-    luma,
-    luma_psnr,
-    luma_ssim,
-    markdown,
-    mean_rows,
-    section,
-    summary,
-)
+from benchmarks.quality.rescaling import PictureRow, RescalingScores, luma, luma_psnr, luma_ssim, markdown, mean_rows
 from codec_contract.errors import EdgegrainError
 from edgegrain.evaluation.results import described_pictures
 from sdk import Codec
@@ -45,10 +34,10 @@ def test_scores_of_luma_leave_out_the_border() -> None:
 
 def test_bicubic_rescaling_keeps_odd_sizes() -> None:
     rgb = np.full((37, 50, 3), 90, np.uint8)
-    lr, restored = bicubic_pair(rgb, 4)
+    lr, restored = rescaling.bicubic_pair(rgb, 4)
     assert lr.shape == (10, 13, 3) and restored.shape == rgb.shape and (restored == 90).all()
     rgb = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    lr, _ = bicubic_pair(rgb, 4)
+    lr, _ = rescaling.bicubic_pair(rgb, 4)
     assert np.array_equal(lr, np.asarray(Image.fromarray(rgb).resize((6, 4), Image.Resampling.BICUBIC)))
 
 
@@ -111,7 +100,7 @@ def test_the_summary_is_json_with_an_infinite_psnr(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_text("a")
     exact = RescalingScores(1000, float("inf"), 1.0, float("inf"), 1.0, 0.0)
-    found = summary(_StandIn(tmp_path).bundle, [PictureRow("a", {"IRN": exact}, 0, 1.96)], [path])
+    found = rescaling.summary(_StandIn(tmp_path).bundle, [PictureRow("a", {"IRN": exact}, 0, 1.96)], [path])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["lr_difference"] == 1.96 and found["picture_set"] == described_pictures([path])
     (row,) = found["pictures"]
@@ -123,7 +112,7 @@ def test_the_section_tells_where_the_table_comes_from() -> None:
     score = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)
     means = mean_rows([PictureRow("a", {"IRN": score}, 0.126, 1.96)])
     result = {"means": means, "pictures": [{}], "date": "2026-11-20", "z_difference": 0.126, "lr_difference": 1.96}
-    lines = section(result, "Kodak", "the command")
+    lines = rescaling.section(result, "Kodak", "the command")
     assert lines[:3] == markdown(result["means"]).splitlines()
     assert lines[4].startswith("Kodak, 1 pictures, measured 2026-11-20.") and "one by 2.0 levels," in lines[4]
     assert lines[5] == "and another random z changes the picture by 0.13:"

@@ -10,19 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.training import adversarial as module
 from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
     AdversarialLoss,
-    Discriminator,
-    DiscriminatorBlock,
     DiscriminatorConfig,
     ProjectedConfig,
-    ProjectedDiscriminator,
-    SmallDiscriminator,
-    joint_loss,
-    minibatch_stddev,
-    r1_penalty,
 )
 from edgegrain.training.checkpoint import Run
 from edgegrain.training.distributed import Distributed
@@ -58,18 +52,18 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
     adversarial = AdversarialLoss(config, Linear())
     picture, originals = torch.ones(2, 1, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, 1)
     found = {"l1": torch.tensor(7.0)}
-    loss, terms = joint_loss(picture, lambda seen: (seen[1].sum(), found), adversarial, 0.0, originals, slice(1))
+    loss, terms = module.joint_loss(picture, lambda seen: (seen[1].sum(), found), adversarial, 0.0, originals, slice(1))
     assert terms == {"l1": 7.0, "adversarial": -3.0}
     assert float(loss.detach()) == (1.0 if ratio else 1.0 - 0.5 * 3)
     loss.backward()
     assert picture.grad.flatten().tolist() == pytest.approx([gradient, 1.0])
     later = AdversarialLoss(replace(config, begins=0.5), Linear())
     for absent, progress in ((None, 1.0), (later, 0.4)):
-        plain, terms = joint_loss(picture, lambda seen: (seen.sum(), {}), absent, progress, originals)
+        plain, terms = module.joint_loss(picture, lambda seen: (seen.sum(), {}), absent, progress, originals)
         assert float(plain.detach()) == 2.0 and not terms
     if ratio:
         with pytest.raises(EdgegrainError, match=r"none of them is active .* set adversarial\.ratio=0"):
-            joint_loss(picture, lambda seen: (torch.zeros(()), {}), adversarial, 1.0, picture)
+            module.joint_loss(picture, lambda seen: (torch.zeros(()), {}), adversarial, 1.0, picture)
 
 
 class Linear(nn.Module):
@@ -102,8 +96,11 @@ def test_a_discriminator_learns_to_tell_pictures_apart_and_gives_them_a_gradient
 
 
 def test_the_small_discriminator_is_small_and_discriminators_larger_pictures_at_its_size() -> None:
-    assert sum(parameter.numel() for parameter in SmallDiscriminator(DiscriminatorConfig()).parameters()) <= 4_000_000
-    discriminator = SmallDiscriminator(DiscriminatorConfig(16, 8, 16))
+    assert (
+        sum(parameter.numel() for parameter in module.SmallDiscriminator(DiscriminatorConfig()).parameters())
+        <= 4_000_000
+    )
+    discriminator = module.SmallDiscriminator(DiscriminatorConfig(16, 8, 16))
     picture = torch.randn(4, 3, 16, 16)
     doubled = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(discriminator(doubled), discriminator(picture))
@@ -158,7 +155,7 @@ def test_only_the_relativistic_loss_of_the_networks_looks_at_originals() -> None
 
 
 def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
-    discriminator = ProjectedDiscriminator(ProjectedConfig(8))
+    discriminator = module.ProjectedDiscriminator(ProjectedConfig(8))
     with pytest.raises(ModelError, match="--weights"):
         discriminator(torch.zeros(1, 3, 40, 40))
     before = set(discriminator.state_dict())
@@ -168,14 +165,14 @@ def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
 
 
 @pytest.fixture
-def discriminator() -> Discriminator:
+def discriminator() -> module.Discriminator:
     torch.manual_seed(0)
-    return Discriminator(StyleGAN2Config(32, channel_base=128, channel_max=12))
+    return module.Discriminator(StyleGAN2Config(32, channel_base=128, channel_max=12))
 
 
 def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
-        discriminator = Discriminator(CONFIG_F_1024)
+        discriminator = module.Discriminator(CONFIG_F_1024)
         assert discriminator(torch.empty(4, 3, 1024, 1024)).shape == (4,)
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 29_012_513
 
@@ -184,13 +181,13 @@ def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> Non
 def test_blocks_keep_the_variance() -> None:
     # Smooth input, as features are: the low-pass filter takes most of white noise away.
     x = torch.nn.functional.interpolate(torch.randn(4, 32, 8, 8), scale_factor=4, mode="bicubic")
-    y = DiscriminatorBlock(32, 48)(x)
+    y = module.DiscriminatorBlock(32, 48)(x)
     assert y.shape == (4, 48, 16, 16)
     assert 0.5 < float(y.square().mean() / x.square().mean()) < 1.5
 
 
 @torch.no_grad()
-def test_scores_know_the_group_but_not_the_order(discriminator: Discriminator) -> None:
+def test_scores_know_the_group_but_not_the_order(discriminator: module.Discriminator) -> None:
     pictures = torch.rand(4, 3, 32, 32) * 2 - 1
     scores = discriminator(pictures)
     assert scores.std() > 1e-3
@@ -203,9 +200,9 @@ def test_scores_know_the_group_but_not_the_order(discriminator: Discriminator) -
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> None:
+def test_r1_reaches_every_weight(discriminator: module.Discriminator, batch: int) -> None:
     pictures = torch.randn(batch, 3, 32, 32)
-    r1_penalty(discriminator, pictures).backward()
+    module.r1_penalty(discriminator, pictures).backward()
     for name, parameter in discriminator.named_parameters():
         if name.endswith("weight"):
             assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
@@ -213,10 +210,10 @@ def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> No
 
 def test_minibatch_deviation_by_hand() -> None:
     x = torch.randn(8, 3, 2, 2)
-    got = minibatch_stddev(x)
+    got = module.minibatch_stddev(x)
     assert torch.equal(got[:, :3], x)
     for index in range(8):
         group = x[[index % 2, index % 2 + 2, index % 2 + 4, index % 2 + 6]].numpy()
         torch.testing.assert_close(got[index, 3], torch.full((2, 2), float(group.std(0).mean())))
-    assert minibatch_stddev(x[:5])[:, 3].max() < 2e-4  # five is prime: every picture for itself
-    torch.testing.assert_close(minibatch_stddev(x[:3])[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))
+    assert module.minibatch_stddev(x[:5])[:, 3].max() < 2e-4  # five is prime: every picture for itself
+    torch.testing.assert_close(module.minibatch_stddev(x[:3])[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))

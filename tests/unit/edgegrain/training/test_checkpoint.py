@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -71,20 +69,4 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
             pass
     save_file({"x": torch.zeros(1)}, tmp_path / "last.safetensors", {"other": "file"})
     with pytest.raises(ModelError, match="no known family"), open_checkpoint(tmp_path, "irn"):
-        pass
-
-
-def test_a_checkpoint_of_several_files_is_read(tmp_path: Path) -> None:
-    """As earlier releases wrote it."""
-    run = Linear()
-    save_checkpoint(tmp_path, run)
-    with safe_open(tmp_path / "last.safetensors", "pt") as file:
-        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    weight, name = {"average.weight": tensors.pop("average.weight")}, "last-0000000024-1.safetensors"
-    save_file(tensors, tmp_path / "last.safetensors", {**header, "files": json.dumps([name])})
-    save_file(weight, tmp_path / name)
-    with open_checkpoint(tmp_path, "irn") as stored:
-        assert torch.equal(stored.part("average")["weight"], run.average.weight) and len(stored.tensors) == 4
-    save_file(tensors, tmp_path / "last.safetensors", {**header, "files": '["../other.safetensors"]'})
-    with pytest.raises(ModelError, match="not a training checkpoint"), open_checkpoint(tmp_path, "irn"):
         pass

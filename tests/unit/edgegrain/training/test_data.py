@@ -12,16 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
-from edgegrain.training.data import (
-    HELD_OUT,
-    SHIFT,
-    held_out_pictures,
-    jitter,
-    recoloured,
-    shifted,
-    synthetic_faces,
-    training_pictures,
-)
+from edgegrain.training import data
+from edgegrain.training.data import HELD_OUT, SHIFT, held_out_pictures, training_pictures
 from edgegrain.training.family import RunOptions
 from edgegrain.training.recipe import RestorationRecipe
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
@@ -60,7 +52,7 @@ def prior() -> MobileStyleGAN:
 
 
 def draw(prior: MobileStyleGAN, count: int, seed: int, **options: object) -> tuple[Tensor, Tensor]:
-    return next(synthetic_faces(prior, count, seed, **options))  # type: ignore[arg-type]
+    return next(data.synthetic_faces(prior, count, seed, **options))  # type: ignore[arg-type]
 
 
 def test_pictures_are_those_of_the_codes_and_those_of_the_seed(prior: MobileStyleGAN) -> None:
@@ -104,7 +96,7 @@ def seed() -> None:
 def test_shifts_are_windows_of_the_mirrored_picture() -> None:
     pictures = torch.randint(256, (12, 3, 64, 64)).float()
     assert int(SHIFT * 64) == 2
-    padded, found = F.pad(pictures, (2,) * 4, mode="reflect"), shifted(pictures)
+    padded, found = F.pad(pictures, (2,) * 4, mode="reflect"), data.shifted(pictures)
     assert found.shape == pictures.shape
     corners = set()
     for one, around in zip(found, padded, strict=True):
@@ -116,7 +108,7 @@ def test_shifts_are_windows_of_the_mirrored_picture() -> None:
 
 def test_colours_stay_integers_and_some_pictures_as_they_are() -> None:
     pictures = torch.randint(256, (400, 3, 4, 4)).float()
-    found = recoloured(pictures)
+    found = data.recoloured(pictures)
     assert torch.equal(found, found.round()) and found.min() >= 0 and found.max() <= 255
     kept = sum(torch.equal(one, other) for one, other in zip(pictures, found, strict=True))
     assert 25 < kept < 80  # an eighth
@@ -126,5 +118,5 @@ def test_colours_stay_integers_and_some_pictures_as_they_are() -> None:
 
 def test_greys_stay_grey() -> None:
     pictures = torch.randint(256, (50, 1, 8, 8)).float().expand(-1, 3, -1, -1)
-    found = jitter(pictures)
+    found = data.jitter(pictures)
     assert (found - found[:, :1]).abs().max() <= 1  # a float on a rounding boundary may fall to either side

@@ -56,6 +56,7 @@ def test_values_have_the_type_of_their_field() -> None:
         ("smoke-stage1", "lr_step=65", "lr_step is 1...64"),
         ("smoke-stage1", "target_bytes=160", r"loss\.rate is steered to target_bytes"),
         ("smoke-stage1", "loss.rate=0.01 correction=false", "loss.rate is for runs that train an encoder"),
+        ("stage1-1024-lr16-paper", "encoder.lr=48", "1024 -> 48 is not possible"),
         ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
         ("smoke-stage2", "trains=codes,fusion", "stage 2 depends on encoder, decoder, codes;"),
         ("smoke-stage2", "synthetic=1.5", "part of the batch"),

@@ -220,9 +220,3 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(
         torch.testing.assert_close(again.model.encoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="no integers"):
         store_trained(run, tmp_path / "zoo")
-
-
-def test_sizes_that_are_not_halved_are_refused() -> None:
-    with pytest.raises(ValueError, match="48 -> 16 is not possible"):
-        RRDBEncoderConfig(48, 16)
-    assert RRDBEncoderConfig(1024, 16).halvings == 6

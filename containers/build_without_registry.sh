@@ -107,5 +107,6 @@ TEXT
   set -- --build-arg DEBIAN_IMAGE=localhost/$debian --build-arg DEVEL_IMAGE=localhost/cuda:devel \
     --build-arg RUNTIME_IMAGE=localhost/cuda:runtime --build-arg DECODER=fused "$@"
 fi
-buildah build --layers --format docker --tag "localhost/edgegrain:$kind" \
+# --no-cache because buildah keeps the layer of a RUN whose mounted stage has changed.
+buildah build --layers --no-cache --format docker --tag "localhost/edgegrain:$kind" \
   --file "$repository/containers/Dockerfile.$kind" "$@" "$repository"

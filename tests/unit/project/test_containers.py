@@ -95,6 +95,7 @@ def test_base_images_are_arguments(folder: Path, kind: str) -> None:
     for argument in arguments:
         assert f"--build-arg {argument}={'fused' if argument == 'DECODER' else 'localhost/'}" in script
     assert "# syntax" not in text  # the engine would fetch that frontend from a registry
+    assert "--layers --no-cache" in script  # buildah's cache misses changes of a stage that a RUN mounts
 
 
 def test_the_build_script_explains_itself(folder: Path) -> None:

@@ -28,7 +28,7 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, lr_header, picture_size
+from sdk.payload import Payload, Restoration, Scene, check_restoration, check_side, lr_header
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.providers import Device
@@ -356,10 +356,10 @@ class Codec:
         if isinstance(received, Scene):
             return received
         header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
-        rate, size = check_claims(header, self._manifest), check_side(self._manifest, size)
-        shown = picture_size(header, self._manifest, size, check_max_pixels(max_pixels))
+        size, most = check_side(self._manifest, size), check_max_pixels(max_pixels)
+        checked = check_restoration(header, self._manifest, size, most)
         if isinstance(received, Payload):
-            tables = self._open.tables_of(rate)
+            tables = self._open.tables_of(checked.rate)
             lr, step = decode_body(received.parsed, tables), tables.step
         else:  # an LR has the rate whose levels it has
             steps = [self._open.tables_of(rate).step for rate in self._manifest.rates]
@@ -367,7 +367,7 @@ class Codec:
                 (each for each in reversed(steps) if np.array_equal(rounded(received, each), received)), steps[0]
             )
             lr = rounded(received, step)
-        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, step)
+        return _Unpacked(lr, header, checked, strength, step)
 
     def _decode(self, unpacked: Sequence[_Unpacked], batch_sizes: Sequence[int]) -> Iterable[Rgb]:
         """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
@@ -376,7 +376,10 @@ class Codec:
         count = len(unpacked)
         padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
         together = [*unpacked, *padding]
-        lrs, to_enlarge = np.stack([each.lr for each in together]), any(each.enlargement > 1 for each in together)
+        lrs, to_enlarge = (
+            np.stack([each.lr for each in together]),
+            any(each.restored.enlargement > 1 for each in together),
+        )
         steps, strengths = [each.step for each in together], [each.strength for each in together]
         return self._open.decode(lrs, steps, strengths, to_enlarge)[:count]
 
@@ -388,24 +391,24 @@ class Codec:
             raise decoded
         square = decoded
         if self._tiled:
-            width, height = unpacked.size
+            width, height = unpacked.restored.size
             square = decode_tiles(self._open.decoder, self._manifest, square, seed)
             return marked(Image.fromarray(np.ascontiguousarray(square[:height, :width])), self.bundle, mark, seed)
-        if unpacked.enlargement > 1:
+        _, size, factor = unpacked.restored
+        if factor > 1:
             with measure("enlarge"):
-                square = self._open.enlarge(square[None], unpacked.enlargement)[0]
+                square = self._open.enlarge(square[None], factor)[0]
         with measure("write"):
-            square = unfit_picture(square, unpacked.header, unpacked.size, unpacked.enlargement)
+            square = unfit_picture(square, unpacked.header, size, factor)
             return marked(Image.fromarray(square), self.bundle, mark)
 
 
 class _Unpacked(NamedTuple):
-    """An LR to decode, uint8 [h, w, 3], with levels in steps, and the (width, height) of its picture."""
+    """An LR to decode, uint8 [h, w, 3], with levels in steps."""
 
     lr: Rgb
     header: Header
-    size: tuple[int, int]
-    enlargement: int
+    restored: Restoration
     strength: float | None
     step: int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -58,9 +58,18 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
     return Header(VERSION, CODING_RAW, contract, width, height, width * factor, height * factor, FIT_STRETCH)
 
 
-def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
-    """(width, height) of the picture that a payload of `check_claims` is restored to at a size of `check_side`."""
-    tiled = manifest.tile_overlap is not None
+class Restoration(NamedTuple):
+    """What a payload of a bundle is restored to."""
+
+    rate: Rate
+    size: tuple[int, int]  # (width, height)
+    enlargement: int  # factor of the bundle's enlarger, 1 for none
+
+
+def check_restoration(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> Restoration:
+    """Check a payload's claims for a size of `check_side`. Its square is enlarged to the smallest side that covers the
+    size, or the original or the square cut out of it; else to the largest."""
+    rate, tiled = check_claims(header, manifest), manifest.tile_overlap is not None
     width, height = header.original_size if tiled else restored_size(header, manifest.hr, size)
     if isinstance(size, int):
         check_pixels(width, height, max_pixels)
@@ -68,7 +77,13 @@ def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int
         what, native = "an original" if header.cut is None else "a part", "" if tiled else f"ask for {NATIVE} or "
         claimed = f"{what} of {width} x {height} pixels, more than {max_pixels}"
         raise ImageError(f"the payload claims {claimed}; {native}raise max_pixels (--max-megapixels)")
-    return width, height
+    if size == "native" or not manifest.sides:
+        return Restoration(rate, (width, height), 1)
+    wanted = max(header.original_size) if header.cut is None else header.cut.side
+    if isinstance(size, int):
+        wanted = size
+    side = next((side for side in manifest.sides if side >= wanted), manifest.sides[-1])
+    return Restoration(rate, (width, height), side // manifest.hr)
 
 
 def check_pixels(width: int, height: int, most: int, name: str = "picture") -> None:
@@ -76,17 +91,6 @@ def check_pixels(width: int, height: int, most: int, name: str = "picture") -> N
     if width * height > most:
         advice = "ask for a smaller size or raise max_pixels (--max-megapixels)"
         raise ImageError(f"the {name} would have {width} x {height} pixels, more than {most}; {advice}")
-
-
-def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
-    """The factor of the bundle's enlarger for a size of `check_side`, 1 for none: the smallest whose square covers the
-    size, or the original or the square cut out of it; else the largest."""
-    if size == "native" or not manifest.sides:
-        return 1
-    wanted = max(header.original_size) if header.cut is None else header.cut.side
-    if isinstance(size, int):
-        wanted = size
-    return next((side for side in manifest.sides if side >= wanted), manifest.sides[-1]) // manifest.hr
 
 
 def check_side(manifest: Manifest, size: Size) -> Size:

@@ -24,7 +24,7 @@ from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem, refused_as, retry_later
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import Workers
-from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, picture_size
+from sdk.payload import Payload, Scene, check_claims, check_restoration, check_side
 from sdk.scenes import scene_size
 from server_decoder.providers import require_provider
 
@@ -89,9 +89,8 @@ class ServiceState:
             width, height = scene_size(payload, manifest.hr, options.size, most)
         else:
             with refused_as("size"):
-                factor = enlargement(payload.header, manifest, check_side(manifest, options.size))
-            check_claims(payload.header, manifest)
-            width, height = picture_size(payload.header, manifest, options.size, most)
+                size = check_side(manifest, options.size)
+            _, (width, height), factor = check_restoration(payload.header, manifest, size, most)
         longest = MAX_SIDES[options.format]
         if max(width, height) > longest:
             sides = f"{width} x {height} pixels, the sides of a {options.format.upper()} file have at most {longest}"

@@ -20,7 +20,7 @@ from codec_contract.oriented_square import OrientedSquare
 from sdk.codec import Codec
 from sdk.faces import Fitted
 from sdk.open_bundle import OpenBundle
-from sdk.payload import check_side, enlargement, picture_size
+from sdk.payload import check_restoration, check_side
 from tests.pictures import noise
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
@@ -161,8 +161,8 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
 def test_tiles_are_restored_at_the_original_s_size(plain: Codec) -> None:
     tiled, header = replace(load_manifest(plain.bundle.folder), tile_overlap=2), plain.compress(noise(70, 50)).header
     header = replace(header, lr_width=18, lr_height=13)
-    assert picture_size(header, tiled, "native", 3500) == (70, 50)
-    assert enlargement(header, tiled, "original") == enlargement(header, tiled, "native") == 1
+    for size in ("original", "native"):
+        assert check_restoration(header, tiled, size, 3500)[1:] == ((70, 50), 1)
     with pytest.raises(sdk.ImageError, match="at their original's size only, not at 128 pixels; leave size out"):
         check_side(tiled, 128)
     with pytest.raises(sdk.BundleError, match="has no enlarger"):

@@ -176,8 +176,8 @@ def upsample(x: Input, *, mode: str) -> Array:
 
 def modulation_factors(
     style: Input,
-    squares: Input = 0.0,
-    norm: Input = 1.0,
+    squares: Input | None = None,
+    norm: Input | None = None,
     *,
     demodulate: bool = True,
     normalize: bool = False,
@@ -196,8 +196,7 @@ def modulation_factors(
         gain = 1 / np.sqrt(wide**2 @ _wide(squares) + epsilon)
     if normalize:
         peak = np.abs(wide).max(1, keepdims=True, initial=np.finfo(np.float32).tiny)
-        wide = wide / peak
-        gain = gain * peak * _wide(norm)
+        wide, gain = wide / peak, gain * peak * _wide(norm)
     return wide, gain
 
 

@@ -20,14 +20,13 @@ from onnx import numpy_helper
 
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS, GOLDEN, MANIFEST, MODEL_CARD
+from codec_contract.bundle.manifest import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network as integer
 from edge_encoder.contract_id import lr_contract_id
-from edge_encoder.golden_inputs import make_golden
 from edge_encoder.twin import box_network
-from export.encoder import export_encoder
+from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from tests.networks import random_network
 
 HR, LR = 64, 16
@@ -165,36 +164,12 @@ def write_tiny_bundle(
     """Write a complete bundle into ``folder / name`` and return that folder; a ``random`` exact network instead of the
     box mean makes another LR contract, ``architecture`` is the decoder's, ``doublings`` are those of an enlarger,
     ``step`` that of levels in payloads."""
-    root = folder / name
-    root.mkdir(parents=True)
+    root, licence = folder / name, {"weights": "Apache-2.0", "data": "none"}
     network = random_network(HR, lr, seed=3) if random else replace(box_network(HR, lr), architecture="box")
-    tables = replace(CoderTables.default(), step=step)
-    integer.save_integer_network(network, root / ENCODER_WEIGHTS)
-    export_encoder(network, root, ["onnx"])
-    (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
-    (root / CODER_TABLES).write_bytes(tables.to_json())
-    (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: integer.run_reference(network, rgb), HR)))
-    (root / MODEL_CARD).write_text("A bundle for tests.\n")
-    bits = round(max(integer.prove_bound(network).values()), 2)
-    counts = {"layers": len(network.layers), "parameters": network.parameters, "max_accumulator_log2": bits}
-    described = {} if architecture is None else {"architecture": architecture}
-    fields = {
-        "schema": 1,
-        "id": name,
-        "version": "1.0.0",
-        "lr_contract_id": contract_of(network, tables),
-        "codec": "grain",
-        "domain": "anything",
-        "hr": HR,
-        "lr": lr,
-        "encoder": {"architecture": network.architecture, **counts},
-        "preprocessing": PREPROCESSING,
-        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [], **described},
-        "training": {},
-        "evaluation": {},
-        "licence": {"weights": "Apache-2.0", "data": "none"},
-    }
-    write_manifest(root, fields)
+    tables, described = replace(CoderTables.default(), step=step), architecture or {}
+    fields = manifest_fields(name, "grain", architecture=described, training={}, licence=licence, domain="anything")
+    model, card = decoder or repeating_decoder(HR, lr), "A bundle for tests.\n"
+    write_bundle(root, exact_encoder(network), model, tables, fields, card, ["onnx"])
     if doublings:
         add_enlarger(root, doublings)
     return root

@@ -191,15 +191,14 @@ class FusedGraph:
         inputs, slope = [x, outer, *weights, *biases], NEGATIVE_SLOPE
         return self.node("DenseBlock", inputs, x.shape, half=self.half, domain=DOMAIN, slope=slope, **scales)
 
-    def doubled(self, kind: str, inputs: Sequence[Value | None], channels: int = 0, **attributes: Any) -> Value:
+    def doubled(self, kind: str, x: Value, *more: Value | None, channels: int = 0, **attributes: Any) -> Value:
         """A node of ``com.edgegrain`` that doubles the size of a map, the first of its inputs."""
-        assert (x := inputs[0]) is not None
         shape = (2 * x.shape[0], 2 * x.shape[1], channels or x.shape[2])
-        return self.node(kind, inputs, shape, half=x.half, domain=DOMAIN, **attributes)
+        return self.node(kind, [x, *more], shape, half=x.half, domain=DOMAIN, **attributes)
 
     def upsample(self, x: Value, mode: str) -> Value:
         """A map at twice its size; ``mode`` is nearest or bilinear."""
-        return self.doubled("Upsample", [x], mode=mode)
+        return self.doubled("Upsample", x, mode=mode)
 
     def filtered_bias_act(
         self,
@@ -221,11 +220,11 @@ class FusedGraph:
 
     def upsampled_picture(self, x: Value) -> Value:
         """``UpFirDn2d``: zeros between the pixels, then the filter."""
-        return self.doubled("UpFirDn2d", [x], up=2, pad=[2, 1, 2, 1], **_FILTER)
+        return self.doubled("UpFirDn2d", x, up=2, pad=[2, 1, 2, 1], **_FILTER)
 
     def inverse_haar(self, x: Value, style: Value | None = None) -> Value:
         """The inverse Haar transform of bands times ``style``."""
-        return self.doubled("InverseHaar", [x, style], x.shape[2] // 4, scale=0.5, channels_last=1)
+        return self.doubled("InverseHaar", x, style, channels=x.shape[2] // 4, scale=0.5, channels_last=1)
 
     def means(self, x: Value) -> Value:
         """The means of a map's channels, float32."""

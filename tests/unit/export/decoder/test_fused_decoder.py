@@ -65,17 +65,11 @@ def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
     return dequantize(lr.astype(np.float64)).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
 
 
-def _factors(style: np.ndarray, *factors: np.ndarray | None, **attributes: Any) -> Results:
-    pairs = zip(("squares", "norm"), factors, strict=False)
-    given = {name: value for name, value in pairs if value is not None}
-    return reference.modulation_factors(style, **attributes, **given)
-
-
 _OPS = [
     _op("FusedConv", reference.fused_conv),
     _op("DenseBlock", _dense_block),
     _op("Upsample", reference.upsample),
-    _op("ModulationFactors", _factors),
+    _op("ModulationFactors", reference.modulation_factors),
     _op("FilteredBiasAct", reference.filtered_bias_act),
     _op("UpFirDn2d", reference.upfirdn2d),
     _op("InverseHaar", reference.inverse_haar),

@@ -22,6 +22,7 @@ from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph, int8_par
 from export.encoder.tflite import tflite_bytes
 from export.proof.mil_interpreter import MilProgram
 from export.proof.runtimes import tflite_runtimes
+from tests.tiny_bundle import files_of
 
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 
@@ -42,15 +43,11 @@ def operations(file: bytes) -> Counter[str]:
 
 
 def test_two_exports_give_the_same_files(exported: Mapping[str, Path], network: IntegerNetwork, tmp_path: Path) -> None:
-    folder = exported["onnx"].parent
     export_encoder(network, tmp_path)
-    both = [
-        {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-        for place in (folder, tmp_path)
-    ]
+    files = files_of(tmp_path)
     parts = (SPECIFICATION, "Data/com.apple.CoreML/weights/weight.bin", "Manifest.json")
     expected = {"encoder.onnx", "encoder.tflite", *(f"encoder.mlpackage/{part}" for part in parts)}
-    assert both[0] == both[1] and set(both[0]) == expected
+    assert files_of(exported["onnx"].parent) == files and set(files) == expected
 
 
 def test_onnx_takes_and_gives_bytes_with_a_dynamic_batch(exported: Mapping[str, Path], network: IntegerNetwork) -> None:

@@ -103,9 +103,7 @@ def test_an_interrupted_run_exits_with_130(shell: Shell, monkeypatch: pytest.Mon
         (("smoke-stage1", "--run", "{}", "--prior", "x", "--teacher", "x"), 1, "no use for --prior, --teacher"),
     ],
 )
-def test_what_is_wrong_is_named(
-    shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
-) -> None:
+def test_errors_are_named(shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path) -> None:
     shell.fails(message, *(argument.format(tmp_path / "run") for argument in arguments), status=status)
     assert not (tmp_path / "run").exists()
 

@@ -44,9 +44,7 @@ def test_the_interval_lies_around_the_value_and_narrows_with_more_pictures() -> 
 
 
 @pytest.mark.parametrize("shape", [(60, 16), (30, 2, 16)])
-def test_restored_pictures_that_equal_their_originals_have_distance_zero_in_every_resample(
-    shape: tuple[int, ...],
-) -> None:
+def test_restored_pictures_that_equal_their_originals_have_distance_zero(shape: tuple[int, ...]) -> None:
     x = draw(3).reshape(shape)
     assert astuple(kernel_distance(x, x)) == pytest.approx([0, 0, 0], abs=1e-9)
 

@@ -97,9 +97,7 @@ def test_crops_of_larger_pictures_have_features_of_their_own(
         assert np.argmin(distances) == index and distances[index] < 0.5 * distances[1 - index]
 
 
-def test_eyes_and_mouth_are_scored_by_themselves(
-    metrics: PictureMetrics, reference: Reference, portrait: np.ndarray
-) -> None:
+def test_eyes_and_mouth_are_scored_apart(metrics: PictureMetrics, reference: Reference, portrait: np.ndarray) -> None:
     left, top, size = boxes(256)["mouth"]
     blurred = portrait.copy()
     mouth = blurred[top : top + size, left : left + size]
@@ -121,9 +119,7 @@ def test_eyes_and_mouth_are_scored_by_themselves(
     assert quick.lpips_eyes is None and quick.grid_8 is None
 
 
-def test_other_pictures_have_neither_eyes_nor_grids(
-    metrics_of_any_picture: PictureMetrics, portrait: np.ndarray
-) -> None:
+def test_others_have_neither_eyes_nor_grids(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
     reference = metrics_of_any_picture.against(portrait[:64, :72])
     scores, features = reference.scores(portrait[1:65, :72])
     assert list(features) == list(reference.features) == ["kid"]

@@ -27,21 +27,14 @@ RNG = np.random.default_rng(0)
 
 
 def network(name: str, sides: tuple[int, ...]) -> dict[str, object]:
-    """The nested dictionary that the package pickles, with fewer channels. Pickles mark
-    byte strings from 256 on in another way, and all of the package's are that long.
-    """
-    channels = [3, *range(64, 64 + len(sides))]
-    convolutions = {
-        f"Conv_{index}": {
-            name: RNG.standard_normal(shape, np.float32)
-            for name, shape in (("kernel", (side, side, a, b)), ("bias", b))
-        }
-        for index, (side, a, b) in enumerate(zip(sides, channels, channels[1:], strict=False))
-    }
-    heads = {
-        f"NetLinLayer_{index}": {"Conv_0": {"kernel": RNG.random((1, 1, 70 + index, 1), np.float32)}}
-        for index in range(5)
-    }
+    """The nested dictionary that the package pickles, with fewer channels, but at least 256 bytes each as there:
+    pickles mark shorter byte strings in another way."""
+    convolutions, inputs = {}, 3
+    for index, side in enumerate(sides):
+        shapes = {"kernel": (side, side, inputs, 64 + index), "bias": 64 + index}
+        convolutions[f"Conv_{index}"] = {part: RNG.standard_normal(shape, np.float32) for part, shape in shapes.items()}
+        inputs = 64 + index
+    heads = {f"NetLinLayer_{i}": {"Conv_0": {"kernel": RNG.random((1, 1, 70 + i, 1), np.float32)}} for i in range(5)}
     return {name: convolutions, **heads}
 
 

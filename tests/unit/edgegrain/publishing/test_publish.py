@@ -145,9 +145,7 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_pa
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
 
 
-def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
-    run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_zoo_leaves_a_bundles_decoder_out(run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tmp_path / "bundles" / "tiny-base"
     network, decoder = lower(run.average.encoder), run.model.decoder.decoder  # type: ignore[arg-type, union-attr]
     with torch.no_grad():
@@ -191,9 +189,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
 
 
-def test_a_stage_1_run_is_stored_without_a_generator(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_1_run_is_stored_with_no_prior(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
     run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     run.pictures = 9

@@ -37,16 +37,12 @@ def submit(queue: Batcher, *queued: Job, seconds: float) -> None:
     queue.submit(queued)
 
 
-def names(taken: list[Job]) -> list[int]:
-    return [int(item.data) for item in taken]
-
-
 def retry_after(problem: Problem) -> int:
     return int(problem.headers["Retry-After"])
 
 
 async def take(queue: Batcher, count: int) -> list[list[int]]:
-    return [names(await queue.take()) for _ in range(count)]
+    return [[int(item.data) for item in await queue.take()] for _ in range(count)]
 
 
 @pytest.mark.parametrize(

@@ -157,9 +157,7 @@ class TestCompress:
             ("align=perhaps", "align"),
         ],
     )
-    def test_parameters_that_do_not_go_together(
-        self, service: LiveService, group: bytes, query: str, parameter: str
-    ) -> None:
+    def test_parameters_that_do_not_match(self, service: LiveService, group: bytes, query: str, parameter: str) -> None:
         problem = assert_problem(compress(service, group, f"?{query}"), 422, "invalid-parameter")
         assert [error["parameter"] for error in problem["errors"]] == [parameter]
 

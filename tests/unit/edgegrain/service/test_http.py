@@ -82,9 +82,7 @@ def test_expect_continue(service: LiveService, tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "pause", "reusable"), [(3 << 20, 0, True), (3 << 20, 0.03, True), (1 << 26, 0, False)]
 )
-def test_a_refusal_reaches_a_client_that_is_still_sending(
-    service: LiveService, size: int, pause: float, reusable: bool
-) -> None:
+def test_a_refusal_reaches_who_is_still_sending(service: LiveService, size: int, pause: float, reusable: bool) -> None:
     with connected(service.url) as (connection, stream):
         head = POST.replace(b"application/vnd.edgegrain", b"image/png")
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % size)

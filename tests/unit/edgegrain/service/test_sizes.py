@@ -34,12 +34,9 @@ def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16,
     return sdk.Payload(raw_payload(load_manifest(folder), np.zeros((side, side, 3), np.uint8), size, **options))
 
 
-async def job(
-    folder: Path, data: sdk.Payload | sdk.Scene, size: Any = "original", max_pixels: int = 60_000, **options: Any
-) -> Job:
-    limits = {"max_scene_faces": options.pop("faces", 16)}
-    state = ServiceState(Settings(bundles=(str(folder),), max_pixels=max_pixels, **limits))
-    return state.restore_job(data, RestoreOptions(size, **options))
+async def job(folder: Path, data: sdk.Payload, size: Any = "original", most: int = 60_000, kind: str = "png") -> Job:
+    state = ServiceState(Settings(bundles=(str(folder),), max_pixels=most))
+    return state.restore_job(data, RestoreOptions(size, kind))
 
 
 @pytest.mark.parametrize("size", ["original", "native", 10, 64, 128, 200])
@@ -128,9 +125,9 @@ async def test_pixels_of_the_result(tiny_bundle: Path, enlarging: Path) -> None:
 
 async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:
     aligned = payload(tiny_bundle, fit="align", square=OrientedSquare(400, 400, 320, 240))
-    assert (await job(tiny_bundle, aligned, max_pixels=10_000)).pixels == 10_000
+    assert (await job(tiny_bundle, aligned, most=10_000)).pixels == 10_000
     with pytest.raises(ImageError, match="100 x 100 pixels, more than 9999"):
-        await job(tiny_bundle, aligned, max_pixels=9_999)
+        await job(tiny_bundle, aligned, most=9_999)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +141,4 @@ async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> Non
 )
 async def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        await job(enlarging, payload(enlarging, **changes), format="webp")
+        await job(enlarging, payload(enlarging, **changes), kind="webp")

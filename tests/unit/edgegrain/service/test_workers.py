@@ -110,9 +110,7 @@ async def test_two_workers_share_the_work() -> None:
         assert asyncio.get_running_loop().time() - start < 4 * 0.5
 
 
-async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_graphs(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_failure_of_the_gpu_ends_the_worker_and_its_graphs(caplog: pytest.LogCaptureFixture) -> None:
     async with running(ENGINE, batch_sizes=(1,), device="cuda") as subject:
         await subject.until(lambda: subject.workers.pids)
         assert subject.batcher.expected("restore") == 0.25  # of the warm-up

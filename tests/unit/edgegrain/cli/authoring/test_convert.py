@@ -32,9 +32,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys, "convert", "--from")
 
 
-def converted(
-    shell: Shell, folder: Path, source: str, files: dict[str, object], *options: object
-) -> tuple[Path, dict[str, Any]]:
+def converted(shell: Shell, folder: Path, source: str, files: dict[str, Any], *options: object) -> tuple[Path, Any]:
     for name, content in files.items():
         torch.save(content, folder / name)
     out = folder / f"{source}-bundle"

@@ -13,7 +13,6 @@ import typer
 
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.training import FaceSRTrainer
-from edgegrain.papers.stylegan import distillation
 from edgegrain.pictures.writing import only_writer
 from edgegrain.training.family import recipes
 from edgegrain.training.grain.recipes import GrainRecipe
@@ -55,7 +54,6 @@ def test_a_trial_run_needs_nothing(
     shell: Shell, recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(distillation, "HELD_OUT", 2)  # pictures to evaluate with
     output = shell.ok(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
     assert json.loads(output.splitlines()[-1])["pictures"] == 4
     run = tmp_path / "runs" / recipe
@@ -103,9 +101,7 @@ def test_an_interrupted_run_exits_with_130(shell: Shell, monkeypatch: pytest.Mon
         (("smoke-stage1", "--run", "{}", "--prior", "x", "--teacher", "x"), 1, "no use for --prior, --teacher"),
     ],
 )
-def test_what_is_wrong_is_named(
-    shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
-) -> None:
+def test_errors_are_named(shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path) -> None:
     shell.fails(message, *(argument.format(tmp_path / "run") for argument in arguments), status=status)
     assert not (tmp_path / "run").exists()
 

@@ -93,10 +93,8 @@ def main(
     """Measure how faces are found in photographs, and how well they come back."""
     faces = [load_picture(path) for path in list_pictures(data / "faces_256")]
     largest = [(face, found[0]) for face in faces if (found := finder().find(face))]
-    framed = 0
-    for face, found in largest:
-        size = face.shape[1], face.shape[0]
-        framed += is_framed(ffhq_square(found.points, size), size)
+    sizes = [(face.shape[1], face.shape[0]) for face, _ in largest]
+    framed = sum(is_framed(ffhq_square(f.points, size), size) for (_, f), size in zip(largest, sizes, strict=True))
     typer.echo(f"framed faces: found {len(largest)} of {len(faces)}, {framed} encoded whole")
     empty = [load_picture(path) for path in list_pictures(data / "kodak")]
     empty = [rgb for rgb in empty if not finder().find(rgb)]

@@ -81,14 +81,12 @@ class Evaluation:
     @property
     def ours(self) -> Scores:
         """Mean scores of the bundle."""
-        means: Scores = self.summary["means"][self.summary["bundle"]["id"]]
-        return means
+        return self.summary["means"][self.summary["bundle"]["id"]]
 
     @property
     def classical(self) -> Scores:
         """Mean scores of the best classical codec at the same bytes; empty if none was measured."""
-        means: Scores = self.summary["means"].get(CLASSICAL_BY_LPIPS, {})
-        return means
+        return self.summary["means"].get(CLASSICAL_BY_LPIPS, {})
 
 
 def read_evaluations(named: Sequence[str]) -> list[Evaluation]:

@@ -76,8 +76,7 @@ class PictureRow:
 
 def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
     """Y of BT.601, 16...235 and not rounded, as in MATLAB's rgb2ycbcr, which the literature uses: ``[H, W, 1]``."""
-    y: npt.NDArray[np.float64] = rgb.astype(np.float64) @ np.array([[65.481], [128.553], [24.966]]) / 255 + 16
-    return y
+    return rgb.astype(np.float64) @ np.array([[65.481], [128.553], [24.966]]) / 255 + 16
 
 
 def luma_psnr(picture: Rgb, target: Rgb, border: int) -> float:
@@ -161,8 +160,7 @@ def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[P
         "lr_difference": _mean([row.lr_difference for row in rows]),
         "pictures": [asdict(row) for row in rows],
     }
-    plain: dict[str, Any] = rounded(result)
-    return plain
+    return rounded(result)
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
@@ -188,7 +186,8 @@ def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for method, own in means.items():
-        of_luma, of_rgb = (f"{_decibels(own[f'psnr{y}'])} | {own[f'ssim{y}']:.4f}" for y in ("_y", ""))
+        decibels = {y: "∞" if own[f"psnr{y}"] is None else f"{own[f'psnr{y}']:.2f}" for y in ("_y", "")}
+        of_luma, of_rgb = (f"{decibels[y]} | {own[f'ssim{y}']:.4f}" for y in ("_y", ""))
         lpips = "–" if own["lpips_alex"] is None else f"{own['lpips_alex']:.4f}"
         lines.append(f"| {method} | {own['nbytes']:,.0f} | {of_luma} | {of_rgb} | {lpips} |")
     return "\n".join(lines)
@@ -226,10 +225,6 @@ def main(
         )
         write_section(write, section(result, folder.capitalize(), command), name)
     typer.echo(markdown(result["means"]))
-
-
-def _decibels(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.2f}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -68,10 +68,10 @@ RATIOS = {
 }
 """Name -> slower and faster variant, at batch 1, and the text of the page. Ratios of two precisions are left out but
 ``..._vs_float32``: that of torch-compile depends on the device."""
-SLOWEST = 8
+SLOWEST = 8  # nodes and kinds that are named
+# Seconds of a first run above which fewer runs are made. The second still warms up: with ONNX Runtime it took twice the
+# time of later ones (15.5 s, then 7.7 s at 1024 x 1024), presumably because memory is planned in the first.
 SLOW = 5.0
-"""Seconds of a first run above which fewer runs are made. The second run still warms up: with ONNX Runtime it took
-twice the time of later ones (15.5 s, then 7.7 s at 1024 x 1024), presumably because memory is planned in the first."""
 LATE = "not started, out of time"
 LRS, BUNDLE = "lrs.npy", "bundle"
 
@@ -106,7 +106,7 @@ def measure(variant: str, batch: int, folder: Path, device: str, threads: int, s
 def lr_batch(folder: Path, batch: int) -> np.ndarray:
     """LRs, uint8 ``[batch, lr, lr, 3]``: of pictures if `prepare` wrote them, otherwise random and smooth."""
     if (folder / LRS).is_file():
-        lrs: np.ndarray = np.load(folder / LRS)
+        lrs = np.load(folder / LRS)
         return lrs[np.arange(batch) % len(lrs)]
     lr = pack.read_table(folder)["lr"]
     coarse = np.random.default_rng(0).integers(0, 256, (batch, lr // 4, lr // 4, 3), np.uint8)
@@ -231,9 +231,7 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
         session.run(None, x)
     events = json.loads(Path(session.end_profiling()).read_text())
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    kinds: dict[str, float] = defaultdict(float)
-    names: dict[str, float] = defaultdict(float)
-    moved = 0
+    kinds, names, moved = defaultdict(float), defaultdict(float), 0
     for event in nodes[len(nodes) // (1 + runs) :]:  # leaves out the first run
         details = event["args"]
         kinds[details["op_name"]] += event["dur"]

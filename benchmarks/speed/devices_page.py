@@ -51,10 +51,8 @@ def add(reports: Sequence[dict[str, Any]], folder: Path, device: str = "") -> No
 
 def table(folder: Path) -> str:
     """All reports as a Markdown table, with a line for each runtime of each device."""
-    lines = [
-        "| device | runtime | threads | bundle | golden vectors | encoder, ms: median (least) | date |",
-        "|---|---|---:|---|---|---:|---|",
-    ]
+    columns = "device | runtime | threads | bundle | golden vectors | encoder, ms: median (least) | date"
+    lines = [f"| {columns} |", "|---|---|---:|---|---|---:|---|"]
     for path in sorted(folder.glob("*.json")):
         for report in read(path):
             failed = ", ".join(report["failed"])

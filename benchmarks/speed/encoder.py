@@ -98,8 +98,8 @@ def main() -> int:
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        runtime, path, size, threads = options.measure
-        print(json.dumps(measure(runtime, Path(path), int(size), int(threads), options.seconds)))
+        runtime, path, *numbers = options.measure
+        print(json.dumps(measure(runtime, Path(path), *map(int, numbers), options.seconds)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
         report = compare(options, Path(folder))

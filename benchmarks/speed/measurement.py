@@ -25,7 +25,6 @@ from codec_contract.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
-WIDTH = 120
 RESULTS = ROOT / "results" / "performance"  # the reports that `performance_page.py` shows
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -162,8 +161,7 @@ def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dic
     if done.returncode or not lines:
         reasons = [line for line in done.stderr.strip().splitlines() if line.strip()]
         return {"error": reasons[-1][:300] if reasons else f"exited with status {done.returncode}"}
-    result: dict[str, Any] = json.loads(lines[-1])
-    return result
+    return json.loads(lines[-1])
 
 
 def save(report: dict[str, Any], out: Path | None) -> None:
@@ -184,14 +182,14 @@ def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[
 
 
 def wrapped(text: str) -> str:
-    """Wrap paragraphs and list items at `WIDTH` characters; tables, headings and code blocks stay as they are."""
+    """Wrap paragraphs and list items at 120 characters; tables, headings and code blocks stay as they are."""
     lines, code = [], False
     for line in text.split("\n"):
         code ^= line.startswith("```")
-        if code or len(line) <= WIDTH or line.startswith(("|", "#", "```")):
+        if code or len(line) <= 120 or line.startswith(("|", "#", "```")):
             lines.append(line)
         else:
-            wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+            wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
             wrapper.subsequent_indent = "  " if line.startswith("- ") else ""
             lines += wrapper.wrap(line)
     return "\n".join(lines)

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from server_decoder.grain.grain import Grain
     from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
-PACKED = ("grain-1024-lr16-paper", "grain-256-lr16")
 FILLED = ("grain-smoke", "grain-smoke-mobile")  # packed with their weights
 FORMS = ("plain.float32", "fused.float32", "fused.float16")
 TABLE = "pack.json"
@@ -128,8 +127,7 @@ def reference_form(table: Mapping[str, Any], form: str) -> str:
 
 def read_table(folder: Path) -> dict[str, Any]:
     """The table written by `write`."""
-    table: dict[str, Any] = json.loads((folder / TABLE).read_text())
-    return table
+    return json.loads((folder / TABLE).read_text())
 
 
 def load(folder: Path) -> Grain | RRDBDecoder:
@@ -163,7 +161,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
-    parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
+    parser.add_argument("--configs", default="grain-1024-lr16-paper,grain-256-lr16", help="of GRAIN, comma-separated")
     of_gpu = "also pack onnxruntime-gpu, for a GPU of this compute capability times ten"
     parser.add_argument("--architecture", type=int, help=of_gpu)
     parser.add_argument("--version", default="1.31.1", help="of onnxruntime-gpu")

@@ -91,9 +91,8 @@ def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
         if kind == "exact" and (official := times.get(("official", size, runtime, threads))):
             figures = f"{official:.1f} | {exact:.1f} | {official / exact:.1f}"
             lines.append(f"| {size}² | {RUNTIMES[runtime]} | {threads} | {figures} |")
-    costs = []
-    for size, cost in report["encoders"].items():
-        costs.append(f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC")
+    gmacs = {size: [cost[kind]["gmac"] for kind in ("official", "exact")] for size, cost in report["encoders"].items()}
+    costs = [f"at {size}² {official:.2f} and {exact:.2f} GMAC" for size, (official, exact) in gmacs.items()]
     return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, command)]
 
 
@@ -170,10 +169,8 @@ def _not_measured(report: Mapping[str, Any]) -> list[str]:
 
 
 def _time(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    if "ms" not in row:
-        return "failed"
+    if row is None or "ms" not in row:
+        return "" if row is None else "failed"
     return f"{row['ms']:.1f} ms" if row["ms"] < 1e3 else f"{row['ms'] / 1e3:.2f} s"
 
 

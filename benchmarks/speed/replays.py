@@ -27,8 +27,7 @@ from server_decoder.providers import CudaOptions, preload_cuda
 KEPT = (1, 4)
 BATCHES = (1, 4, 1, 3, 4, 1, 3, 1)
 """In this order; 3 is not kept. ONNX Runtime before 1.30 replayed wrong pictures after another size."""
-LEVELS = {"float32": 1, "float16": 4}
-"""Largest difference of a value, of 255."""
+LEVELS = {"float32": 1, "float16": 4}  # largest difference of a value, of 255
 LEAST_PSNR = {"float32": 60.0, "float16": 45.0}
 
 

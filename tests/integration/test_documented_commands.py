@@ -10,10 +10,9 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
 import typer
@@ -40,32 +39,23 @@ def for_each(pages: list[Path]) -> pytest.MarkDecorator:
 
 PACKAGES = ("codec_contract", "edge_encoder", "server_decoder", "sdk", "export", "edgegrain")
 FOLDERS = (*PACKAGES, "benchmarks", "clients", "containers", "docs", "examples", "experiments", "requirements", "tests")
-MODULE_COMMANDS = {"export.mobile"}
-"""What may be called as ``python -m``; every other program is a subcommand of ``edgegrain``."""
-ELSEWHERE = {"edgegrain/bundles"}
-"""Paths that exist in the wheel only."""
+MODULE_COMMANDS = {"export.mobile"}  # called as ``python -m``; every other program is a subcommand of ``edgegrain``
+ELSEWHERE = {"edgegrain/bundles"}  # paths that exist in the wheel only
 SUFFIXES = "cc|cu|h|java|json|lock|md|mjs|py|sh|swift|toml|ts|yaml"
 CONTROL = {"&&", "||", ";", "|", "&"}
-LEFT_OUT = {"...", "…"}
-"""Words of a command that stand for further arguments."""
+LEFT_OUT = {"...", "…"}  # words of a command that stand for further arguments
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command line of a page, split into words.
-
-    Attributes:
-        place: page and text, for messages.
-        words: the program and its arguments.
-        whole: False for commands in running text, which leave arguments out.
-    """
+class Command(NamedTuple):
+    """A command line: page and text, program and arguments, and False in running text, which leaves some out."""
 
     place: str
     words: tuple[str, ...]
     whole: bool
 
-    def __str__(self) -> str:
-        return self.place
+
+def for_each_command(commands: list[Command]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("command", commands, ids=lambda command: command.place)
 
 
 def _text(page: Path) -> str:
@@ -174,7 +164,7 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("command", OURS, ids=str)
+@for_each_command(OURS)
 def test_the_command_and_its_options_exist(command: Command) -> None:
     found = problem(command.words[1:], whole=command.whole)
     assert found is None, f"{command.place}\n{found}"
@@ -197,7 +187,7 @@ def test_the_check_refuses_what_does_not_exist() -> None:
 TRAININGS = [command for command in OURS if re.match(r"edgegrain train [a-z]", " ".join(command.words))]
 
 
-@pytest.mark.parametrize("command", TRAININGS, ids=str)
+@for_each_command(TRAININGS)
 def test_the_recipe_and_its_fields_exist(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """The recipe, with the changes that the command makes to it, as ``--dry-run`` prints it."""
     arguments = [*command.words[1:3], "--dry-run"]
@@ -220,7 +210,7 @@ def _script_options(script: Path) -> set[str]:
     return options
 
 
-@pytest.mark.parametrize("command", SCRIPTS, ids=str)
+@for_each_command(SCRIPTS)
 def test_the_script_and_its_options_exist(command: Command) -> None:
     _, script, *arguments = command.words
     beside = ROOT / command.place.split(":")[0]

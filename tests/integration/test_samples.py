@@ -11,8 +11,8 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -39,17 +39,13 @@ ADDRESS = "http://127.0.0.1:8000"
 MARK = r"<!-- not run: (.*?) -->"
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A sample of a page, and the reason why it is not run, if there is one."""
 
     place: str
     language: str
     code: str
     reason: str | None
-
-    def __str__(self) -> str:
-        return self.place
 
 
 def name_of(page: Path) -> str:
@@ -110,7 +106,10 @@ def test_the_samples_run_in_order(page: Path, folder: Path, request: pytest.Fixt
     RESULTS.get(name_of(page), lambda folder: None)(folder)
 
 
-@pytest.mark.parametrize("block", [block for page in PAGES for block in SAMPLES[page] if block.reason], ids=str)
+LEFT_OUT = [block for page in PAGES for block in SAMPLES[page] if block.reason]
+
+
+@pytest.mark.parametrize("block", LEFT_OUT, ids=lambda block: block.place)
 def test_samples_that_are_not_run_say_why(block: Block) -> None:
     assert re.fullmatch(REASONS, block.reason or ""), f"{block.place}: {block.reason!r} is none of {REASONS}"
     pytest.skip(f"not run: {block.reason}")

@@ -32,10 +32,9 @@ def test_bfloat16_only_where_the_cpu_computes_in_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
     assert has_bfloat16(cpu) == expected
-    with mixed_precision(cpu):
-        assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
-    with mixed_precision(cpu, wanted=False):
-        assert layer(torch.ones(1, 4)).dtype == torch.float32
+    for wanted in (True, False):
+        with mixed_precision(cpu, wanted):
+            assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected and wanted else torch.float32)
 
 
 @pytest.mark.parametrize("supported", [True, False])

@@ -13,10 +13,8 @@ from edgegrain.training.optimizers import ADAM_BETAS, ConvolutionMuon, annealed,
 
 
 def test_every_parameter_has_one_optimizer():
-    network = nn.Sequential(
-        nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 8, 3), nn.Conv2d(8, 3, 1)
-    )
-    parameters = list(network.parameters())
+    layers = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 8, 3), nn.Conv2d(8, 3, 1)
+    parameters = list(nn.Sequential(*layers).parameters())
     adamw, muon = optimizers(parameters, 1e-3, 3.0)
     assert isinstance(muon, ConvolutionMuon)
     assert [group["lr"] for group in muon.param_groups] == [3e-3]
@@ -29,10 +27,8 @@ def test_every_parameter_has_one_optimizer():
 
 
 def test_rates_rise_hold_and_fall() -> None:
-    rates = [
-        annealed(1e-3, progress, step, warm_up=10, hold=0.5)
-        for progress, step in ((0.0, 0), (0.5, 9), (0.75, 99), (1.0, 99))
-    ]
+    at = (0.0, 0), (0.5, 9), (0.75, 99), (1.0, 99)
+    rates = [annealed(1e-3, progress, step, warm_up=10, hold=0.5) for progress, step in at]
     assert rates == pytest.approx([1e-4, 1e-3, 1e-3 * (0.01 + 0.99 / 2), 1e-5])
     assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == annealed(1e-3, 0, 0, warm_up=0, hold=1.0) == 1e-3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -94,7 +95,7 @@ def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
 
 def test_changes_are_checked_together() -> None:
     recipe = recipes()["final-faces-256-lr16"]
-    for changes in (["loss.rate=0.1", "trains=encoder,decoder"], ["trains=encoder,decoder", "loss.rate=0.1"]):
+    for changes in itertools.permutations(["loss.rate=0.1", "trains=encoder,decoder"]):
         assert changed(recipe, changes).loss.rate == 0.1
     with pytest.raises(EdgegrainError, match="fields of loss are set too"):
         changed(recipe, ["loss=1", "loss.rate=0.1"])

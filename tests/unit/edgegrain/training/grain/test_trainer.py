@@ -199,9 +199,8 @@ def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
     trainer = begun(replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05)))
     trainer.steps = 10**6  # behind the warm-up
     trainer.step(0.0)
-    assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(
-        [SMOKE.learning_rate, rate.LEARNING_RATE]
-    )
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+    assert rates == pytest.approx([SMOKE.learning_rate, rate.LEARNING_RATE])
 
 
 def test_identity_joins_on_time() -> None:

@@ -38,21 +38,13 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True)
 class IRNConfig:
-    """Shape of the network; the defaults are the paper's 4x model ([IRN] appendix 2: two modules of eight InvBlocks).
+    """Shape of the network; defaults: the paper's 4x model ([IRN] appendix 2: two modules of eight InvBlocks)."""
 
-    Attributes:
-        blocks: InvBlocks of each module, the one at the picture's resolution first. Every module halves the sides.
-        growth: channels that each convolution of a dense block adds.
-        clamp: c; the exponent lies in (-c, c).
-        z_std: deviation of z.
-        scale: factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`).
-    """
-
-    blocks: tuple[int, ...] = (8, 8)
-    growth: int = 32
-    clamp: float = 1.0
-    z_std: float = 1.0
-    scale: int = 2
+    blocks: tuple[int, ...] = (8, 8)  # InvBlocks of each module, the one at the picture's resolution first
+    growth: int = 32  # channels that each convolution of a dense block adds
+    clamp: float = 1.0  # c; the exponent lies in (-c, c)
+    z_std: float = 1.0  # deviation of z
+    scale: int = 2  # factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`)
 
     def __post_init__(self) -> None:
         if self.scale < 2:

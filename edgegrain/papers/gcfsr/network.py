@@ -93,13 +93,12 @@ class GCFSRConfig:
         return cls(**{name: value for name, value in fields.items() if name != "kind"})
 
 
-PRESETS: dict[str, GCFSRConfig] = {
+PRESETS: dict[str, GCFSRConfig] = {  # name -> configuration
     "gcfsr-1024": GCFSRConfig(),
     "gcfsr-512-blind": GCFSRConfig(512, code_channels=512, blind=True),
     # For hours on a CPU or minutes on a GPU.
     "gcfsr-256-light": GCFSRConfig(256, 8, channel_base=8192, channel_max=160, code_width=128, code_channels=32),
 }
-"""Name -> configuration."""
 
 
 class EncoderLayer(nn.Module):

@@ -96,11 +96,10 @@ _BANK, _OURS = PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True)
 _LIGHT = GLEANConfig(
     _BANK, rrdb=2, width=160, widest=48, code_channels=8, join_kernel=1, around_mean=True, scales=_OURS
 )
-PRESETS: dict[str, GLEANConfig] = {
+PRESETS: dict[str, GLEANConfig] = {  # name -> configuration
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
     "glean-256-x16-light": _LIGHT,
 }
-"""Name -> configuration."""
 
 
 class RRDBFeatures(nn.Module):

@@ -78,7 +78,7 @@ class IRNConfig:
         return cls(**{**plain, "blocks": tuple(plain["blocks"])})
 
 
-PRESETS: dict[str, IRNConfig] = {
+PRESETS: dict[str, IRNConfig] = {  # name -> configuration
     "irn-x2": IRNConfig(blocks=(8,)),
     "irn-x3": IRNConfig(blocks=(12,), scale=3),  # the authors' public options
     "irn-x4": IRNConfig(),
@@ -88,7 +88,6 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
     "irn-x4-wide": IRNConfig(blocks=(1, 4), growth=32, z_std=0.002),
 }
-"""Name -> configuration."""
 
 
 class HaarTransform(nn.Module):

@@ -68,7 +68,7 @@ def _adversarial(size: int) -> AdversarialConfig:
     return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
 
 
-DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
+DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {  # name -> recipe
     # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
     "mobile-256": DistillationRecipe(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
     # The paper's generator.
@@ -85,7 +85,6 @@ DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
         random_teacher=True,
     ),
 }
-"""Name -> recipe."""
 
 
 STUDENT = "mobile_stylegan.safetensors"

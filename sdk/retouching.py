@@ -15,10 +15,7 @@ from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
 from sdk.generated_mark import marked
 
-THRESHOLD = 16
-"""Smallest difference in levels at which a pixel counts as edited; JPEG alone changes less."""
-FEATHERS_PER_SIDE = 64
-"""The default width of the fade is the longest side divided by this."""
+THRESHOLD = 16  # smallest difference in levels at which a pixel counts as edited; JPEG alone changes less
 
 
 def retouch(
@@ -69,7 +66,7 @@ def retouch(
             top, left = (before.shape[0] - side) // 2, (before.shape[1] - side) // 2
             square, restored = restored, before.copy()
             restored[top : top + side, left : left + side] = square
-        feather = max(before.shape[:2]) / FEATHERS_PER_SIDE if feather is None else feather
+        feather = max(before.shape[:2]) / 64 if feather is None else feather
         restored = blend(before, restored, changed(before, after, threshold), feather)
     return marked(Image.fromarray(restored), codec.bundle, mark)
 

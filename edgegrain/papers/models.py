@@ -37,10 +37,8 @@ from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_
 from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
 
-WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
-"""[GRAIN] Table 2: the LR is the area mean."""
-IRN_SIDE = 256
-"""Side of the picture for which IRN's operations are counted."""
+WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"  # [GRAIN] Table 2: the LR is the area mean
+IRN_SIDE = 256  # of the picture for which IRN's operations are counted
 DECODERS = {
     "rrdb-1024-lr16-paper": rrdb.PAPER_1024_LR16,
     "rrdb-256-lr16": rrdb.FACES_256_LR16,

@@ -36,10 +36,8 @@ from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
-GLEAN_WEIGHTS, GCFSR_WEIGHTS = "glean.safetensors", "gcfsr.safetensors"
-"""Names of the files in the folder of a run and of the zoo."""
-USUAL_FACTOR = 16
-"""From the picture's side to a GCFSR bundle's LR, unless another is chosen."""
+GLEAN_WEIGHTS, GCFSR_WEIGHTS = "glean.safetensors", "gcfsr.safetensors"  # in the folder of a run and of the zoo
+USUAL_FACTOR = 16  # from the picture's side to a GCFSR bundle's LR, unless another is chosen
 FaceSR = GLEAN | GCFSR
 _BANK, _PRIOR = "bank_sha256", "prior."
 _CONFIGS: dict[str, type[GLEANConfig] | type[GCFSRConfig]] = {GLEAN_KIND: GLEANConfig, GCFSR_KIND: GCFSRConfig}

@@ -109,8 +109,7 @@ def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
         )
 
 
-COARSEST = 16
-"""Side of the coarsest features, fixed in the authors' code."""
+COARSEST = 16  # side of the coarsest features, fixed in the authors' code
 
 
 def _gcfsr_names(levels: int) -> Names:

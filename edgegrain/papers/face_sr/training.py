@@ -235,7 +235,7 @@ _SMOKE_GLEAN = replace(_SMOKE, network=_TINY_GLEAN, learning_rate=1e-2, muon=1.0
 _FACTORS = Factors((4.0, 16.0), continuous=True, evaluated=(4.0, 8.0))
 _SMOKE_GCFSR = replace(_SMOKE, network=_TINY_GCFSR, factors=_FACTORS, learning_rate=4e-3, muon=5.0)
 
-FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
+FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {  # name -> recipe
     **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
     "gcfsr-1024": _GCFSR,
     "gcfsr-512-blind": replace(
@@ -257,7 +257,6 @@ FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
         adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5),
     ),
 }
-"""Name -> recipe."""
 
 
 FAMILY = "face_sr"

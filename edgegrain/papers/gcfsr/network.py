@@ -51,30 +51,19 @@ BLIND_STRENGTH = 1.0
 
 @dataclass(frozen=True)
 class GCFSRConfig:
-    """Sizes of a GCFSR; the defaults are the paper's at 1024 x 1024.
+    """Sizes of a GCFSR; the defaults are the paper's at 1024 x 1024."""
 
-    Attributes:
-        size: 2^u, side of the picture.
-        start: 2^l, side of the coarsest features, at most the smallest LR's.
-        channel_base: features of side r have ``min(channel_max, channel_base // r)`` channels, as in StyleGAN2.
-        channel_max: most channels.
-        code_width: length of a code.
-        code_channels: channels of the 4 x 4 features from which the codes come: 256, or 512 in the blind form.
-        blind: the strength is constant, for unknown degradations without a factor ([GCFSR] 4).
-        signed: the weights of encoded and generated features keep their signs, as in the authors' public code, whose
-            checkpoints need it; equation 4 of the paper takes magnitudes.
-        rounded: the enlarged LR is rounded to levels and clipped to 0...255, as in the authors' public code.
-    """
-
-    size: int = 1024
-    start: int = 16
-    channel_base: int = 32768
-    channel_max: int = 512
-    code_width: int = 512
-    code_channels: int = 256
-    blind: bool = False
+    size: int = 1024  # 2^u, side of the picture
+    start: int = 16  # 2^l, side of the coarsest features, at most the smallest LR's
+    channel_base: int = 32768  # features of side r have min(channel_max, channel_base // r) channels, as in StyleGAN2
+    channel_max: int = 512  # most channels
+    code_width: int = 512  # length of a code
+    code_channels: int = 256  # of the 4 x 4 features from which the codes come: 256, or 512 in the blind form
+    blind: bool = False  # the strength is constant, for unknown degradations without a factor ([GCFSR] 4)
+    # The weights of encoded and generated features keep their signs, as in the authors' public code, whose checkpoints
+    # need it; equation 4 of the paper takes magnitudes.
     signed: bool = False
-    rounded: bool = False
+    rounded: bool = False  # the enlarged LR is rounded to levels and clipped to 0...255, as in the authors' public code
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("start", self.start)):
@@ -104,13 +93,12 @@ class GCFSRConfig:
         return cls(**{name: value for name, value in fields.items() if name != "kind"})
 
 
-PRESETS: dict[str, GCFSRConfig] = {
+PRESETS: dict[str, GCFSRConfig] = {  # name -> configuration
     "gcfsr-1024": GCFSRConfig(),
     "gcfsr-512-blind": GCFSRConfig(512, code_channels=512, blind=True),
     # For hours on a CPU or minutes on a GPU.
     "gcfsr-256-light": GCFSRConfig(256, 8, channel_base=8192, channel_max=160, code_width=128, code_channels=32),
 }
-"""Name -> configuration."""
 
 
 class EncoderLayer(nn.Module):

@@ -50,35 +50,21 @@ BASE = 4
 
 @dataclass(frozen=True)
 class GLEANConfig:
-    """Shape of the network; the defaults are the authors' for 64x (16 to 1024).
+    """Shape of the network; the defaults are the authors' for 64x (16 to 1024)."""
 
-    Attributes:
-        prior: the bank.
-        lr: side of the LR, a power of two from 8 on.
-        rrdb: RRDB blocks of the encoder.
-        width: their channels.
-        growth: of their dense blocks.
-        head: channels before the picture, of the paper's decoder.
-        widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
-        code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
-        join_kernel: side of the convolutions that join both kinds of features in the bank.
-        scales: of the decoder, from twice the LR's side on, as GRAIN's invertible decoder has them: bilinear
-            interpolation, the bank's features, blocks. It can begin with that decoder's weights. (): the paper's, one
-            convolution a scale.
-        around_mean: codes are offsets from the mean code; else they are the codes, as in the paper.
-    """
-
-    prior: PriorConfig = PriorConfig("stylegan2", CONFIG_F_1024)
-    lr: int = 16
-    rrdb: int = 23
-    width: int = 64
-    growth: int = 32
-    head: int = 64
-    widest: int = 512
-    code_channels: int = 0
-    join_kernel: int = 3
+    prior: PriorConfig = PriorConfig("stylegan2", CONFIG_F_1024)  # the bank
+    lr: int = 16  # side of the LR, a power of two from 8 on
+    rrdb: int = 23  # RRDB blocks of the encoder
+    width: int = 64  # their channels
+    growth: int = 32  # of their dense blocks
+    head: int = 64  # channels before the picture, of the paper's decoder
+    widest: int = 512  # most channels of encoder and decoder; the bank has 512 at low resolutions
+    code_channels: int = 0  # of the 4 x 4 features that the codes come from; 0 for the encoder's coarsest ones
+    join_kernel: int = 3  # side of the convolutions that join both kinds of features in the bank
+    # Of the decoder, from twice the LR's side on, as GRAIN's invertible decoder has them: bilinear interpolation, the
+    # bank's features, blocks. It can begin with that decoder's weights. (): the paper's, one convolution a scale.
     scales: tuple[Scale, ...] = ()
-    around_mean: bool = False
+    around_mean: bool = False  # codes are offsets from the mean code; else they are the codes, as in the paper
 
     def __post_init__(self) -> None:
         if self.lr < 2 * BASE or self.lr & (self.lr - 1):
@@ -110,11 +96,10 @@ _BANK, _OURS = PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True)
 _LIGHT = GLEANConfig(
     _BANK, rrdb=2, width=160, widest=48, code_channels=8, join_kernel=1, around_mean=True, scales=_OURS
 )
-PRESETS: dict[str, GLEANConfig] = {
+PRESETS: dict[str, GLEANConfig] = {  # name -> configuration
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
     "glean-256-x16-light": _LIGHT,
 }
-"""Name -> configuration."""
 
 
 class RRDBFeatures(nn.Module):

@@ -35,8 +35,7 @@ from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import described_network
 
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
-WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")
-"""Prefixes in the files of the authors' training; the numbered ones belong to the last stage."""
+WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")  # the numbered ones: of the last stage
 _MEAN = "stylegan2-ffhq-config-f.pt"
 _MARKS = {
     "invRRDB_model.pt": "enc.conv_first.weight",

@@ -35,19 +35,12 @@ if TYPE_CHECKING:  # exporting needs no training
 
 @dataclass(frozen=True)
 class FloatEncoderConfig:
-    """Shape of the encoder; the defaults are the paper's for 1024 -> 16.
+    """Shape of the encoder; the defaults are the paper's for 1024 -> 16."""
 
-    Attributes:
-        channels: feature channels everywhere.
-        growth: channels that every convolution of a dense block adds.
-        blocks: RRDBs at LR size.
-        scale: stride-2 convolutions; the LR's side is the picture's over 2^scale.
-    """
-
-    channels: int = 64
-    growth: int = 32
-    blocks: int = 10
-    scale: int = 6
+    channels: int = 64  # of the features everywhere
+    growth: int = 32  # channels that every convolution of a dense block adds
+    blocks: int = 10  # RRDBs at LR size
+    scale: int = 6  # stride-2 convolutions; the LR's side is the picture's over 2^scale
 
     @property
     def name(self) -> str:

@@ -28,10 +28,7 @@ from export.proof.inputs import smooth_pictures
 from server_decoder import weight_file
 from server_decoder.decoder_session import LATENT
 
-TILE = 256
-"""Largest side of a tile, in pixels."""
-TILE_OVERLAP = 64
-"""Least overlap of tiles, in pixels."""
+TILE, TILE_OVERLAP = 256, 64  # largest side and least overlap of tiles, in pixels
 PHOTOGRAPHS = {
     "weights": "Research only, because of the data; the code is Apache-2.0.",
     "data": "BSDS500, training and validation pictures: research use.",

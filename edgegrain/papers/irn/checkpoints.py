@@ -18,8 +18,7 @@ from edgegrain.papers.irn.bundle import write_bundle_of
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from server_decoder.weight_file import described_network
 
-_WRAPPERS = ("params_ema.", "params.", "state_dict.")
-"""Prefixes in files that others saved again; the authors' have none."""
+_WRAPPERS = ("params_ema.", "params.", "state_dict.")  # in files that others saved again; the authors' have none
 _HAAR, _MATRIX = "operations.{}.haar_weights", "operations.{}.conv_weights"
 
 

@@ -38,21 +38,13 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True)
 class IRNConfig:
-    """Shape of the network; the defaults are the paper's 4x model ([IRN] appendix 2: two modules of eight InvBlocks).
+    """Shape of the network; defaults: the paper's 4x model ([IRN] appendix 2: two modules of eight InvBlocks)."""
 
-    Attributes:
-        blocks: InvBlocks of each module, the one at the picture's resolution first. Every module halves the sides.
-        growth: channels that each convolution of a dense block adds.
-        clamp: c; the exponent lies in (-c, c).
-        z_std: deviation of z.
-        scale: factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`).
-    """
-
-    blocks: tuple[int, ...] = (8, 8)
-    growth: int = 32
-    clamp: float = 1.0
-    z_std: float = 1.0
-    scale: int = 2
+    blocks: tuple[int, ...] = (8, 8)  # InvBlocks of each module, the one at the picture's resolution first
+    growth: int = 32  # channels that each convolution of a dense block adds
+    clamp: float = 1.0  # c; the exponent lies in (-c, c)
+    z_std: float = 1.0  # deviation of z
+    scale: int = 2  # factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`)
 
     def __post_init__(self) -> None:
         if self.scale < 2:
@@ -86,7 +78,7 @@ class IRNConfig:
         return cls(**{**plain, "blocks": tuple(plain["blocks"])})
 
 
-PRESETS: dict[str, IRNConfig] = {
+PRESETS: dict[str, IRNConfig] = {  # name -> configuration
     "irn-x2": IRNConfig(blocks=(8,)),
     "irn-x3": IRNConfig(blocks=(12,), scale=3),  # the authors' public options
     "irn-x4": IRNConfig(),
@@ -96,7 +88,6 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
     "irn-x4-wide": IRNConfig(blocks=(1, 4), growth=32, z_std=0.002),
 }
-"""Name -> configuration."""
 
 
 class HaarTransform(nn.Module):

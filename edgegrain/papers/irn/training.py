@@ -124,7 +124,7 @@ _PHOTOS = IRNRecipe(
     bf16=True,
 )
 
-IRN_RECIPES: dict[str, IRNRecipe] = {
+IRN_RECIPES: dict[str, IRNRecipe] = {  # name -> recipe
     "irn-x4": IRNRecipe(),
     "irn-x2": IRNRecipe(network=PRESETS["irn-x2"]),
     "irn-x3": IRNRecipe(network=PRESETS["irn-x3"]),
@@ -160,7 +160,6 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
         ema=0.0,
     ),
 }
-"""Name -> recipe."""
 
 
 # The losses ([IRN], section 3.3 and appendix 1) are scalars; pictures are [B, 3, H, W] in [0, 1]. Sums over a picture,

@@ -68,7 +68,7 @@ def _adversarial(size: int) -> AdversarialConfig:
     return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
 
 
-DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
+DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {  # name -> recipe
     # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
     "mobile-256": DistillationRecipe(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
     # The paper's generator.
@@ -85,7 +85,6 @@ DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
         random_teacher=True,
     ),
 }
-"""Name -> recipe."""
 
 
 STUDENT = "mobile_stylegan.safetensors"
@@ -190,6 +189,7 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
         return run
 
 
+HELD_OUT = 16  # latents for the evaluation
 MIXING = 0.5  # share of pictures whose layers from a random one on take the codes of another latent
 TRUNCATION = 0.5, 1.0  # psi of the codes
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
@@ -229,7 +229,7 @@ class DistillationTrainer(Trainer):
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
         random, rows = torch.Generator().manual_seed(UNSEEN_SEED), []
-        for _ in range(16):
+        for _ in range(HELD_OUT):
             codes, target = self._draw(1, random)
             picture, target = (each.clamp(-1, 1) for each in (self.run.average.generator(codes).picture, target))
             rows.append({"psnr": levels_psnr(rounded_levels(picture), rounded_levels(target))})

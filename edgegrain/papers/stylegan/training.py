@@ -40,14 +40,10 @@ from server_decoder.stylegan2.networks import (
 )
 
 # [StyleGAN2] Appendix B, unless said otherwise.
-R1_EVERY, PATH_EVERY = 16, 8
-"""Steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1)."""
-PATH = 2.0
-"""Weight of the path lengths, independent of the resolution."""
-PATH_PART = 0.5
-"""Part of the batch they are measured on: they need the most memory (ours)."""
-MIXING = 0.9
-"""Share of pictures whose layers from a random one on take the codes of another latent."""
+R1_EVERY, PATH_EVERY = 16, 8  # steps between penalties that count so many times (lazy regularization, Section 3.1)
+PATH = 2.0  # weight of the path lengths, independent of the resolution
+PATH_PART = 0.5  # of the batch they are measured on: they need the most memory (ours)
+MIXING = 0.9  # share of pictures whose layers from a random one on take the codes of another latent
 # [ADA] Section 3. The target is of r_t, the mean sign of the discriminator's scores of real training pictures: 0 is no
 # overfitting, 1 complete; p rises above the target and falls below it. Beyond the limit augmentations appear in
 # generated pictures ([ADA] Section 2.2).
@@ -81,7 +77,7 @@ def r1_weight(size: int, batch: int) -> float:
 _HALF_256 = replace(CONFIG_F_256, channel_base=16384)
 _OURS = StyleGAN2Recipe(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 
-STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
+STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {  # name -> recipe
     # Ours: one GPU, some thousand to some ten thousand pictures; [GRAIN] Table 3. StyleGAN2's published runs on LSUN
     # give churches ten times the R1 of cats.
     "prior-cats-256": _OURS,
@@ -105,7 +101,6 @@ STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
         random_pictures=64,
     ),
 }
-"""Name -> recipe."""
 
 
 NETWORKS = "stylegan2.safetensors"

@@ -40,11 +40,9 @@ def contrib(repository: Path) -> Path:
 
 def series() -> set[str]:
     """Names of all series of ``/metrics``."""
-    names = set()
-    exposition = generate_latest(ServiceMetrics().registry).decode()
-    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", exposition, re.MULTILINE):
-        names |= {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
-    return names
+    types = re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(ServiceMetrics().registry).decode(), re.MULTILINE)
+    ends = {"histogram": ("_bucket", "_sum", "_count")}
+    return {name + end for name, kind in types for end in ends.get(kind, ("",))}
 
 
 def unknown(expression: str) -> set[str]:

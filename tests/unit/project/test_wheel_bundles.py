@@ -18,10 +18,11 @@ from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 MEDIUM = "faces-256-lr32"
+Wheel = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def wheel(repository: Path, tmp_path: Path) -> Callable[..., dict[str, str]]:
+def wheel(repository: Path, tmp_path: Path) -> Wheel:
     """Runs the hook in a checkout with bundles of three qualities, which have the same enlarger, and one of none; gives
     the files in the wheel: their place there -> their source."""
     spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
@@ -45,9 +46,7 @@ def bundles_of(files: dict[str, str]) -> set[str]:
     return {place.split("/")[2] for place in files}
 
 
-def test_bundles_of_the_repository(
-    wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bundles_of_the_repository(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
     shutil.rmtree(tmp_path / "bundles" / MEDIUM)
     folder = tmp_path / "bundles" / DEFAULT_BUNDLE
@@ -59,7 +58,7 @@ def test_bundles_of_the_repository(
     assert wheel("editable") == {}
 
 
-def test_all_qualities(wheel: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_qualities(wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
     assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "large", "shared"}
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "some")
@@ -68,7 +67,7 @@ def test_all_qualities(wheel: Callable[..., dict[str, str]], monkeypatch: pytest
 
 
 def test_an_enlarger_that_bundles_share_is_held_once(
-    wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
     for place, source in wheel().items():

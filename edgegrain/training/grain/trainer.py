@@ -25,7 +25,7 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, start_run
 from edgegrain.training.losses import GRID_PERIOD, MetricNetworks
 from edgegrain.training.optimizers import optimizers
-from server_decoder.generative_prior import Area, GenerativePrior, Window
+from server_decoder.generative_prior import Area, Window
 
 WINDOW_PART = 0.75  # of the steps of a recipe with windows
 
@@ -171,7 +171,12 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
-    pictures, unseen = _pictures(recipe, options, folder, run.model.prior)
+    if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
+        generated, _ = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
+        pictures = unseen = pictures_of(generated.cpu().numpy())
+    else:
+        pictures = data.training_pictures(recipe, options, folder, recipe.encoder.hr)
+        unseen = data.held_out_pictures(options, pictures)
     if start is not None and not run.pictures:
         _fit_rate(run, pictures)
     if recipe.adversarial is not None and run.adversarial is None:
@@ -205,17 +210,6 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     with torch.enable_grad():
         rate.fit(run.model.rate, levels / run.model.lr_step)
     run.average.rate.load_state_dict(run.model.rate.state_dict())
-
-
-def _pictures(
-    recipe: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
-    if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
-        faces, _ = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED))
-        return (pictures_of(faces.cpu().numpy()),) * 2
-    pictures = data.training_pictures(recipe, options, folder, recipe.encoder.hr)
-    return pictures, data.held_out_pictures(options, pictures)
 
 
 GRAIN = Family(

@@ -19,23 +19,21 @@ class WeightFamily(NamedTuple):
     writer: str  # of the bundle of such a file: ``write(weights, folder, force=…, **options)``
 
 
-WEIGHTS = {
+WEIGHTS = {  # name of a weight file in the folder of a run or of the zoo -> its networks
     IRN_WEIGHTS: WeightFamily("IRN", "irn", "irn.bundle:write_irn_bundle"),
     "glean.safetensors": WeightFamily("GLEAN", "face_sr", "face_sr.bundle:write_face_sr_bundle"),
     "gcfsr.safetensors": WeightFamily("GCFSR", "face_sr", "face_sr.bundle:write_face_sr_bundle"),
 }
-"""Name of a weight file in the folder of a run or of the zoo -> its networks."""
 
 FLOAT_ENCODERS = {IRN_WEIGHTS: "irn.bundle:bundle_graph", RRDB_ENCODER_WEIGHTS: "grain.rrdb_encoder:bundle_graph"}
 """Weight file of a float encoder in a bundle -> ``graph(path, hr)``, its `EncoderGraph`."""
 
-TRAINING = (
+TRAINING = (  # families of runs
     "irn.training:IRN_FAMILY",
     "face_sr.training:FACE_SR",
     "stylegan.training:STYLEGAN2",
     "stylegan.distillation:DISTILLATION",
 )
-"""Families of training runs."""
 
 
 def load(name: str) -> Any:

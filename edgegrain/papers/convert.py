@@ -29,7 +29,7 @@ from export.bundle.writer import refuse_to_replace
 from export.decoder.export import Comparison
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 
-SOURCES = {
+SOURCES = {  # name -> folder of the paper, whose checkpoints.py has convert(source, files, out, options)
     "grain": "grain",
     "irn": "irn",
     "irn-plus": "irn",
@@ -38,13 +38,12 @@ SOURCES = {
     "stylegan2-nvidia": "stylegan",
     "stylegan2-rosinality": "stylegan",
 }
-"""Name -> folder of the paper, whose ``checkpoints.py`` has ``convert(source, files, out, options)``."""
 STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
 """Remark on the card of a converted bundle."""
 _STYLEGAN2 = f"NVIDIA's StyleGAN2: {NVIDIA_LICENCE}."
 _NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
 _FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
-AUTHORS: dict[str, dict[str, str]] = {
+AUTHORS: dict[str, dict[str, str]] = {  # source of converted checkpoints -> licences of the authors' weights
     "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
     "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
     "glean": {
@@ -53,7 +52,6 @@ AUTHORS: dict[str, dict[str, str]] = {
     },
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
-"""Source of converted checkpoints -> licences of the authors' weights."""
 Names = Mapping[str, str | Callable[..., str]]
 """A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
 braces of theirs, or are the arguments of a function that returns it."""

@@ -32,7 +32,7 @@ from server_decoder.weight_file import described_network
 BANK = "generator."
 _MARK = "encoder.0.0.conv_first.weight"
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
-MMAGIC = Layout(
+MMAGIC = Layout(  # of a StyleGAN2 generator
     "mmagic",
     ".kernel",
     {  # weights at equalized learning rate are called weight_orig; "weight" is computed from them
@@ -49,7 +49,6 @@ MMAGIC = Layout(
     },
     optional=("mean_code",),
 )
-"""A StyleGAN2 generator in mmagic."""
 
 
 def _modulated(end: str) -> str:

@@ -329,7 +329,7 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
     network.load_state_dict({**network.state_dict(), **weights})
 
 
-_GLEAN_NAMES: Names = {
+_GLEAN_NAMES: Names = {  # in GRAIN's decoder -> in a GLEAN that begins with one
     "conv_first.*": "features.conv_first.{0}",
     "scales.0.blocks.*": "features.body.{0}",
     "scales.0.conv.*": "features.conv_body.{0}",
@@ -337,7 +337,6 @@ _GLEAN_NAMES: Names = {
     "upsamples.#.*": "up.{0}.upsample.{1}",
     "head.*": "to_rgb.{0}",
 }
-"""Names in GRAIN's decoder -> in a GLEAN that begins with one."""
 VGG_LAYER = 3
 """conv4_3, of those that LPIPS compares; the authors' public codes of both papers take it before its ReLU."""
 

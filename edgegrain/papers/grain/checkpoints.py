@@ -37,13 +37,12 @@ from server_decoder.weight_file import described_network
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
 WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")  # the numbered ones: of the last stage
 _MEAN = "stylegan2-ffhq-config-f.pt"
-_MARKS = {
+_MARKS = {  # name of a file -> a tensor that it is told by
     "invRRDB_model.pt": "enc.conv_first.weight",
     "codeStyleGAN_model.pt": "encoder.styles.0.linear1.weight",
     "Fusion_model.pt": "se1.fc1.weight",
     _MEAN: MEAN_CODE,
 }
-"""Name of a file -> a tensor that it is told by."""
 _REMARK = (
     "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that was sent, so "
     "nothing depends on it."

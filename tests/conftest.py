@@ -1,7 +1,5 @@
 """Fixtures for all tests: where shared pictures and weights lie, one portrait, the default bundle."""
 
-from __future__ import annotations
-
 import os
 
 # One thread a process: several cost small networks more than they bring, and make test runs as many processes as there

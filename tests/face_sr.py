@@ -1,7 +1,5 @@
 """Tiny GLEANs and GCFSRs with random weights in a zoo's layout, all of whose weights matter."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Every function takes arrays of any float type and computes in float64; maps are 
 ``QuantizePicture`` are `codec_contract.pixels.dequantize` and ``quantize``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A local server that speaks the part of the Hugging Face Hub's HTTP interface that bundles need."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

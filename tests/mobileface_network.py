@@ -1,7 +1,5 @@
 """A network in place of MobileFace that needs no download: the descriptor is the mean colour of nine fields."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import onnx

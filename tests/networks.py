@@ -1,7 +1,5 @@
 """Random integer encoders made of the layer kinds the real one has, for tests that need no training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

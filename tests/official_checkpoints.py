@@ -3,8 +3,6 @@
 Nothing here knows our networks. What the authors' code computes with them: `tests/parity/test_official_networks.py`.
 """
 
-from __future__ import annotations
-
 import re
 
 import torch

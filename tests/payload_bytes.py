@@ -1,8 +1,6 @@
 """Payloads read at once; bytes of payloads that the product does not write: of version 1, and with a CRC after other
 bytes."""
 
-from __future__ import annotations
-
 import tracemalloc
 import zlib
 from collections.abc import Iterator

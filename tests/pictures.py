@@ -1,7 +1,5 @@
 """Pictures for tests, and their files."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """An ONNX Runtime that lists CUDA, and whose sessions run on the CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Processes as Linux shows them in /proc: descendants and processor time."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A service for tests: the real application and server in a thread, on tiny bundles or with a stub for a worker."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import socket

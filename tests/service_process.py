@@ -1,7 +1,5 @@
 """The service as a process, with access to its log, for tests and load generators."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

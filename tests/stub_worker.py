@@ -5,8 +5,6 @@ Items to compress take ``argv[3]`` seconds, and its start ``argv[4]``.
 A raw body that ends (before the CRC) in ``die!``, ``hang`` or ``lie!`` makes it die, hang, or send what is no answer.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

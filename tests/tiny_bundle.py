@@ -4,8 +4,6 @@ The encoder is the exact box mean (or a random exact network), the decoder repea
 picture of a payload is known.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Whole decoders with a generator, as small as all parts allow: an export takes time by the node."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from benchmarks.speed.random_decoder import random_grain

@@ -1,7 +1,5 @@
 """A small TensorFlow.js graph with every operation that the converter supports."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

@@ -5,8 +5,6 @@
 EVALUATION holds `faces_256` (framed as in FFHQ) and `kodak`, `churches`, `cats`.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics

@@ -9,8 +9,6 @@ Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures
 its quality or its ``--max-bytes``.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import sys

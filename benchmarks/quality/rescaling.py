@@ -8,8 +8,6 @@ border as wide as the factor ([IRN], Table 1, and the methods in it). The bytes 
 LR is sent in the same payload as the bundle's. Results are cached.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import math

@@ -7,8 +7,6 @@ The default sizes are those of StyleGAN2's last layer. Rates count each input an
 if a result is wrong. Prints date, machine and commit with the figures.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -26,8 +26,6 @@ the operations of the plain modules to the rate of torch's largest matrix produc
 ort-plain read and write to the rate of a copy; both rates are of as many threads as the runs have.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

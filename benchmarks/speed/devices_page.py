@@ -8,8 +8,6 @@
 A new report replaces the older one of the same device, runtime, threads and bundle.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import json

@@ -10,8 +10,6 @@ depend on weights. Every measurement runs in its own process; both encoders get 
 Ratios are the time of the official encoder over that of the exact one, both with all threads.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Timing, memory, peak rates, report headers and sections of pages, for all benchmarks of speed."""
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import json

@@ -7,8 +7,6 @@ Every figure on the page comes from one of these files; missing reports are list
 interrupted run is shown with a list of what is missing; it does not replace one that holds more.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Decoders of GRAIN with random weights: for trying an export and measuring its cost."""
 
-from __future__ import annotations
-
 import torch
 
 from codec_contract.errors import ExportError

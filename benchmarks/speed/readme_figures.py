@@ -7,8 +7,6 @@ timed on the portrait of the package with one and two threads. The section betwe
 replaced.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -8,8 +8,6 @@ CPU; for a form with weights of its own (pack.py), this form. The exit code is 1
 are used on CUDA by a decoder that can be captured.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

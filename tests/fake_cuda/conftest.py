@@ -1,7 +1,5 @@
 """The fake CUDA device as a fixture."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """Builds the library of fused ops with the CUDA kernels' code compiled for the host: emulation/."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

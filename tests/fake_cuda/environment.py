@@ -1,7 +1,5 @@
 """A process environment in which ONNX Runtime's CUDA provider starts on the fake device."""
 
-from __future__ import annotations
-
 import fcntl
 import fnmatch
 import hashlib

@@ -4,8 +4,6 @@ python -m tests.fake_cuda.run python -c "import onnxruntime; print(onnxruntime.g
 ORT_GPU=1.23.0 python -m tests.fake_cuda.run ...
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """Tests that run in a process on the fake device: those of on_device/, and the GPU tests of the fused ops."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -15,8 +15,6 @@ nothing that a user sees changes while the project is rebuilt. `uses.md` lists w
 DATA, ../shared/data by default, is not published; parts that need it say so and are left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import inspect

@@ -11,8 +11,6 @@ The photographs are cells of noise (`generated_picture`) into which portrait.ppm
 orientation, then resized exactly, perhaps beyond the edge. One is a square that is cut out of it.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -13,8 +13,6 @@ is real and kept as it is: portrait.ppm (binary PPM), a part of the official por
 United States House of Representatives, a work of the United States government, to our knowledge in the public domain.
 """
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

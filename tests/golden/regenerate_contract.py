@@ -9,8 +9,6 @@ generator state = (state * 1664525 + 1013904223) mod 2**32, the first state bein
 from the seed; pixels in reading order, channels R, G, B.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -5,8 +5,6 @@ it), and stores codes, samples of the pictures and their moments. OpenVINO compu
 it, hence the precision hint.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """All modules of the Android client compile, against stubs of the Android SDK, which is not needed."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``edgegrain batch`` as a process: 320 pictures; killed in parts and whole, interrupted, continued, and done."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

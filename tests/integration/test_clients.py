@@ -1,7 +1,5 @@
 """The clients in other languages: their golden files are what Python computes, and their own tests pass."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

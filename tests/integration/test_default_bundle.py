@@ -1,7 +1,5 @@
 """The default bundle does what the README says; its decoder's stages, fine scales, unseen faces and refinement."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

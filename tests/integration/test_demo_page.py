@@ -1,7 +1,5 @@
 """The demonstration page in Chromium, from choosing a file to the restored picture: `make test-demo`."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

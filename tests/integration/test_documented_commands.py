@@ -3,8 +3,6 @@
 Commands are compared with the parameters of the command line in this process; nothing is run.
 """
 
-from __future__ import annotations
-
 import ast
 import itertools
 import re

@@ -1,7 +1,5 @@
 """The scripts of ``examples/`` run as written."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Exports of the default bundle are byte-identical everywhere; large changes of weights are noticed by the LRs."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 from collections import Counter

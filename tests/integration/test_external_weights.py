@@ -1,7 +1,5 @@
 """ONNX models whose weights lie in other files: a bundle's model could copy a user's file into LRs and pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

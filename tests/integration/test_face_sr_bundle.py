@@ -1,7 +1,5 @@
 """GLEAN and GCFSR from weights of a zoo to `sdk.Codec`, with tiny random networks."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

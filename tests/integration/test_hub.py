@@ -1,7 +1,5 @@
 """Bundles of the Hub in processes of their own: the command line, then the service without a Hub."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``import sdk`` is light: no training or export library, no run time before it is needed, quick, no telemetry."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

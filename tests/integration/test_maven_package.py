@@ -1,7 +1,5 @@
 """The Java client as a Maven artefact: built offline, and used by a fresh project."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

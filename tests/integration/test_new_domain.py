@@ -1,7 +1,5 @@
 """A new domain from pictures to payloads: generator, four stages, bundle, and a compressed and restored picture."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real faces, found by the real models: turned and moved into larger pictures, cut out, restored, put back."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Phone to cloud with the default bundle's own files: whichever format the phone runs, the server restores the same."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -5,8 +5,6 @@ A block that cannot run here follows a comment, ``<!-- not run: REASON -->``, wi
 skipped. Its commands and options are checked by ``test_documented_commands.py``.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The service as a process of its own: started, loaded, hurt and stopped as in production."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

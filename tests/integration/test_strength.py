@@ -3,8 +3,6 @@
 The bundle's decoder makes pictures brighter by half the strength, so the expected picture is known.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The npm package: what `npm pack` packs, and a fresh Vite project that installs it and encodes in Chromium."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

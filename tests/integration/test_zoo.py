@@ -1,7 +1,5 @@
 """The networks of the zoo restore unseen pictures: GLEAN, GRAIN around the default bundle's decoder, and IRN."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """KID equals that of torchmetrics, less the pairs of a picture and its own original; LPIPS the published distances."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

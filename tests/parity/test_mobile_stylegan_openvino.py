@@ -4,8 +4,6 @@ The reference is stored (tests/golden/regenerate_mobile_stylegan.py); the weight
 ``edgegrain prior fetch`` these tests are skipped.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

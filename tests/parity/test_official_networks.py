@@ -4,8 +4,6 @@ The references share no code with the package: weights are modulated per picture
 pictures, lists run in the order of the files. Noise is the constant one of the package, where the authors draw it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Builds the fake CUDA libraries for a CUDA provider of ONNX Runtime: all functions that it needs."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

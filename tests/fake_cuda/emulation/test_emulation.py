@@ -1,7 +1,5 @@
 """The device code of the CUDA kernels on the host, with sanitizers, against float64."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Fixtures of tests that run on the fake device: its journal, and the op library with emulated CUDA kernels."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -1,7 +1,5 @@
 """Small decoders with fused operators as ONNX files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE

@@ -1,7 +1,5 @@
 """A pytest plugin: tests that need a GPU run on the fake device, with the emulated kernels."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

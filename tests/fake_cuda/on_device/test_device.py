@@ -1,7 +1,5 @@
 """The fake device itself: it refuses what CUDA refuses, works late, and replays what was captured."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Iterator
 from ctypes import c_void_p

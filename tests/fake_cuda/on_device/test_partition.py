@@ -1,7 +1,5 @@
 """Every node that computes runs on CUDA, and no node copies between the host and the device."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sessions on the fake device. CUDA graphs: captured and replayed on unchanged host memory, without allocations."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

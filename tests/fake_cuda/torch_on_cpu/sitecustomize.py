@@ -4,8 +4,6 @@ torch has its own CUDA kernels and needs a real device. With this, programs that
 the fake one too.
 """
 
-from __future__ import annotations
-
 import importlib.abc
 import importlib.machinery
 import sys

@@ -1,7 +1,5 @@
 """The exact square and the exact resize are the page's arithmetic (golden vectors: test_golden.py); squares."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

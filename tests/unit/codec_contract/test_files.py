@@ -1,7 +1,5 @@
 """Files and folders are written whole or not at all, and only replaced on request."""
 
-from __future__ import annotations
-
 import copy
 import os
 import stat

@@ -1,7 +1,5 @@
 """The fit policies, and their undoing to the pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The pinned bytes of the contract; a failure here means stored payloads or other clients would break."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

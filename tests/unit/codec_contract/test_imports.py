@@ -1,7 +1,5 @@
 """The contract needs numpy and Pillow only; its errors have one base class, and name the extra that is missing."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Output of native code is captured; cores of containers."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The payload format: round trips, refused damage, bounded claims, contracts."""
 
-from __future__ import annotations
-
 import math
 import zlib
 from functools import partial

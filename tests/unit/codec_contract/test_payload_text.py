@@ -1,7 +1,5 @@
 """Payloads as text: published vectors, both forms there and back, and texts that are no payload's."""
 
-from __future__ import annotations
-
 import base64
 import io
 import random

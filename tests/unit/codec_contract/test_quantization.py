@@ -1,7 +1,5 @@
 """Levels survive the round trip through values, and invalid arrays are refused."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

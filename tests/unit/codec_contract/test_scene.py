@@ -1,7 +1,5 @@
 """The scene format: golden files, damage, and claims that are bounded."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib

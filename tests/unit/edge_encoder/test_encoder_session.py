@@ -1,7 +1,5 @@
 """The encoder session: the int64 reference's bytes, typed refusals."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper

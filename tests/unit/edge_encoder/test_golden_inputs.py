@@ -1,7 +1,5 @@
 """Golden inputs follow their written definition, and a wrong encoder is noticed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,7 +1,5 @@
 """HEIC pictures, written by pillow-heif: levels, rotation, limits, damage, and the message without the extra."""
 
-from __future__ import annotations
-
 import io
 import struct
 import sys

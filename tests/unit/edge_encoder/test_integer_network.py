@@ -1,7 +1,5 @@
 """The integer encoder: reference arithmetic, wiring checks, file format, bounds."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures of every kind become the right levels."""
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

@@ -4,8 +4,6 @@
 are those of Chromium 150.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from typing import Any

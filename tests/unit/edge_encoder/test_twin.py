@@ -1,7 +1,5 @@
 """The trainable twin equals the integer network it is lowered to, and it learns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

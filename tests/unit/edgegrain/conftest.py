@@ -1,7 +1,5 @@
 """Small pictures that can be learned in seconds."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

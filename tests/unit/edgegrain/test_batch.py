@@ -1,7 +1,5 @@
 """``edgegrain batch``: names and results, a worker, and a run on a Ray that is replaced here."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The search with a decoder that enlarges bilinearly and no loss but the absolute error: seconds, no weights."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from dataclasses import replace

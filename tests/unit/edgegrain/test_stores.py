@@ -1,7 +1,5 @@
 """Folders and object stores: listed bit by bit, written whole or not at all, one run at a time."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

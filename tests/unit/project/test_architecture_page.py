@@ -1,7 +1,5 @@
 """The drawing of ARCHITECTURE.md equals the tree and the import rules."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The packages of the clients have the version of the Python package."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

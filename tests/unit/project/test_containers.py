@@ -3,8 +3,6 @@
 No image is built here; containers/build_without_registry.sh and check_image.sh do that.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

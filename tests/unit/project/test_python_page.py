@@ -1,7 +1,5 @@
 """docs/python.md: the reference of every public name, as the docstrings say it today."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 

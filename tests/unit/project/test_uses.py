@@ -1,7 +1,5 @@
 """The table of uses names tests that exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

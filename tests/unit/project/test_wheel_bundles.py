@@ -1,7 +1,5 @@
 """The bundles that a built wheel holds."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The SDK's tests run on tiny bundles in place of the installed ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,7 +1,5 @@
 """Faces of photographs: found, cut out exactly and named, and put back; find_faces, require_face, paste."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from unittest.mock import Mock

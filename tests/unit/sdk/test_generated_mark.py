@@ -1,7 +1,5 @@
 """The mark of restored pictures: written into every format, kept by Pillow's methods, read back, malicious XMP."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import io

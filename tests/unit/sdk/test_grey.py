@@ -1,7 +1,5 @@
 """Grey pictures: whether an LR was one, and grey squares enlarged."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Open bundles: the form of a decoder that a device runs, else the default one with a reason; levels, controls."""
 
-from __future__ import annotations
-
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

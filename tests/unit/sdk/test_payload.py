@@ -1,7 +1,5 @@
 """Payload, inspect and bundles, and inputs of restore."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import io

@@ -1,8 +1,6 @@
 """Compression at a quality, or within a number of bytes: tiny bundles whose LRs have 8, 16 and 32 pixels, and one with
 several rates."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

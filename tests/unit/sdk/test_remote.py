@@ -1,7 +1,5 @@
 """The remote clients on a service of tiny bundles, and on a scripted one for everything that goes wrong."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """Retouching on a bundle that averages and repeats pixels, so that the result of an edit is known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

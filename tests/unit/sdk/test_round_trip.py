@@ -1,7 +1,5 @@
 """compress, restore and Codec on a bundle with simple arithmetic: the encoder averages, the decoder repeats."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

@@ -1,7 +1,5 @@
 """Scenes: a photograph with all its faces, there and back."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from dataclasses import replace

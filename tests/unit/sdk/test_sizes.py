@@ -3,8 +3,6 @@
 The decoder and the enlarger of the tiny bundle repeat pixels, so every picture is known.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Tiles cover everything, overlap enough and fade into each other; z is one normal field for all of them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The library of fused ops for the tests: what `make ops` built, else its CPU kernels, built here."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Runs on buffers that are kept, with or without CUDA graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 

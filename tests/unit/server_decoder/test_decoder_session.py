@@ -1,7 +1,5 @@
 """The decoder session: right levels, typed refusals, the requested device or none."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The enlarger session: right levels, and refusals that say what was found and expected."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

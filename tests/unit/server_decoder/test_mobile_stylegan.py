@@ -1,7 +1,5 @@
 """MobileStyleGAN against formulas written the other way round, its codes, its noise, its files."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

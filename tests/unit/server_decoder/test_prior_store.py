@@ -1,7 +1,5 @@
 """Priors of both kinds are found by name or path, and loaded; their hash is that of their weights on every CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

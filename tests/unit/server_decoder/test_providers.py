@@ -1,7 +1,5 @@
 """Providers change state of the process, so one thread at a time does it."""
 
-from __future__ import annotations
-
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The enlarger: its cost, its start, windows that equal the whole picture, and the notch filter."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Weight files: round trips in all storage types, and one kind of error for everything that does not fit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The programs run as scripts from any working directory, and their usage lines name options that exist."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

@@ -1,7 +1,5 @@
 """The table of the qualities and their curve."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

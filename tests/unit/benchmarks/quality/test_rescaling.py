@@ -1,7 +1,5 @@
 """The protocol of the literature, bicubic rescaling, and a whole row of the table."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The benchmarks measure what they say: the same decoder in every variant, as many threads, all reports complete."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

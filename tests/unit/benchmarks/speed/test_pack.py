@@ -1,7 +1,5 @@
 """Packs for GPU hosts: graphs without weights, weights of the same spread, kernels of one architecture."""
 
-from __future__ import annotations
-
 import json
 import math
 import struct

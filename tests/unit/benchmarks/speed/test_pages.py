@@ -1,7 +1,5 @@
 """Pages show the stored reports: docs/performance.md, docs/devices.md, the table of quality in the README."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

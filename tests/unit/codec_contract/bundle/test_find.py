@@ -1,7 +1,5 @@
 """Find bundles by name, folder and quality, and their controls."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Bundles of the Hub, a local server: downloaded once, checked, offline, refused with advice."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """The manifest: what is wrong is named, files are verified before they are read; enlargers, forms, contract ids."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace

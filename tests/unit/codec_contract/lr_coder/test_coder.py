@@ -1,8 +1,6 @@
 """The LR coder is compact and deterministic (lossless: test_payload.py), and refuses corrupt bodies and invalid tables;
 steps."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

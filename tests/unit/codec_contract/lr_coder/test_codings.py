@@ -1,7 +1,5 @@
 """The codings' own parts: the range coder, and deflate with its predictor."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any
 

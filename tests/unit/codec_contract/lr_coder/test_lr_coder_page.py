@@ -4,8 +4,6 @@ It shares no code with the package, so it stands for a port to another language;
 to stay within the 48 bits the page promises.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

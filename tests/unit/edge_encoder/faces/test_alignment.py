@@ -1,7 +1,5 @@
 """The square that FFHQ cuts out around a face, pictures that are framed so, and the finder on the shipped portrait."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The points of the face in the portrait that ships with the package; angles and limits of faces."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The command line's tests run it in this process, on tiny bundles in place of the installed ones."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

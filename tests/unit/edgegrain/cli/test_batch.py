@@ -1,7 +1,5 @@
 """``edgegrain batch`` around its run: usage, summary, exit status, the file of failures. Ray has no part in this."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

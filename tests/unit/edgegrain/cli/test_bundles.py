@@ -1,7 +1,5 @@
 """``edgegrain bundles`` on tiny bundles: lines and JSON printed, exit statuses."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Help of every command, the version, missing libraries, streams that cannot be written."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

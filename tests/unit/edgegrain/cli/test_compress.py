@@ -1,7 +1,5 @@
 """``edgegrain compress`` on tiny bundles: files written, lines and JSON printed, exit statuses."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

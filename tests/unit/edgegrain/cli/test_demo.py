@@ -1,7 +1,5 @@
 """The demonstration writes what it promises and compares at equal bytes."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """``edgegrain doctor``: lines, JSON, exit status; the checks find what is broken, and only that."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """``edgegrain faces``, and the faces of ``compress`` and ``restore``: aligned, required, all of them, scenes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

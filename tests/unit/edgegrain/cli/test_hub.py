@@ -1,7 +1,5 @@
 """Bundles of the Hub on the command line: fetched, listed, used, uploaded."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

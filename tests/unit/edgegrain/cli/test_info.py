@@ -1,7 +1,5 @@
 """``edgegrain info``: payloads, scenes, marks of pictures; lines and JSON printed, exit statuses."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Errors become one line on stderr and an exit code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

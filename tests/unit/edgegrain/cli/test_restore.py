@@ -1,7 +1,5 @@
 """``edgegrain restore`` on tiny bundles: files written, lines and JSON printed, exit statuses."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``edgegrain serve`` up to the point where it listens, and ``--remote`` up to the point where it asks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import Mock
 

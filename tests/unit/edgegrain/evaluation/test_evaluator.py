@@ -1,7 +1,5 @@
 """The evaluator on a tiny bundle whose decoder repeats LR pixels, with metrics that need no networks."""
 
-from __future__ import annotations
-
 import colorsys
 from pathlib import Path
 from unittest.mock import Mock

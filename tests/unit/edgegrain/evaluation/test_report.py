@@ -1,7 +1,5 @@
 """The report: tables follow from the means, the page and its pictures are whole and reproducible."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

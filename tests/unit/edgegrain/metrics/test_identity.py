@@ -1,7 +1,5 @@
 """Identity distance with the shared weights: against the reference network, and on real persons."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

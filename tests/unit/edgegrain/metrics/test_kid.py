@@ -1,7 +1,5 @@
 """KID: zero for one distribution, growing with the difference, an interval that holds what it promises."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import astuple

@@ -1,7 +1,5 @@
 """LPIPS of batches and off the grid, DISTS, and what is missing; `tests/parity` has the published distances."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from unittest.mock import Mock

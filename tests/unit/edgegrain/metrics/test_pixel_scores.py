@@ -1,7 +1,5 @@
 """PSNR, SSIM, and periodic peaks of the spectrum."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

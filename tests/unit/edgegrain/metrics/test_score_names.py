@@ -1,7 +1,5 @@
 """Every score has a name, and titles show unit, mark and direction."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

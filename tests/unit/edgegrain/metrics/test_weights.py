@@ -1,7 +1,5 @@
 """Metric weights from packages with random contents, in the published layouts."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

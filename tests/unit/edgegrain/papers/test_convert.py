@@ -1,7 +1,5 @@
 """The authors' files: tensors are read, program code is refused, every tensor has one place or is named."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

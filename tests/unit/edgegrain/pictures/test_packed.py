@@ -1,7 +1,5 @@
 """Packing and drawing of training pictures."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sheets: every tile lies where the grid says, pictures of any size fit, captions stay inside their tile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Listing pictures, and reading their centre squares."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Arrays in files, and folders with one writer."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The model card: its figures come from the evaluation, and mismatched evaluations are refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A bundle with another decoder keeps its LR contract; its manifest names sources of pictures."""
 
-from __future__ import annotations
-
 import functools
 import json
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Uploads to the Hub, a local server: the card's head, what is committed, refusals."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A tiny bundle, one service of it that the tests of HTTP behaviour share."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path

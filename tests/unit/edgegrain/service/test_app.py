@@ -1,7 +1,5 @@
 """The HTTP interface on a tiny bundle, through a real socket."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

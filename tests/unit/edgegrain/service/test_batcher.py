@@ -1,7 +1,5 @@
 """The queues: batches of compatible jobs, turns, deadlines, estimates, limits."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

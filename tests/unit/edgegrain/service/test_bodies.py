@@ -1,7 +1,5 @@
 """Request bodies within limits on size and memory: forms over HTTP, the memory that all bodies share."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

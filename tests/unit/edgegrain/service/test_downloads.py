@@ -1,7 +1,5 @@
 """Files for clients: conditional requests, a reproducible archive; and the demonstration page."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

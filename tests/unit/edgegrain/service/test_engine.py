@@ -1,7 +1,5 @@
 """The engine agrees with the SDK, and the error of one item does not affect the others."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """Faces of photographs and scenes over HTTP, by a service of a tiny bundle of faces: equal to the SDK's."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The server below the application, over raw sockets: endless heads, slow clients, refusals while a client sends."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The application against its own OpenAPI document, and against bodies of all kinds: never a 500 for bad input."""
 
-from __future__ import annotations
-
 import warnings
 
 import httpx

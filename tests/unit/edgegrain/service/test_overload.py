@@ -1,7 +1,5 @@
 """A mixed overload over HTTP: each verb gets its share, the rest is refused at once. And lost workers."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

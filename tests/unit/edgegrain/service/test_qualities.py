@@ -1,7 +1,5 @@
 """Compression at a quality or within a number of bytes, by a service of three tiny bundles and by its clients."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``docs/service.md`` lists every setting with its default, every problem and every metric."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Settings from arguments and the environment."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

@@ -1,7 +1,5 @@
 """Sizes of pictures: equal to the SDK's, of a bundle with an enlarger too, and limited before a body is decoded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

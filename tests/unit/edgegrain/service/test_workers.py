@@ -1,7 +1,5 @@
 """Workers that die, hang, lie or refuse, on the stub of `tests/stub_worker.py`; and those whose GPU fails."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Adversarial losses and their discriminators."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Checkpoints: their files, headers, and what is refused."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

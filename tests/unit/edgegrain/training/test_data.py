@@ -1,7 +1,5 @@
 """Pictures of a run: photographs, synthetic ones, and changes of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

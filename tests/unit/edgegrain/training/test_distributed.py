@@ -1,7 +1,5 @@
 """Devices, memory and processes of a run."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

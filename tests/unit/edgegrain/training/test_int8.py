@@ -1,7 +1,5 @@
 """Tuning a decoder's int8 form: its pictures approach those of float32, and both forms keep one set of weights."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

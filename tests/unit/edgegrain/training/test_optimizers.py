@@ -1,7 +1,5 @@
 """AdamW, Muon and what surrounds their steps."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Recipes: registered once, read from JSON, changed from the command line."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -1,7 +1,5 @@
 """``edgegrain export decoder --into``: a bundle gets a form of its own decoder, and nothing else of it changes."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``edgegrain export enlarger``: graphs equal torch, and a bundle gets them without another change."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

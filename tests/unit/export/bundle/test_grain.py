@@ -1,7 +1,5 @@
 """GRAIN's whole decoder as one graph, with both kinds of generator: equal to torch, and back from bundle and zoo."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

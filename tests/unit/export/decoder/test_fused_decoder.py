@@ -1,7 +1,5 @@
 """Decoders with fused operators compute what torch's compute, with one node per convolution."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace

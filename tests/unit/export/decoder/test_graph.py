@@ -1,7 +1,5 @@
 """Decoders as ONNX: equal to torch, any batch, float16 storage, and back to torch."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from pathlib import Path
 

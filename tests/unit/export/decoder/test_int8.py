@@ -1,7 +1,5 @@
 """Decoders in int8: the float32 form computes what it did, the int8 form nearly that, from the same weights."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ONNX, Core ML and TFLite files: their interfaces, how they store weights, and the same bytes from every export."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 torch does: without oneDNN, from batch 16 on, NNPACK runs depthwise layers as F(6, 3).
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

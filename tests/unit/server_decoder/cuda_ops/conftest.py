@@ -1,7 +1,5 @@
 """One node of com.edgegrain as a session on the devices that ops are tested on, and random inputs."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """FusedConv and DenseBlock: kernels against their definition in float64; refusals of all ops."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Decoders with fused ops on the library's CPU kernels; the library found, or refused with what to do."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -4,8 +4,6 @@ torch.
 The kernels' code is the same for CPU and GPU but for the launch; tests with "cuda" in their name need a GPU.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

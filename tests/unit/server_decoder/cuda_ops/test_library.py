@@ -1,7 +1,5 @@
 """A library that the driver or the GPU cannot run is refused when it is registered; both are stand-ins."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Codes from the features of their resolution: scales, pairs, sharing, and the paper's size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 

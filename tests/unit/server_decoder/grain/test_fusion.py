@@ -1,7 +1,5 @@
 """Fusion: the paper's size, squeeze and excitation, and a beginning that changes nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The whole model: the paper's size, its ablations, the frozen generator, and weights without it."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """GRAIN's invertible decoder: the paper's configuration, the bundle's, and their features."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

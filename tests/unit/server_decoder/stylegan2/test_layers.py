@@ -1,7 +1,5 @@
 """StyleGAN2's layers where other tests do not reach: extreme weights, float16, beginnings."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """StyleGAN2's generator: sizes, features, cuts, noise, truncation, style mixing, gradients, ONNX."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """``edgegrain convert``: bundles and priors that work, from files in the authors' layouts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, get_args
 

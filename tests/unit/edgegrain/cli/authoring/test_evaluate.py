@@ -1,7 +1,5 @@
 """``edgegrain evaluate``: files, table, JSON, what it refuses, and going on after an interruption."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``edgegrain export``, ``device-kit`` and ``device-report``: the commands, their options and their errors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``edgegrain prior`` and ``edgegrain metrics``: fetching without a network in reach, sampling."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

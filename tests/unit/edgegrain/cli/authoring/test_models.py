@@ -1,7 +1,5 @@
 """``edgegrain models``: the paper's count, sums over parts, a table for people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

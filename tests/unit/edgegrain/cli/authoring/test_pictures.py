@@ -1,7 +1,5 @@
 """``edgegrain pictures pack``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """``edgegrain publish``: the family is read from the run, refusals have an exit status, files are written."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

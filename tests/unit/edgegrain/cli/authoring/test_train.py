@@ -1,7 +1,5 @@
 """``edgegrain train``: trial runs, configurations, resuming, and messages about what is wrong."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The bicubic reduction as an integer network agrees with Pillow's, and not a byte differs between runtimes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

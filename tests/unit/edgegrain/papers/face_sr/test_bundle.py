@@ -1,7 +1,5 @@
 """Weight files of GLEAN and GCFSR, and folders of the zoo from their runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

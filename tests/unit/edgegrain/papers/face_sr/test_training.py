@@ -1,7 +1,5 @@
 """Training of GLEAN and GCFSR: runs that learn and frozen ones that do not, their starts, inputs, resuming, recipes."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import replace

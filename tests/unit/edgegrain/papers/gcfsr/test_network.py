@@ -1,7 +1,5 @@
 """GCFSR: the paper's size and equations, and a strength that turns one network into many."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """GLEAN: the authors' size, a bank that stays frozen, and features that really pass through it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """GRAIN's float encoder: its size, the authors' layout, its graph in every format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """IRN as files: the encoder's graph, the decoder with an optional z, the bundle of both."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

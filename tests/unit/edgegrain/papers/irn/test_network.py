@@ -1,7 +1,5 @@
 """IRN is invertible, has the paper's size, and its small picture is a picture."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

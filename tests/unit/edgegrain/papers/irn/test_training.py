@@ -1,7 +1,5 @@
 """IRN's training: losses by hand, a run that learns and a frozen one that does not, IRN+, resuming."""
 
-from __future__ import annotations
-
 import math
 import tracemalloc
 from dataclasses import replace

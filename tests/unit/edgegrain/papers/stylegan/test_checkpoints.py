@@ -4,8 +4,6 @@ The references below are written for the files' own names and conventions and sh
 modulated per picture, transposed convolutions or zero insertion.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

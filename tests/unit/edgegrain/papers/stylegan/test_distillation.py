@@ -1,7 +1,5 @@
 """Distillation: the student takes the teacher's codes, approaches its pictures, and is stored as a prior."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reading OpenVINO IR: a small graph in the wheel's form, computed here from its raw constants in its own way."""
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training of a StyleGAN2: both networks learn, p adapts, the average moves; resuming, fine-tuning, augmentation."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from dataclasses import replace

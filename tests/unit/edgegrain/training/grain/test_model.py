@@ -1,7 +1,5 @@
 """Encoder and decoder as one network, and its checkpoints."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The rate loss and the networks of the coder that it trains."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """GRAIN's stages and recipes, the paper's included."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The start of a run: growing, networks of runs, bundles and the zoo, and the generator."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace

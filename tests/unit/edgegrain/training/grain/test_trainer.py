@@ -1,7 +1,5 @@
 """Training of GRAIN's stages, and their evaluation."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock

@@ -1,7 +1,5 @@
 """Training of enlargers."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
-from codec_contract.bundle.manifest import ENLARGEMENTS, INT8_FORM, MODEL_CARD, Manifest, load_manifest
+from codec_contract.bundle.manifest import ENLARGEMENTS, INT8_FORM, MODEL_CARD, Manifest, decoder_forms, load_manifest
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.exact_square import exact_resize
 from codec_contract.pixels import network_input, pictures_of
@@ -56,6 +56,13 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     if target.enlarger is not None and not force:
         raise ExistsError(target.folder / target.enlarger.files[0])
     return target
+
+
+def require_int8_decoder(target: Manifest) -> None:
+    """Refuse a bundle whose decoder has no form in int8."""
+    if INT8_FORM not in decoder_forms(target):
+        advice = "add it with 'edgegrain export decoder --precision int8 --into'"
+        raise ExportError(f"bundle {target.id} has no decoder in int8, for whose pictures the form is; {advice}")
 
 
 class EnlargerFiles(NamedTuple):

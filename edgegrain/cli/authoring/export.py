@@ -98,18 +98,19 @@ def decoder(
     say(f"{path}: {path.stat().st_size:,} bytes; {exported.summary()}")
 
 
-def tuning(seconds: float) -> Callable[..., Any]:
+def tuning(seconds: float, *, enlarger: bool = False) -> Callable[..., Any]:
     """The tuning of an int8 form, with a progress bar; refuses what it lacks before any work."""
     with needs_extra("train", "tuning needs"):
         from edgegrain.metrics.lpips import LPIPS
         from edgegrain.metrics.weights import find_metric_weights
         from edgegrain.training.int8 import tune_int8
+        from edgegrain.training.super_resolution.int8 import add_int8_form
 
     lpips = LPIPS(find_metric_weights(faces=False)).requires_grad_(False)
 
-    def tune(decoder: Any, lrs: Any) -> Any:
+    def tune(found: Any, data: Any) -> Any:
         with progress_bar("tuning") as show:
-            return tune_int8(decoder, lrs, seconds, lpips, show)
+            return (add_int8_form if enlarger else tune_int8)(found, data, seconds, lpips, show)
 
     return tune
 
@@ -118,6 +119,8 @@ def tuning(seconds: float) -> Callable[..., Any]:
 def enlarger(
     source: Annotated[str, typer.Argument(metavar="SOURCE")],
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE")],
+    data: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
+    tune_seconds: Annotated[float, typer.Option(min=0)] = 0,
     version: str | None = None,
     force: ForceOption = False,
 ) -> None:
@@ -133,20 +136,30 @@ def enlarger(
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force --version 1.1.0
       edgegrain export enlarger faces --into my-bundles/my-faces
+      edgegrain export enlarger faces --into faces --force --data FACES_1024 --tune-seconds 3600
 
     Args:
         source: Folder of a run of an enlarge-... recipe, its super_resolution.safetensors, or another bundle, by name
             or folder.
         into: Name or folder of the bundle.
+        data: Folder of pictures of the enlarged size, for --tune-seconds.
+        tune_seconds: Add its form in int8, a smaller network that is trained for so long on --data; 3600 on one core
+            are enough. The bundle's decoder has that form. Needs edgegrain[train] and 'edgegrain metrics fetch'.
         version: New version of the bundle, such as 1.1.0 [default: the one it has].
     """
+    refuse_options({"--data, --tune-seconds": (data is None) != (not tune_seconds)}, "pass both or neither")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.enlarger import enlarger_files, require_enlargeable, write_enlarger
+        from export.bundle.enlarger import enlarger_files, require_enlargeable, require_int8_decoder, write_enlarger
 
     target = require_enlargeable(into, force=force)
+    if tune_seconds:
+        require_int8_decoder(target)
+    tune = tuning(tune_seconds, enlarger=True) if tune_seconds else None
     found = enlarger_files(source, target.hr)
     files = write_enlarger(found, target, version=version)
     say(f"{', '.join(map(str, files))}: {found.summary}")
+    if tune is not None:
+        say(", ".join(map(str, tune(target.folder, data))))
 
 
 @export.command(cls=Documented)

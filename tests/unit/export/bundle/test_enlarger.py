@@ -326,6 +326,9 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, shell
     refresh_manifest(enlarging, enlarger={"files": ["enlarger_x2.onnx", "enlarger_x4.onnx"]})
     with pytest.raises(BundleError, match="does not describe its enlarger's network .'config'"):
         find_enlarger(enlarging).network()
+    tuned = (enlarging, "--into", enlarging, "--force", "--tune-seconds", 5)
+    shell.fails("pass both or neither", *tuned, status=2)
+    shell.fails("has no decoder in int8, for whose pictures the form is; add it with", *tuned, "--data", tmp_path)
     other = write_tiny_bundle(tmp_path / "not_a_network")
     write_enlarger(EnlargerFiles([b"no graph"], {}), load_manifest(other))
     shell.fails("the enlarger cannot be loaded", other, "--into", write_tiny_bundle(tmp_path / "unchanged"))

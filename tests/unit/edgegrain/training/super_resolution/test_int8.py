@@ -1,4 +1,4 @@
-"""``benchmarks/quality/int8_enlarger.py``: a bundle's enlarger in int8, near the pictures of float32."""
+"""A bundle's enlarger in int8, near the pictures of float32."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.quality import int8_enlarger
-from benchmarks.quality.int8_enlarger import Student, enlarged_windows, int8_graphs
 from codec_contract.pixels import network_input, pictures_of
 from edgegrain.training.int8 import RoundedDecoder, train_rounded
+from edgegrain.training.super_resolution import int8 as int8_enlarger
+from edgegrain.training.super_resolution.int8 import Student, enlarged_windows, int8_graphs
 from export.decoder.int8 import Int8Decoder
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8

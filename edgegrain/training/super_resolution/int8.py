@@ -1,20 +1,16 @@
-"""Give the enlarger of a bundle its form in int8, for CPUs: a smaller network for what a decoder restored in int8.
+"""The form of an enlarger in int8: a smaller network, trained on what a bundle's decoder in int8 restores.
 
-    python benchmarks/quality/int8_enlarger.py --bundle BUNDLE --data FACES --weights WEIGHTS --tune-seconds 3600
-
-It takes int8's rounding for what it is, because it is trained on that, and begins with the weights of the bundle's
-enlarger, whose pictures it approaches. Both doublings end in sub-pixel convolutions (Shi et al. 2016, "Real-Time Single
-Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"): no features are computed
-at 4S, and at 2S only those for factor 4. Of FACES, the larger ones are also compared with what is made of them.
+It begins with the weights of the bundle's enlarger, whose pictures it approaches. Both doublings end in sub-pixel
+convolutions (Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+Convolutional Neural Network"): no features are computed at 4S, and at 2S only those for factor 4.
 """
 
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -23,23 +19,26 @@ import onnx.shape_inference
 import onnx.utils
 import torch
 import torch.nn.functional as F
-import typer
 from torch import Tensor, nn
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
-
-from codec_contract.bundle.manifest import DEFAULT_FORM, ENCODER_ONNX, ENLARGEMENTS, INT8_FORM, decoder_forms
+from codec_contract.bundle.manifest import (
+    DEFAULT_FORM,
+    ENCODER_ONNX,
+    ENLARGEMENTS,
+    INT8_FORM,
+    decoder_forms,
+    load_manifest,
+)
 from codec_contract.fit import fit_picture
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.int8 import RoundedDecoder, train_rounded
-from export.bundle.enlarger import EnlargerFiles, find_enlarger, require_enlargeable, write_enlarger
+from export.bundle.enlarger import EnlargerFiles, find_enlarger, write_enlarger
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
 from export.decoder.int8 import Int8Decoder, int8_decoder
 from server_decoder import decoder_session
@@ -55,16 +54,11 @@ WINDOW, MARGIN = 144, 8
 """Side of the part that is enlarged while training, and what the padding of its edges reaches, in pixels of S."""
 
 
-def main(
-    bundle: Annotated[str, typer.Option(help="Folder of the bundle, which has a decoder in int8.")],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures to train on.")],
-    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metric weights.")],
-    tune_seconds: Annotated[float, typer.Option(min=1, help="Time for training.")] = 3600,
-    version: Annotated[str | None, typer.Option(help="New version of the bundle.")] = None,
-) -> None:
-    """Give the enlarger of a bundle its form in int8."""
-    target = require_enlargeable(bundle, force=True)
-    found, forms = find_enlarger(target.folder), decoder_forms(target)
+def add_int8_form(folder: Path, data: Path, seconds: float, lpips: LPIPS, show: Progress) -> list[Path]:
+    """Add the form in int8 to the enlarger of a bundle, trained for ``seconds`` on a folder of pictures; those as large
+    as enlarged ones are also compared with what is made of them."""
+    target = load_manifest(folder)
+    found, forms = find_enlarger(folder), decoder_forms(target)
     default, int8 = (forms[name].file for name in (DEFAULT_FORM, INT8_FORM))
     held, encoder = target.open_file(default), EncoderSession(target.open_file(ENCODER_ONNX))
     exact, near = DecoderSession(held), DecoderSession(target.open_file(int8), weights=(default, held))
@@ -73,19 +67,19 @@ def main(
     lrs = [encoder.encode(fit_picture(original, target.hr, "crop")[None]) for original in originals]
     restored, squares = (np.concatenate([decoder.decode(lr) for lr in lrs]) for decoder in (near, exact))
     wanted = [session.enlarge(squares, factor) for factor in session.factors]
-    lpips = LPIPS(weights).requires_grad_(False)
 
     def tune(made: Int8Decoder) -> Int8Decoder:
         model = RoundedDecoder(onnx.load_model_from_string(made.int8), enlarges=True)
-        with progress_bar("tuning") as show:
-            batches = lambda rng: enlarged_windows(rng, model, restored, wanted, originals)  # noqa: E731
-            train_rounded(model, batches, tune_seconds, lpips, show, rate=0.8)
+
+        def draw(rng: np.random.Generator) -> list[list[Tensor]]:
+            return enlarged_windows(rng, model, restored, wanted, originals)
+
+        train_rounded(model, draw, seconds, lpips, show, rate=0.8)
         return model.store(made)
 
     models = int8_graphs(found.network(), restored, tune)
     licence = target.licence.get("enlarger")
-    files = EnlargerFiles(found.models, found.training, licence=licence, int8=models)
-    typer.echo("\n".join(map(str, write_enlarger(files, target, version=version))))
+    return write_enlarger(EnlargerFiles(found.models, found.training, "", licence, models), target)
 
 
 def enlarged_windows(
@@ -223,8 +217,3 @@ class _Begin(nn.Module):
 class _End(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return to_levels(notch_filter(values))
-
-
-if __name__ == "__main__":
-    with errors_to_exit_codes():
-        typer.run(main)

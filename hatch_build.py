@@ -56,4 +56,6 @@ class BundleHook(BuildHookInterface):
 
 def _enlarger(manifest: dict[str, Any]) -> dict[str, str]:
     """The files of a bundle's enlarger with their SHA-256."""
-    return {name: manifest["files"][name]["sha256"] for name in manifest.get("enlarger", {}).get("files", ())}
+    enlarger = manifest.get("enlarger", {})
+    names = [name for form in (enlarger, *enlarger.get("forms", {}).values()) for name in form.get("files", ())]
+    return {name: manifest["files"][name]["sha256"] for name in names}

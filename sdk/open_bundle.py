@@ -172,14 +172,20 @@ class OpenBundle:
         return session, running
 
     @property
+    def _enlarges_in_int8(self) -> bool:
+        """True if the decoder that runs is in int8, and the enlarger has a form for what that restores."""
+        form, _ = choose_form(self.manifest, self.device, self.form)
+        return form.name == "int8" and self.manifest.enlarger is not None and self.manifest.enlarger.int8_files != ()
+
+    @property
     def enlarger(self) -> EnlargerSession:
         """The enlarger."""
         return self._once("enlarger", self._open_enlarger)
 
     def _open_enlarger(self) -> EnlargerSession:
-        if self.manifest.enlarger is None:
+        if (enlarger := self.manifest.enlarger) is None:
             raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-        files = map(self.manifest.open_file, self.manifest.enlarger.files)
+        files = map(self.manifest.open_file, enlarger.int8_files if self._enlarges_in_int8 else enlarger.files)
         return EnlargerSession(list(files), self.manifest.hr, self.device, self.threads)
 
     def decode(
@@ -190,12 +196,12 @@ class OpenBundle:
         to_enlarge: bool = False,
     ) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``, those of grey faces to grey ones.
-        Squares ``to_enlarge`` are float32's: enlargers take int8's rounding for texture."""
+        Squares ``to_enlarge`` are float32's if the enlarger is: it would take int8's rounding for texture."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
         decoder, running = self._running_decoder(self.form)
-        if to_enlarge and self.form == "auto" and running.precision == "int8":
+        if to_enlarge and self.form == "auto" and running.precision == "int8" and not self._enlarges_in_int8:
             decoder, _ = self._running_decoder("default")
         levels = [self.tables.step] * len(lrs) if steps is None else steps
         squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)

@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 
 PICTURE, ENLARGED, FEATURES, VALUES = "picture", "enlarged", "features", "values"
 _LEVELS, _FLOATS = "tensor(uint8)", "tensor(float)"
-_End = tuple[str, int, int]  # type, position of the height in the shape, side
+_End = tuple[str, int, int | None]  # type, position of the height in the shape, side or None for any
 
 
 class EnlargerSession:
     """An enlarger, loaded once and used from any number of threads.
 
     The first graph takes ``picture`` uint8 ``[B, S, S, 3]`` and gives ``enlarged`` uint8 ``[B, 2S, 2S, 3]``, any B. If
-    there is a second, the first also gives ``features`` float32 ``[B, C, 2S, 2S]`` and ``values``, the picture before
-    it is rounded, float32 ``[B, 3, 2S, 2S]``; the second takes both and gives ``enlarged`` uint8 ``[B, 4S, 4S, 3]``.
+    there is a second, the first also gives ``features`` float32 ``[B, C, h, w]`` of any size and ``values``, the
+    picture before it is rounded, float32 ``[B, 3, 2S, 2S]``; the second takes both and gives ``enlarged`` uint8
+    ``[B, 4S, 4S, 3]``.
 
     Attributes:
         side: side S of the squares it takes, in pixels.
@@ -107,7 +108,7 @@ def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int
     """Refuse a model that is not the doubling number ``step`` of squares of ``side`` pixels."""
 
     def handed(length: int) -> dict[str, _End]:
-        return {VALUES: (_FLOATS, 2, length), FEATURES: (_FLOATS, 2, length)}
+        return {VALUES: (_FLOATS, 2, length), FEATURES: (_FLOATS, 2, None)}
 
     inputs = {PICTURE: (_LEVELS, 1, side)} if step == 0 else handed(side)
     outputs = {ENLARGED: (_LEVELS, 1, 2 * side), **({} if last else handed(2 * side))}
@@ -120,6 +121,7 @@ def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int
             )
 
 
-def _fits(end: onnxruntime.NodeArg, kind: str, rows: int, side: int) -> bool:
-    """True for maps of this type whose height and width, the latter after the former, are the side."""
-    return end.type == kind and len(end.shape) == 4 and end.shape[rows : rows + 2] == [side, side]
+def _fits(end: onnxruntime.NodeArg, kind: str, rows: int, side: int | None) -> bool:
+    """True for maps of this type whose height and width, the latter after the former, are the side, unless that is
+    None."""
+    return end.type == kind and len(end.shape) == 4 and (side is None or end.shape[rows : rows + 2] == [side, side])

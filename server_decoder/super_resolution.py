@@ -164,7 +164,10 @@ class CoarsePath(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """``[B, 3, S, S]`` -> ``[B, widths[0], S, S]``."""
-        x = F.leaky_relu(self.first(picture) + self.place(coordinates(picture)), NEGATIVE_SLOPE)
+        return self.scales(F.leaky_relu(self.first(picture) + self.place(coordinates(picture)), NEGATIVE_SLOPE))
+
+    def scales(self, x: Tensor) -> Tensor:
+        """The first features -> the last ones."""
         skips = []
         for blocks, reduce in zip(self.down, self.reduce, strict=False):
             x = blocks(x)

@@ -62,6 +62,7 @@ class Enlarger:
 
     files: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)  # record of its training; for reports
+    int8_files: tuple[str, ...] = ()  # its form in int8, for what a decoder in int8 restored; empty if it has none
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -223,7 +224,7 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         files={name: FileEntry(entry["size"], entry["sha256"]) for name, entry in source["files"].items()},
         **objects,
         decoders=source.get("decoders", {}),
-        enlarger=None if enlarger is None else Enlarger(tuple(enlarger["files"]), enlarger.get("training", {})),
+        enlarger=None if enlarger is None else _enlarger(enlarger),
         quality=source.get("quality"),
         further_rates=tuple(further),
     )
@@ -232,6 +233,11 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
         raise ValueError("two rates have LR contracts that begin alike; payloads could not tell them apart")
     return manifest
+
+
+def _enlarger(source: Mapping[str, Any]) -> Enlarger:
+    int8 = source.get("forms", {}).get(INT8_FORM, {"files": ()})
+    return Enlarger(tuple(source["files"]), source.get("training", {}), tuple(int8["files"]))
 
 
 def _contract_id(source: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
 from edgegrain.metrics.lpips import PERIOD, cropped
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import annealed
 from export.decoder.graph import INT8, SCALE, int8_levels, is_int8
-from export.decoder.int8 import Int8Decoder, take_octaves
-from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
+from export.decoder.int8 import Int8Decoder, stride, take_octaves
+from server_decoder.decoder_session import INPUT, DecoderSession
 
 BATCH = 2
 RATES = {"weight": 6e-4, "bias": 3e-4, "step": 2e-3}
@@ -36,12 +38,28 @@ WARM_UP = 20  # steps
 WINDOW, MARGIN = 0.6, 12
 """Part of a side that is computed at the picture's own size, and pixels of it that its padding reaches."""
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Levels(torch.autograd.Function):
+    """Values in levels, whose rounding has the gradient 1."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor, step: float, zero: float) -> Tensor:
+        return (x * (1 / step)).round_().clamp_(-zero, 255 - zero).mul_(step)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient, None, None
+
 
 class RoundedDecoder(nn.Module):
-    """The int8 graph of a decoder, with trainable weights, biases and steps; LRs ``[B, 3, lr, lr]`` -> pictures."""
+    """The int8 graph of a decoder or enlarger, with trainable weights, biases and steps; ``[B, 3, lr, lr]`` -> the
+    graph's outputs. Of a decoder only weights that both forms store as int8 are trained."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, enlarges: bool = False) -> None:
         super().__init__()
+        self.outputs = [output.name for output in model.graph.output]
         self.constants = {
             item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer
         }
@@ -56,7 +74,7 @@ class RoundedDecoder(nn.Module):
                     levels, steps = (self.constants[part].float() for part in inputs[:2])
                     value = levels * steps.reshape(-1, *[1] * (levels.dim() - 1))
                     self.integers[name] = inputs[0], inputs[1]
-                    if levels.dim() == 1 or (inputs[0].endswith(INT8) and is_int8(value.shape)):
+                    if enlarges or levels.dim() == 1 or (inputs[0].endswith(INT8) and is_int8(value.shape)):
                         self.trained[name] = nn.Parameter(value)
                     else:  # the float32 form stores it as float16
                         self.constants[name] = value
@@ -67,16 +85,16 @@ class RoundedDecoder(nn.Module):
                     self.constants[name] = factors[0] * factors[1] if len(factors) > 1 else factors[0]
                 case kind:
                     self.nodes.append(node)
-                    if kind == "QuantizeLinear" and name != "picture.levels":
+                    if kind == "QuantizeLinear" and name != "picture.levels" and not enlarges:
                         self.trained[inputs[1]] = nn.Parameter(self.constants[inputs[1]].reshape(1))
         _, octaves = take_octaves(self.nodes)
         self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
         self.held = nn.ParameterList(self.trained.values())
 
-    def forward(self, lr: Tensor, window: tuple[slice, slice] | None = None) -> Tensor:
-        """The picture; with ``window``, rows and columns of the maps at half its sides, only that part of it."""
+    def forward(self, lr: Tensor, window: tuple[slice, slice] | None = None, side: int = 0) -> list[Tensor]:
+        """The outputs; with ``window``, rows and columns of the maps of this side, only that part of what is made of
+        their doublings."""
         values = {INPUT: lr}
-        last = [node.output[0] for node in self.nodes if node.op_type == "Resize"][-1]
 
         def value(name: str) -> Tensor:
             name = self.same.get(name, name)
@@ -95,10 +113,10 @@ class RoundedDecoder(nn.Module):
                             x, step, zero.reshape(1).float(), 0, 255, factor
                         )
                     else:
-                        made = torch.fake_quantize_per_tensor_affine(x, float(step), int(zero), 0, 255)
+                        made = _Levels.apply(x, float(step), float(zero))
                 case "Conv":
                     x, weight, bias = given
-                    made = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+                    made = F.conv2d(x, weight, bias, stride(node), weight.shape[-1] // 2).float()
                 case "Slice":  # of channels
                     made = given[0][:, : int(given[2])]
                 case "LeakyRelu":
@@ -111,11 +129,15 @@ class RoundedDecoder(nn.Module):
                     made = given[0] * given[1]
                 case "Concat":
                     made = torch.cat(given, 1)
-                case "Resize":
-                    x = given[0] if window is None or node.output[0] != last else given[0][..., *window]
-                    made = F.interpolate(x, scale_factor=2, mode="bilinear")
+                case "Expand":
+                    made = given[0].expand(*given[1].tolist())
+                case "Resize" | "DepthToSpace" as kind:
+                    x = given[0][..., *window] if window and given[0].shape[-1] == side else given[0]
+                    made = (
+                        F.interpolate(x, scale_factor=2, mode="bilinear") if kind == "Resize" else F.pixel_shuffle(x, 2)
+                    )
             values[node.output[0]] = made
-        return values[OUTPUT]
+        return [values[name] for name in self.outputs]
 
     @torch.no_grad()
     def store(self, decoder: Int8Decoder) -> Int8Decoder:
@@ -137,12 +159,13 @@ class RoundedDecoder(nn.Module):
             if weight in self.trained:
                 shared = weight.removesuffix(".near")
                 rounded, steps = int8_levels(self.trained[weight].numpy())
-                gains = numpy_helper.to_array(plain[shared + SCALE]).ravel() / numpy_helper.to_array(held[scales])
-                put(plain, shared + INT8, rounded)
-                put(plain, shared + SCALE, (gains * steps.ravel()).reshape(steps.shape))
+                if levels in plain:
+                    gains = numpy_helper.to_array(plain[shared + SCALE]).ravel() / numpy_helper.to_array(held[scales])
+                    put(plain, shared + INT8, rounded)
+                    put(plain, shared + SCALE, (gains * steps.ravel()).reshape(steps.shape))
                 put(held, levels, rounded)
                 put(held, scales, steps.ravel())
-            step = float(self.trained[x.replace(".near", ".step")]) * numpy_helper.to_array(held[scales])
+            step = numpy_helper.to_array(held[x.replace(".near", ".step")]) * numpy_helper.to_array(held[scales])
             levels, scales = self.integers[bias]
             put(held, levels, np.rint(self.trained[bias].numpy() / step))
             put(held, scales, step)
@@ -164,43 +187,56 @@ def detail(picture: Tensor) -> Tensor:
     return picture[..., 1:-1, 1:-1] - F.conv2d(picture, kernel, groups=3)
 
 
-def tune_int8(
-    decoder: Int8Decoder,
-    lrs: Rgb,
-    seconds: float,
-    lpips: Callable[[Tensor, Tensor], Tensor],
-    show: Callable[[float, str], None],
-) -> Int8Decoder:
+def tune_int8(decoder: Int8Decoder, lrs: Rgb, seconds: float, lpips: Distance, show: Progress) -> Int8Decoder:
     """Both forms after training for ``seconds`` on ``lrs``, uint8 ``[N, lr, lr, 3]``; ``show`` gets the part that is
     done, and a line of text."""
-    model = RoundedDecoder(onnx.load_model_from_string(decoder.int8))
-    target = DecoderSession(decoder.float32)
-    groups = []
-    for name, value in model.trained.items():
-        kind = "step" if name not in model.integers else "weight" if value.dim() == 4 else "bias"
-        size = float(value.detach().square().mean().sqrt())
-        groups.append({"params": [value], "rate": RATES[kind] * max(size, 1e-2 if kind == "bias" else 0.0)})
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
-    rng, began, steps, error = np.random.default_rng(0), time.monotonic(), 0, None
-    while (done := (time.monotonic() - began) / seconds) < 1:
+    model, target = RoundedDecoder(onnx.load_model_from_string(decoder.int8)), DecoderSession(decoder.float32)
+
+    def draw(rng: np.random.Generator) -> Sequence[Sequence[Tensor]]:
         chosen = lrs[rng.integers(0, len(lrs), BATCH)]
         wanted = torch.from_numpy(network_input(target.decode(chosen)))
         half = wanted.shape[-1] // 2
         size = round(half * WINDOW)
         y, x = rng.integers(0, half - size + 1, 2).tolist()
-        picture = model(torch.from_numpy(network_input(chosen)), (slice(y, y + size), slice(x, x + size)))
+        (picture,) = model(torch.from_numpy(network_input(chosen)), (slice(y, y + size), slice(x, x + size)), half)
         wanted = wanted[..., 2 * y : 2 * (y + size), 2 * x : 2 * (x + size)]
-        picture, wanted = (part[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for part in (picture, wanted))
-        offset = rng.integers(0, PERIOD, 2).tolist()
-        apart = (picture - wanted).abs().mean()
-        loss = apart + DETAIL * (detail(picture) - detail(wanted)).abs().mean()
-        loss = loss + PERCEPTUAL * lpips(cropped(picture, offset), cropped(wanted, offset)).mean()
+        return [[part[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for part in (picture, wanted)]]
+
+    train_rounded(model, draw, seconds, lpips, show)
+    return model.store(decoder)
+
+
+def train_rounded(
+    model: RoundedDecoder,
+    draw: Callable[[np.random.Generator], Sequence[Sequence[Tensor]]],
+    seconds: float,
+    lpips: Distance,
+    show: Progress,
+    rate: float = 1.0,
+    hold: float = 0.0,
+) -> None:
+    """Train for ``seconds`` on what ``draw`` gives: a picture of the model, the wanted one and others of the same size,
+    which LPIPS compares as well. The learning rate is ``rate`` times the usual one up to the part ``hold``."""
+    groups = []
+    for name, value in model.trained.items():
+        kind = "step" if name not in model.integers else "weight" if value.dim() == 4 else "bias"
+        size = float(value.detach().square().mean().sqrt())
+        groups.append({"params": [value], "rate": rate * RATES[kind] * max(size, 1e-2 if kind == "bias" else 0.0)})
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    rng, began, steps, error = np.random.default_rng(0), time.monotonic(), 0, None
+    while (done := (time.monotonic() - began) / seconds) < 1:
+        loss, apart = torch.zeros(()), torch.zeros(())
+        for picture, wanted, *others in draw(rng):
+            offset = rng.integers(0, PERIOD, 2).tolist()
+            apart = (picture - wanted).abs().mean()
+            loss = loss + apart + DETAIL * (detail(picture) - detail(wanted)).abs().mean()
+            for other in (wanted, *others):
+                loss = loss + PERCEPTUAL * lpips(cropped(picture, offset), cropped(other, offset)).mean()
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = annealed(group["rate"], done, steps, warm_up=WARM_UP, hold=0.0)
+            group["lr"] = annealed(group["rate"], done, steps, warm_up=WARM_UP, hold=hold)
         optimizer.step()
         steps += 1
         error = running_mean(error, apart.detach(), 0.98)
         show(done, f"step {steps:,}, {float(error) * HALF_RANGE:.2f} levels from float32")
-    return model.store(decoder)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
-from codec_contract.bundle.manifest import ENLARGEMENTS, MODEL_CARD, Manifest, load_manifest
+from codec_contract.bundle.manifest import ENLARGEMENTS, INT8_FORM, MODEL_CARD, Manifest, load_manifest
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.exact_square import exact_resize
 from codec_contract.pixels import network_input, pictures_of
@@ -58,47 +58,45 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     return target
 
 
-def write_enlarger(
-    models: Sequence[bytes],
-    target: Manifest,
-    training: dict[str, Any],
-    licence: str | None = None,
-    *,
-    version: str | None = None,
-) -> list[Path]:
-    """Write an enlarger, one ONNX file for each doubling, into a bundle in place of an earlier one; returns its files.
-
-    The LR contract stays. ``licence`` is that of another bundle's enlarger, which manifest and model card state;
-    ``version`` is the bundle's new one.
-    """
-    record = read_record(target.folder)
-    files: dict[str, bytes] = {}
-    for factor, model in zip(ENLARGEMENTS, models, strict=False):
-        name, digest = f"enlarger_x{factor}.onnx", hashlib.sha256(model).hexdigest()
-        if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
-            # The earlier file is valid until the manifest names the new one.
-            name = f"enlarger_x{factor}-{digest[:8]}.onnx"
-        files[name] = model
-    names = list(files)
-    record["enlarger"] = {"files": names, "training": training}
-    if version is not None:
-        record["version"] = version
-    record["licence"].pop("enlarger", None)
-    if licence is not None:
-        record["licence"]["enlarger"] = licence
-    if MODEL_CARD in target.files:
-        files[MODEL_CARD] = state_enlarger(target.open_file(MODEL_CARD).decode(), licence).encode()
-    change_bundle(target.folder, record, files, () if target.enlarger is None else target.enlarger.files)
-    return [target.folder / name for name in names]
-
-
 class EnlargerFiles(NamedTuple):
     """ONNX files to write into a bundle, one for each doubling."""
 
-    models: tuple[bytes, ...]
+    models: Sequence[bytes]
     training: dict[str, Any]  # for the manifest
-    summary: str  # one line for people
+    summary: str = ""  # one line for people
     licence: str | None = None  # of the weights and their data, if they are another bundle's
+    int8: Sequence[bytes] = ()  # the form in int8
+
+
+def write_enlarger(found: EnlargerFiles, target: Manifest, *, version: str | None = None) -> list[Path]:
+    """Write an enlarger into a bundle in place of an earlier one; returns its files.
+
+    The LR contract stays. Manifest and model card state the licence; ``version`` is the bundle's new one.
+    """
+    record = read_record(target.folder)
+    files: dict[str, bytes] = {}
+    for form, graphs in (("enlarger", found.models), ("enlarger_int8", found.int8)):
+        for factor, model in zip(ENLARGEMENTS, graphs, strict=False):
+            name, digest = f"{form}_x{factor}.onnx", hashlib.sha256(model).hexdigest()
+            if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
+                # The earlier file is valid until the manifest names the new one.
+                name = f"{form}_x{factor}-{digest[:8]}.onnx"
+            files[name] = model
+    names = list(files)
+    count = len(found.models)
+    record["enlarger"] = {"files": names[:count], "training": found.training}
+    if found.int8:
+        record["enlarger"]["forms"] = {INT8_FORM: {"files": names[count:]}}
+    if version is not None:
+        record["version"] = version
+    record["licence"].pop("enlarger", None)
+    if found.licence is not None:
+        record["licence"]["enlarger"] = found.licence
+    if MODEL_CARD in target.files:
+        files[MODEL_CARD] = state_enlarger(target.open_file(MODEL_CARD).decode(), found.licence).encode()
+    earlier = () if target.enlarger is None else target.enlarger.files + target.enlarger.int8_files
+    change_bundle(target.folder, record, files, earlier)
+    return [target.folder / name for name in names]
 
 
 def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
@@ -117,7 +115,8 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
     weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
     origin = f"{bundle.id} {bundle.version}"
     licence = held.get("enlarger", f"that of {origin}. Weights: {weights}. Data: {data}.")  # itself a copy, if it has
-    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}", str(licence))
+    training = {**found.training, "part_of": origin}
+    return EnlargerFiles(found.models, training, f"those of {origin}", str(licence), found.int8)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,7 @@ class BundledEnlarger:
     bundle: Manifest
     models: tuple[bytes, ...]
     training: dict[str, Any]
+    int8: tuple[bytes, ...]
 
     def network(self) -> SuperResolution:
         """The network, its weights read back from the ONNX files; without doublings that the bundle lacks."""
@@ -159,8 +159,10 @@ def find_enlarger(bundle: str | Path) -> BundledEnlarger:
             raise BundleError(f"bundle {manifest.id} has no enlarger")
     except BundleError as error:
         raise BundleError(f"{bundle} is neither the run of an enlarger nor a bundle with one: {error}") from error
-    models = tuple(manifest.open_file(name) for name in manifest.enlarger.files)
-    return BundledEnlarger(manifest, models, read_record(manifest.folder)["enlarger"].get("training", {}))
+    models, int8 = (
+        tuple(map(manifest.open_file, files)) for files in (manifest.enlarger.files, manifest.enlarger.int8_files)
+    )
+    return BundledEnlarger(manifest, models, dict(manifest.enlarger.training), int8)
 
 
 def export_enlarger(source: Path, side: int) -> EnlargerFiles:

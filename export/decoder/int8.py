@@ -53,7 +53,8 @@ class _Graph:
     """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR.
 
     Attributes:
-        octaves: of coarser steps than the decoder's own (`RRDBDecoder.octaves`): 0 here, and no constants of the file.
+        ahead: nodes that compute other constants than weights: coordinates, and the octaves of coarser steps than the
+            decoder's own (`RRDBDecoder.octaves`), which are 0 here.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -61,6 +62,7 @@ class _Graph:
             item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer
         }
         self.nodes: list[onnx.NodeProto] = []
+        self.ahead: list[onnx.NodeProto] = []
         for node in model.graph.node:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
@@ -68,11 +70,15 @@ class _Graph:
                 self.constants[node.output[0]] = torch.as_tensor(value)
             elif all(name in self.constants for name in node.input):
                 self.constants[node.output[0]] = self.run(node, [])
+                if node.op_type in ("Concat", "Expand"):  # of coordinates
+                    self.ahead.append(node)
             else:
                 self.nodes.append(node)
-        self.ahead, self.octaves = take_octaves(self.nodes)
-        self.constants |= dict.fromkeys(self.octaves, torch.zeros(1, 1, 1, 1))
-        if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
+        of_octaves, octaves = take_octaves(self.nodes)
+        self.ahead += of_octaves
+        self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
+        self.computed = {name for node in self.ahead for name in node.output}
+        if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", "DepthToSpace", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
@@ -86,7 +92,9 @@ class _Graph:
         match node.op_type:
             case "Conv":
                 x, weight, bias = found
-                return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+                return F.conv2d(x, weight, bias, stride(node), weight.shape[-1] // 2)
+            case "Expand":
+                return found[0].expand(*found[1].tolist())
             case "LeakyRelu":
                 return F.leaky_relu(found[0], node.attribute[0].f)
             case "Add":
@@ -97,6 +105,8 @@ class _Graph:
                 return torch.cat(found, 1)
             case "Resize":
                 return F.interpolate(found[0], scale_factor=2, mode="bilinear")
+            case "DepthToSpace":
+                return F.pixel_shuffle(found[0], 2)
             case _:  # Cast, of stored weights
                 return found[0].float()
 
@@ -111,6 +121,11 @@ class _Graph:
             for name in set(names):
                 if not uses[name]:
                     del values[name]
+
+
+def stride(node: onnx.NodeProto) -> int:
+    """The stride of a convolution."""
+    return next((attribute.ints[0] for attribute in node.attribute if attribute.name == "strides"), 1)
 
 
 def take_octaves(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
@@ -134,12 +149,13 @@ class Int8Decoder(NamedTuple):
 
 
 @torch.no_grad()
-def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
+def int8_decoder(model: bytes, lrs: Rgb, *, enlarges: bool = False) -> Int8Decoder:
     """Both forms of a float32 decoder, an ONNX file with any storage of its weights, calibrated on ``lrs``, uint8
-    ``[N, lr, lr, 3]``; 16 may do, 32 lose less on faces unlike them."""
+    ``[N, lr, lr, 3]``; 16 may do, 32 lose less on faces unlike them. Or those of an enlarger, which ``enlarges``
+    restored pictures: its sums and interpolations are of levels at all sizes, only those of pictures are not."""
     source = onnx.load_model_from_string(model)
     graph = _Graph(source)
-    gains = _gains(graph, lrs)
+    gains = _gains(graph, lrs, enlarges)
     plain, scaled = onnx.ModelProto(), onnx.ModelProto()
     for result in (plain, scaled):  # with weights that are initializers
         result.CopyFrom(source)
@@ -153,17 +169,18 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
             factors |= {weight: made[:, None, None, None] / taken[:, None, None], bias: made}
             of_weights[weight] = made.numpy(), taken.numpy()
     named = (name for node in plain.graph.node for name in node.input)
-    for name in dict.fromkeys(name for name in named if name in graph.constants.keys() - graph.octaves):
+    for name in dict.fromkeys(name for name in named if name in graph.constants.keys() - graph.computed):
         constant = graph.constants[name]
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
     stored = store_compact(scaled)
     return Int8Decoder(
-        bytes(store_compact(plain, of_weights).SerializeToString()), bytes(_int8_graph(stored, lrs).SerializeToString())
+        bytes(store_compact(plain, of_weights).SerializeToString()),
+        bytes(_int8_graph(stored, lrs, enlarges).SerializeToString()),
     )
 
 
-def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
+def _gains(graph: _Graph, lrs: Rgb, enlarges: bool) -> dict[str, Tensor]:
     """Value -> the gain of each of its channels; one number for those that have to stay."""
     group: dict[str, str] = {}  # value -> another one with the same gains
     parts: dict[str, list[str]] = {}  # concatenation -> its values
@@ -180,9 +197,11 @@ def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
         if node.op_type == "Concat":
             parts[name] = inputs
             return value
+        if node.op_type == "DepthToSpace":
+            fixed.update(inputs)
         flat = value.transpose(0, 1).flatten(1)
         seen = flat[:, :: 1 + flat.shape[1] // (SAMPLES >> 4)].abs()
-        if not inputs:  # of the octaves alone
+        if not inputs or (enlarges and inputs == [INPUT]):  # of the octaves alone; the picture with coordinates
             fixed.add(name)
         peaks[name] = seen.kthvalue(math.ceil(0.999 * seen.shape[1]), 1).values.clamp(min=1e-4)
         for other in inputs if node.op_type in ELEMENTWISE else ():
@@ -200,7 +219,7 @@ def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
     for name, peak in largest.items():
         gain = (peak.max() / peak) ** STRENGTH
         found[name] = (gain / gain.log().mean().exp()).clamp(1 / MOST, MOST)
-    found |= {name: torch.ones_like(found[name]) for name in map(first, fixed)}
+    found |= {name: torch.ones_like(found[name]) for name in map(first, fixed & peaks.keys())}
     gains = {name: found[first(name)] for name in peaks}
     for name, values in parts.items():
         gains[name] = torch.cat([gains[value] for value in values])
@@ -216,17 +235,21 @@ class _Pair(NamedTuple):
     scale: float = 0.0  # of its levels, if it is quantized
 
 
-def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
+def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelProto:
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
-    graph, writer = _Graph(model), _Writer(model)
+    graph, writer = _Graph(model), _Writer(model, enlarges)
     side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
 
     def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
         exact = graph.run(node, [pair.exact for pair in pairs])
         if node.op_type == "Conv" and pairs[0].name != INPUT and BRANCHES not in node.input[1]:
             return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-        # The convolutions left are that of the LR and those of branches.
+        # The convolutions left are that of the input and those of branches.
         wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side
+        if enlarges:
+            wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
+        if node.op_type == "DepthToSpace":
+            return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
         if node.op_type != "Conv":
             pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)
@@ -244,12 +267,14 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
 class _Writer:
     """Writes the int8 graph."""
 
-    def __init__(self, source: onnx.ModelProto) -> None:
-        self.source = source
+    def __init__(self, source: onnx.ModelProto, enlarges: bool) -> None:
+        self.source, self.enlarges = source, enlarges
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
-        self.wide = set[str]()  # values in float32 that are not quantized where they need not be
+        self.wide = {INPUT}  # values in float32 that are not quantized where they need not be
+        self.heads = {OUTPUT, *(node.input[0] for node in source.graph.node if node.op_type == "DepthToSpace")}
         self._quantized: dict[str, tuple[float, int]] = {}
+        self._cut: dict[str, int] = {}  # widened value -> its channels
 
     def add(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
         """A node of the source with other inputs."""
@@ -277,24 +302,37 @@ class _Writer:
         self.nodes.append(helper.make_node("DequantizeLinear", [levels, *constants], [f"{name}.near"], f"widen.{name}"))
         return f"{name}.near"
 
-    def quantized(self, pair: _Pair) -> _Pair:
-        """The value in levels, whose range follows from the exact one."""
+    def quantized(self, pair: _Pair, *, clipped: bool = True) -> _Pair:
+        """The value in levels, whose range follows from the exact one; not ``clipped``, it leaves room."""
         if pair.scale:
             return pair
         if pair.name not in self._quantized:
             values = pair.exact.flatten()
             seen = values[:: 1 + len(values) // SAMPLES].numpy()
-            low, high = np.percentile(seen, [100 - PERCENTILE, PERCENTILE])
+            low, high = (
+                np.percentile(seen, [100 - PERCENTILE, PERCENTILE])
+                if clipped
+                else 1.25 * seen[[seen.argmin(), seen.argmax()]]
+            )
             low, high = min(float(low), 0.0), max(float(high), 1e-6)
             scale = (high - low) / 255
             self._quantized[pair.name] = scale, round(-low / scale)
-            self.levels(pair.name, pair.name, *self._quantized[pair.name])
+            if self.enlarges and pair.name in self.wide:  # the picture, half a level above its values
+                self._quantized[pair.name] = 1 / HALF_RANGE, 127
+            self.levels(pair.name, pair.name, *self._quantized[pair.name], self._cut.get(pair.name, 0))
         scale, zero = self._quantized[pair.name]
         near = ((pair.near / scale).round() + zero).clamp(0, 255).sub_(zero).mul_(scale)
         return _Pair(f"{pair.name}.near", pair.exact, near, scale)
 
+    def moved(self, node: onnx.NodeProto, x: _Pair, exact: Tensor) -> _Pair:
+        """Levels at another place."""
+        name = str(node.output[0])
+        self.add(node, [x.name])
+        self.levels(name, name, *self._quantized[x.name.removesuffix(".near")])
+        return _Pair(f"{name}.near", exact, F.pixel_shuffle(x.near, 2), x.scale)
+
     def convolution(self, node: onnx.NodeProto, x: _Pair, exact: Tensor, constants: dict[str, Tensor]) -> _Pair:
-        """A convolution of levels; the last one gives those of the picture."""
+        """A convolution of levels; a decoder's last one gives those of the picture."""
         (_, weight, bias), name = node.input, str(node.output[0])
         if weight + INT8 in self.held:
             levels = numpy_helper.to_array(self.held[weight + INT8])
@@ -304,12 +342,12 @@ class _Writer:
             self.constant(weight + INT8, levels)
         steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
         rounded = torch.from_numpy(levels.astype(np.float32) * scales)
-        near = F.conv2d(x.near, rounded, padding=rounded.shape[-1] // 2)
+        near = F.conv2d(x.near, rounded, None, stride(node), rounded.shape[-1] // 2)
         wanted = (exact - near).mean((0, 2, 3)) + (name == OUTPUT)
         near += ((wanted / steps).round() * steps)[:, None, None]
         stored, channels, last = weight + INT8, len(levels), name == OUTPUT
         biases, scale = (wanted / steps).round().numpy().astype(np.int32), scales.ravel().astype(np.float32)
-        if last and channels < LEAST_CHANNELS:
+        if name in self.heads and channels < LEAST_CHANNELS:
             more = (0, LEAST_CHANNELS - channels)
             stored = self.constant(f"{weight}.wide", np.pad(levels, (more, (0, 0), (0, 0), (0, 0))))
             biases, scale = np.pad(biases, more), np.pad(scale, more, constant_values=1)
@@ -327,17 +365,12 @@ class _Writer:
                 )
             )
         self.add(node, [x.name, *integers])
+        cut = self._cut[name] = channels if len(scale) > channels else 0
         if last:
             self.nodes[-1].output[0] = "picture"
-            cut = channels if len(scale) > channels else 0
-            self.nodes.append(
-                helper.make_node(
-                    "Sub",
-                    [self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut), self.constant("one", np.float32(1))],
-                    [OUTPUT],
-                    "centre",
-                )
-            )
+            shown = self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut)
+            ends = [shown, self.constant("one", np.float32(1))]
+            self.nodes.append(helper.make_node("Sub", ends, [OUTPUT], "centre"))
         return _Pair(name, exact, near)
 
     def model(self) -> onnx.ModelProto:

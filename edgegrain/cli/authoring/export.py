@@ -145,7 +145,7 @@ def enlarger(
 
     target = require_enlargeable(into, force=force)
     found = enlarger_files(source, target.hr)
-    files = write_enlarger(found.models, target, found.training, found.licence, version=version)
+    files = write_enlarger(found, target, version=version)
     say(f"{', '.join(map(str, files))}: {found.summary}")
 
 

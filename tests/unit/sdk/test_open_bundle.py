@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import sdk
@@ -20,6 +21,7 @@ from tests.tiny_bundle import (
     HR,
     LR,
     add_cuda_form,
+    nearest_enlarger,
     quantizing_decoder,
     refresh_manifest,
     write_steered_bundle,
@@ -68,6 +70,29 @@ def test_a_cpu_gets_int8_where_it_can_but_not_to_enlarge(
         assert "with decoder_int8.onnx, int8" in caplog.text and "decoder.onnx" not in caplog.text
         bundle.decode(lrs, to_enlarge=True)
     assert "with decoder.onnx, float32" in caplog.text and bundle.running_decoder.precision == "int8"
+
+
+def test_an_enlarger_in_int8_takes_what_int8_restores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tiny_bundle(tmp_path, doublings=1)
+    add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
+    (folder / "inverted.onnx").write_bytes(inverting_enlarger())
+    enlarger = {"files": ["enlarger_x2.onnx"], "forms": {"int8": {"files": ["inverted.onnx"]}}}
+    refresh_manifest(folder, enlarger=enlarger)
+    squares = np.full((1, HR, HR, 3), 55, np.uint8)
+    for able, form, level in ((True, "auto", 200), (True, "default", 55), (True, "int8", 200), (False, "auto", 55)):
+        monkeypatch.setattr(open_bundle, "can_run_int8", lambda able=able: able)
+        bundle = OpenBundle(load_manifest(folder), form=form)  # type: ignore[arg-type]
+        assert (bundle.enlarge(squares, 2) == level).all()
+        bundle.decode(np.zeros((1, LR, LR, 3), np.uint8), to_enlarge=True)
+        assert list(bundle._decoders) == [form]
+
+
+def inverting_enlarger() -> bytes:
+    """`nearest_enlarger` with 255 minus its levels."""
+    model = onnx.load_model_from_string(nearest_enlarger(1)[0])
+    model.graph.node[-1].output[0] = "plain"
+    model.graph.node.append(onnx.helper.make_node("BitwiseNot", ["plain"], ["enlarged"]))
+    return bytes(model.SerializeToString())
 
 
 def test_without_the_library_cuda_gets_the_default_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,8 @@ def test_every_file_doubles_the_sides() -> None:
     both = listed(enlarger={**BOTH, "training": {"pictures_seen": 5}})
     assert both.enlarger == Enlarger(tuple(ENLARGERS), {"pictures_seen": 5}) and both.sides == (256, 512, 1024)
     assert listed(preprocessing={"pad": "edge", "tile_overlap": 2}).sides == ()  # the original's
+    formed = listed(enlarger={"files": ENLARGERS[:1], "forms": {"int8": {"files": ENLARGERS[1:]}, "other": {}}})
+    assert formed.enlarger == Enlarger((ENLARGERS[0],), {}, (ENLARGERS[1],)) and formed.sides == (256, 512)
 
 
 MADE_FROM = "11" * 32

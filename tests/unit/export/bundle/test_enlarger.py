@@ -169,7 +169,7 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(
 ) -> None:
     folder = write_tiny_bundle(tmp_path)
     first, second = (b"first", b"same"), (b"second", b"same")
-    write_enlarger(first, load_manifest(folder), {})
+    write_enlarger(EnlargerFiles(first, {}), load_manifest(folder))
 
     @contextmanager
     def interrupted(path: Path) -> Iterator[Path]:
@@ -180,9 +180,9 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(writer, "written_whole", interrupted)
-        write_enlarger(second, load_manifest(folder), {})
+        write_enlarger(EnlargerFiles(second, {}), load_manifest(folder))
     assert enlarger_of(folder) == first
-    paths = write_enlarger(second, load_manifest(folder), {})
+    paths = write_enlarger(EnlargerFiles(second, {}), load_manifest(folder))
     assert [path.name for path in paths] == [
         f"enlarger_x2-{sha256(b'second').hexdigest()[:8]}.onnx",
         "enlarger_x4.onnx",
@@ -192,11 +192,11 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(
 
 def test_a_smaller_enlarger_replaces_both_files(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=2)
-    write_enlarger([b"one"], require_enlargeable(str(folder), force=True), {}, version="1.1.0")
+    write_enlarger(EnlargerFiles([b"one"], {}), require_enlargeable(str(folder), force=True), version="1.1.0")
     manifest = verify_bundle(folder)
     assert manifest.version == "1.1.0"
     with pytest.raises(BundleError, match="version"):
-        write_enlarger([b"two"], manifest, {}, version="1/1")
+        write_enlarger(EnlargerFiles([b"two"], {}), manifest, version="1/1")
     assert manifest.sides == (HR, 2 * HR) and enlarger_of(folder) == (b"one",)
     assert [path.name for path in folder.glob("enlarger*")] == [*manifest.enlarger.files]
 
@@ -245,7 +245,7 @@ def models(small: SuperResolution) -> tuple[bytes, ...]:
 @pytest.fixture
 def enlarging(tmp_path: Path, models: tuple[bytes, ...]) -> Path:
     folder = write_tiny_bundle(tmp_path / "enlarging")
-    write_enlarger(models, load_manifest(folder), {"config": SMOKE.as_dict(), "pictures_seen": 5})
+    write_enlarger(EnlargerFiles(models, {"config": SMOKE.as_dict(), "pictures_seen": 5}), load_manifest(folder))
     return folder
 
 
@@ -263,6 +263,24 @@ def test_another_bundle_gets_the_same_files(
     assert training == {"config": json.loads(json.dumps(SMOKE.as_dict())), "pictures_seen": 5, "part_of": origin}
 
 
+def test_its_form_in_int8_goes_along_and_is_replaced_with_it(
+    tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell
+) -> None:
+    training = {"config": SMOKE.as_dict()}
+    write_enlarger(EnlargerFiles(models, training, int8=(b"one", b"two")), load_manifest(enlarging))
+    folder = write_tiny_bundle(tmp_path / "other")
+    shell.ok(enlarging, "--into", folder)
+    manifest = verify_bundle(folder)
+    files = ("enlarger_int8_x2.onnx", "enlarger_int8_x4.onnx")
+    assert manifest.enlarger is not None and manifest.enlarger.int8_files == files
+    assert tuple(map(manifest.open_file, files)) == (b"one", b"two") and manifest.sides == (HR, 2 * HR, 4 * HR)
+    paths = write_enlarger(EnlargerFiles(models, training, int8=(b"1", b"two")), manifest)
+    assert [path.name[:16] for path in paths[2:]] == ["enlarger_int8_x2", "enlarger_int8_x4"]
+    assert verify_bundle(folder).enlarger.int8_files[1] == files[1]  # type: ignore[union-attr]
+    write_enlarger(EnlargerFiles(models, training), load_manifest(folder))
+    assert not list(folder.glob("enlarger_int8*")) and verify_bundle(folder).enlarger.int8_files == ()  # type: ignore[union-attr]
+
+
 def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell) -> None:
     refresh_manifest(enlarging, licence={"weights": "Research only.", "data": "Faces."})
     stated = f"that of {load_manifest(enlarging).id} 1.0.0. Weights: Research only. Data: Faces."
@@ -274,7 +292,7 @@ def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[b
         assert manifest.licence == {**own, "enlarger": stated}
         assert manifest.open_file("README.md").decode() == f"A bundle for tests.\n\nEnlarger inside: {stated}\n"
         source = target
-    write_enlarger(models[:1], load_manifest(source), {})  # of a run
+    write_enlarger(EnlargerFiles(models[:1], {}), load_manifest(source))  # of a run
     manifest = verify_bundle(source)
     assert manifest.licence == own and manifest.open_file("README.md") == b"A bundle for tests.\n"
 
@@ -288,7 +306,7 @@ def test_a_run_begins_with_the_enlarger_of_a_bundle(enlarging: Path, small: Supe
 
 def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolution, models: tuple[bytes, ...]) -> None:
     folder = write_tiny_bundle(tmp_path)
-    write_enlarger(models[:1], load_manifest(folder), {"config": SMOKE.as_dict()})
+    write_enlarger(EnlargerFiles(models[:1], {"config": SMOKE.as_dict()}), load_manifest(folder))
     found = find_enlarger(folder).network()
     assert found.config.factors == (2,)
     picture = torch.rand(1, 3, HR, HR) * 2 - 1
@@ -309,6 +327,6 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, shell
     with pytest.raises(BundleError, match="does not describe its enlarger's network .'config'"):
         find_enlarger(enlarging).network()
     other = write_tiny_bundle(tmp_path / "not_a_network")
-    write_enlarger([b"no graph"], load_manifest(other), {})
+    write_enlarger(EnlargerFiles([b"no graph"], {}), load_manifest(other))
     shell.fails("the enlarger cannot be loaded", other, "--into", write_tiny_bundle(tmp_path / "unchanged"))
     assert load_manifest(tmp_path / "unchanged" / "tiny-64-lr16").enlarger is None

@@ -1,0 +1,130 @@
+"""``benchmarks/quality/int8_enlarger.py``: a bundle's enlarger in int8, near the pictures of float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from benchmarks.quality import int8_enlarger
+from benchmarks.quality.int8_enlarger import Student, enlarged_windows, int8_graphs
+from codec_contract.pixels import network_input, pictures_of
+from edgegrain.training.int8 import RoundedDecoder, train_rounded
+from export.decoder.int8 import Int8Decoder
+from server_decoder.enlarger_session import EnlargerSession
+from server_decoder.providers import can_run_int8
+from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter
+from tests.unit.server_decoder.test_super_resolution import shaken
+
+SIDE = 32
+RUNS = pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
+CONFIG = SuperResolutionConfig(widths=(16, 24), down=(1, 1), up=(3,), fine_widths=(16, 8), fine_blocks=(1, 1))
+
+
+@pytest.fixture(scope="module")
+def network() -> SuperResolution:
+    return shaken(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def restored() -> np.ndarray:
+    """Smooth squares: a network whose weights are random adds little to them."""
+    coarse = np.random.default_rng(0).integers(40, 216, (6, 3, 3, 3), np.uint8)
+    return np.ascontiguousarray(coarse.repeat(11, 1).repeat(11, 2)[:, :SIDE, :SIDE])
+
+
+@pytest.fixture(scope="module")
+def bodies() -> list[Int8Decoder]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def files(network: SuperResolution, restored: np.ndarray, bodies: list[Int8Decoder]) -> tuple[bytes, ...]:
+    def keep(made: Int8Decoder) -> Int8Decoder:
+        bodies.append(made)
+        return made
+
+    return int8_graphs(network, restored, keep)
+
+
+@torch.no_grad()
+def expected(network: SuperResolution, restored: np.ndarray) -> list[np.ndarray]:
+    """What the smaller network makes in float32."""
+    student, values = Student(network), torch.from_numpy(network_input(restored))
+    student.fit_heads(network, values)
+    return [pictures_of(notch_filter(picture).numpy()) for picture in student(values)[::2]]
+
+
+@RUNS
+def test_pictures_are_near_those_of_float32(
+    network: SuperResolution, restored: np.ndarray, files: tuple[bytes, ...]
+) -> None:
+    session = EnlargerSession(files, SIDE)
+    for factor, wanted in zip((2, 4), expected(network, restored), strict=True):
+        apart = session.enlarge(restored, factor).astype(float) - wanted
+        assert 0 < np.std(apart) < 0.12 * wanted.std() and np.abs(apart.mean((0, 1, 2))).max() < 0.02 * wanted.std()
+
+
+def test_every_convolution_but_the_first_and_the_filter_is_of_levels(files: tuple[bytes, ...]) -> None:
+    for model, float32 in zip(files, (1, 0), strict=True):
+        nodes = [node for node in onnx.load_model_from_string(model).graph.node if not node.name.startswith("end.")]
+        near = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+        convolutions = [node for node in nodes if node.op_type == "Conv"]
+        assert len(convolutions) > 2 and sum(not set(node.input) <= near for node in convolutions) == float32
+
+
+def test_training_brings_windows_nearer(
+    network: SuperResolution,
+    restored: np.ndarray,
+    files: tuple[bytes, ...],
+    bodies: list[Int8Decoder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(int8_enlarger, "WINDOW", 24)
+    monkeypatch.setattr(int8_enlarger, "MARGIN", 4)
+    monkeypatch.setattr("edgegrain.training.int8.time.monotonic", iter(range(1000)).__next__)
+    model = RoundedDecoder(onnx.load_model_from_string(bodies[0].int8), enlarges=True)
+    wanted = expected(network, restored)
+    originals = [wanted[index % 2][index] for index in range(6)]  # as large as one or both
+    rng = np.random.default_rng(0)
+    batch = enlarged_windows(rng, model, restored, wanted, originals)
+    assert [part.shape[-1] for parts in batch for part in parts[:2]] == [32, 32, 64, 64]
+    assert len(batch[0]) == 3 and len(batch[1]) in (2, 3)
+    shown: list[str] = []
+
+    def distance() -> float:
+        with torch.no_grad():
+            pictures = model(torch.from_numpy(network_input(restored)))[::2]
+        pairs = zip(pictures, wanted, strict=True)
+        return float(sum(np.abs(pictures_of(picture.numpy()) - large.astype(float)).mean() for picture, large in pairs))
+
+    before = distance()
+    train_rounded(
+        model,
+        lambda rng: enlarged_windows(rng, model, restored, wanted, originals),
+        80.0,
+        lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
+        lambda _done, line: shown.append(line),
+        rate=0.2,
+    )
+    assert distance() < before and len(shown) == 79
+    after = RoundedDecoder(onnx.load_model_from_string(model.store(bodies[0]).int8), enlarges=True)
+    square = torch.from_numpy(network_input(restored[:1]))
+    with torch.no_grad():
+        for one, other in zip(model(square)[::2], after(square)[::2], strict=True):
+            assert (one - other).abs().mean() < 0.06 * one.std()
+
+
+def test_a_window_is_a_part_of_the_picture(
+    restored: np.ndarray, files: tuple[bytes, ...], bodies: list[Int8Decoder]
+) -> None:
+    model = RoundedDecoder(onnx.load_model_from_string(bodies[0].int8), enlarges=True)
+    square = torch.from_numpy(network_input(restored[:1]))
+    with torch.no_grad():
+        whole, part = model(square)[::2], model(square, (slice(4, 28), slice(6, 30)), SIDE)[::2]
+    for factor, one, other in zip((2, 4), whole, part, strict=True):
+        inner = slice(6 * factor, -6 * factor)
+        torch.testing.assert_close(
+            other[..., inner, inner], one[..., 10 * factor : 22 * factor, 12 * factor : 24 * factor]
+        )

@@ -1,6 +1,6 @@
 """Give the enlarger of a bundle its form in int8, for CPUs: a smaller network for what a decoder restored in int8.
 
-    python benchmarks/quality/int8_enlarger.py --bundle BUNDLE --data FACES --weights WEIGHTS --tune-seconds 4500
+    python benchmarks/quality/int8_enlarger.py --bundle BUNDLE --data FACES --weights WEIGHTS --tune-seconds 3600
 
 It takes int8's rounding for what it is, because it is trained on that, and begins with the weights of the bundle's
 enlarger, whose pictures it approaches. Both doublings end in sub-pixel convolutions (Shi et al. 2016, "Real-Time Single
@@ -59,7 +59,7 @@ def main(
     bundle: Annotated[str, typer.Option(help="Folder of the bundle, which has a decoder in int8.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures to train on.")],
     weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metric weights.")],
-    tune_seconds: Annotated[float, typer.Option(min=1, help="Time for training.")] = 4500,
+    tune_seconds: Annotated[float, typer.Option(min=1, help="Time for training.")] = 3600,
     version: Annotated[str | None, typer.Option(help="New version of the bundle.")] = None,
 ) -> None:
     """Give the enlarger of a bundle its form in int8."""
@@ -79,7 +79,7 @@ def main(
         model = RoundedDecoder(onnx.load_model_from_string(made.int8), enlarges=True)
         with progress_bar("tuning") as show:
             batches = lambda rng: enlarged_windows(rng, model, restored, wanted, originals)  # noqa: E731
-            train_rounded(model, batches, tune_seconds, lpips, show, rate=2.5, hold=0.4)
+            train_rounded(model, batches, tune_seconds, lpips, show, rate=0.8)
         return model.store(made)
 
     models = int8_graphs(found.network(), restored, tune)

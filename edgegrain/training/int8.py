@@ -42,15 +42,16 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Levels(torch.autograd.Function):
-    """Values in levels, whose rounding has the gradient 1."""
+    """Values in levels; the gradient is 1 where they are rounded and 0 where they are clipped."""
 
     @staticmethod
-    def forward(_ctx: Any, x: Tensor, step: float, zero: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: float, zero: float) -> Tensor:
+        ctx.save_for_backward((x >= -zero * step) & (x <= (255 - zero) * step))
         return (x * (1 / step)).round_().clamp_(-zero, 255 - zero).mul_(step)
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * ctx.saved_tensors[0], None, None
 
 
 class RoundedDecoder(nn.Module):

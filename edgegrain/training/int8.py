@@ -214,10 +214,9 @@ def train_rounded(
     lpips: Distance,
     show: Progress,
     rate: float = 1.0,
-    hold: float = 0.0,
 ) -> None:
     """Train for ``seconds`` on what ``draw`` gives: a picture of the model, the wanted one and others of the same size,
-    which LPIPS compares as well. The learning rate is ``rate`` times the usual one up to the part ``hold``."""
+    which LPIPS compares as well; the learning rate is ``rate`` times the usual one."""
     groups = []
     for name, value in model.trained.items():
         kind = "step" if name not in model.integers else "weight" if value.dim() == 4 else "bias"
@@ -236,7 +235,7 @@ def train_rounded(
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = annealed(group["rate"], done, steps, warm_up=WARM_UP, hold=hold)
+            group["lr"] = annealed(group["rate"], done, steps, warm_up=WARM_UP, hold=0.0)
         optimizer.step()
         steps += 1
         error = running_mean(error, apart.detach(), 0.98)

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 
-@pytest.mark.parametrize("name", ["photographs", "qualities", "rescaling"])
+@pytest.mark.parametrize("name", ["int8_enlarger", "photographs", "qualities", "rescaling"])
 def test_the_usage_line_names_options_that_exist(name: str) -> None:
     module = importlib.import_module(f"benchmarks.quality.{name}")
     text = module.__doc__ or ""

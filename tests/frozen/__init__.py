@@ -1,1 +1,0 @@
-"""The outside of the project, recorded before it is rebuilt: `python -m tests.frozen check`."""

@@ -33,11 +33,10 @@ from codec_contract.fit import fit_picture
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.preprocessing import load_picture
-from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
-from edgegrain.training.int8 import RoundedDecoder, train_rounded
+from edgegrain.training.int8 import Distance, RoundedDecoder, train_rounded
 from export.bundle.enlarger import EnlargerFiles, find_enlarger, write_enlarger
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
 from export.decoder.int8 import Int8Decoder, int8_decoder
@@ -54,7 +53,7 @@ WINDOW, MARGIN = 144, 8
 """Side of the part that is enlarged while training, and what the padding of its edges reaches, in pixels of S."""
 
 
-def add_int8_form(folder: Path, data: Path, seconds: float, lpips: LPIPS, show: Progress) -> list[Path]:
+def add_int8_form(folder: Path, data: Path, seconds: float, lpips: Distance, show: Progress) -> list[Path]:
     """Add the form in int8 to the enlarger of a bundle, trained for ``seconds`` on a folder of pictures; those as large
     as enlarged ones are also compared with what is made of them."""
     target = load_manifest(folder)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.pixels import network_input, pictures_of
 from edgegrain.training.int8 import RoundedDecoder, train_rounded
 from edgegrain.training.super_resolution import int8 as int8_enlarger
 from edgegrain.training.super_resolution.int8 import Student, enlarged_windows, int8_graphs
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
+from export.bundle.enlarger import EnlargerFiles, enlarger_graphs, write_enlarger
 from export.decoder.int8 import Int8Decoder
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter
+from tests.pictures import encoded, noise
+from tests.tiny_bundle import HR, add_cuda_form, quantizing_decoder, write_tiny_bundle
 from tests.unit.server_decoder.test_super_resolution import shaken
 
 SIDE = 32
@@ -128,3 +135,24 @@ def test_a_window_is_a_part_of_the_picture(
         torch.testing.assert_close(
             other[..., inner, inner], one[..., 10 * factor : 22 * factor, 12 * factor : 24 * factor]
         )
+
+
+def test_a_bundle_gets_the_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, recipe = write_tiny_bundle(tmp_path / "enlarging"), SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
+    add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
+    models = enlarger_graphs(shaken(recipe.network), HR)
+    write_enlarger(EnlargerFiles(models, {"config": recipe.as_dict()}), load_manifest(folder))
+    for index, side in enumerate((HR, 2 * HR, 4 * HR)):
+        (tmp_path / f"{index}.png").write_bytes(encoded(noise(side, side)))
+    monkeypatch.setattr(int8_enlarger, "WINDOW", HR)
+    monkeypatch.setattr("edgegrain.training.int8.time.monotonic", iter(range(1000)).__next__)
+    shown: list[str] = []
+    paths = int8_enlarger.add_int8_form(
+        folder, tmp_path, 4.0, lambda a, b: (a - b).square().mean((1, 2, 3)), lambda _done, line: shown.append(line)
+    )
+    manifest = verify_bundle(folder)
+    assert manifest.enlarger is not None and len(shown) == 3
+    assert [path.name for path in paths] == [*manifest.enlarger.files, *manifest.enlarger.int8_files]
+    assert [manifest.open_file(name) for name in manifest.enlarger.files] == list(models)
+    made = EnlargerSession([manifest.open_file(name) for name in manifest.enlarger.int8_files], HR)
+    assert made.enlarge(np.full((1, HR, HR, 3), 99, np.uint8), 4).shape == (1, 4 * HR, 4 * HR, 3)

@@ -171,6 +171,8 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
     options.enable_mem_pattern = False
     if in_memory:
         refuse_external_weights(options)
+    # Else the decoder's threads spin, waiting for its next run, while those of the enlarger compute.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     set_threads(options, threads)
     return options
 

@@ -94,7 +94,11 @@ def other_encoder(folder: Path) -> None:
     ("change", "broken", "said"),
     [
         (lambda folder: None, "", "every SHA-256 and the LR contract id as in the manifest"),
-        (lambda folder: (folder / "README.md").write_text("altered"), "files", "README.md of bundle tiny-64-lr16 is"),
+        (
+            lambda folder: (folder / "README.md").write_text("altered"),
+            "files",
+            "README.md of bundle tiny-64-lr16 is altered",
+        ),
         (with_fields(lr_contract_id="0" * 64), "files", f"states LR contract {'0' * 64}, but"),
         (other_encoder, "encoder", "noise-0"),
         (with_file("golden.json", None), "encoder", "lists no file 'golden.json'"),
@@ -102,7 +106,7 @@ def other_encoder(folder: Path) -> None:
         (
             with_file("golden.json", None, encoder={"exact": False}),
             "",
-            "a float network, which promises no exact bytes",
+            "a float network, which promises no exact bytes and has no golden vectors, ",
         ),
         (with_file("golden.json", b"not JSON"), "encoder", "the golden vectors are malformed"),
         (with_file("golden.json", b"{}"), "encoder", ""),

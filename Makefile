@@ -50,7 +50,7 @@ qualities: $(VENV)/.test
 		set -- $$(echo $$item | tr , ' '); test -e bundles/$$1 && continue; \
 		$(BIN)/edgegrain export bundle zoo/$$1 --version $$2 --out build/qualities/$$1; \
 		$(BIN)/edgegrain bundles quality build/qualities/$$1 $$3; \
-		$(BIN)/edgegrain export enlarger zoo/enlarger-faces-256 --into build/qualities/$$1; \
+		$(BIN)/edgegrain export enlarger bundles/faces-256-lr32 --into build/qualities/$$1; \
 		mv build/qualities/$$1 bundles/$$1; \
 	done
 	@$(BIN)/edgegrain bundles

@@ -1,6 +1,7 @@
 """The bundles that a built wheel holds."""
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -83,7 +84,7 @@ def test_an_enlarger_that_bundles_share_is_held_once(
         [installed.open_file(file) for file in installed.enlarger.files]
 
 
-def test_make_qualities_names_folders_of_the_zoo(repository: Path) -> None:
+def test_make_qualities_names_a_folder_of_the_zoo_and_a_bundle(repository: Path) -> None:
     """The commands as make prints them; to run them takes minutes."""
     if not shutil.which("make"):
         pytest.skip("needs make")
@@ -91,5 +92,7 @@ def test_make_qualities_names_folders_of_the_zoo(repository: Path) -> None:
     printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"([\w-]+),([\d.]+),(\w+)", printed)
     assert {"tiny", "small", "medium", *(quality for _, _, quality in named)} == set(QUALITIES)
-    folders = [*(folder for folder, _, _ in named), *re.findall(r"export enlarger zoo/([\w-]+)", printed)]
-    assert len(folders) == 2 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)
+    assert len(named) == 1 and list((repository / "zoo" / named[0][0]).glob("*.safetensors"))
+    (source,) = re.findall(r"export enlarger (bundles/[\w-]+)", printed)
+    enlarger = json.loads((repository / source / "manifest.json").read_bytes())["enlarger"]
+    assert enlarger["files"] and all((repository / source / name).is_file() for name in enlarger["files"])

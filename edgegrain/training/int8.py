@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
@@ -26,7 +26,7 @@ from edgegrain.pictures.writing import Progress
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import annealed
 from export.decoder.graph import INT8, SCALE, int8_levels, is_int8
-from export.decoder.int8 import Int8Decoder, stride, take_octaves
+from export.decoder.int8 import Int8Decoder, stride
 from server_decoder.decoder_session import INPUT, DecoderSession
 
 BATCH = 2
@@ -68,7 +68,15 @@ class RoundedDecoder(nn.Module):
         self.nodes: list[onnx.NodeProto] = []
         self.integers: dict[str, tuple[str, str]] = {}  # weight or bias -> its levels and their step
         self.same: dict[str, str] = {}  # dequantized value -> the one that was quantized, which is rounded here
-        for node in model.graph.node:
+        wanted, nodes = set(self.outputs), list[onnx.NodeProto]()
+        for node in reversed(model.graph.node):
+            if node.op_type == "If":  # a branch, which adds nothing to its input at the decoder's own step
+                self.same[node.output[0]] = helper.get_node_attr_value(node, "else_branch").node[0].input[0]
+                wanted.add(self.same[node.output[0]])
+            elif wanted & set(node.output):
+                nodes.insert(0, node)
+                wanted |= set(node.input)
+        for node in nodes:
             inputs, name = list(node.input), node.output[0]
             match node.op_type:
                 case "DequantizeLinear" if inputs[0] in self.constants:
@@ -86,10 +94,8 @@ class RoundedDecoder(nn.Module):
                     self.constants[name] = factors[0] * factors[1] if len(factors) > 1 else factors[0]
                 case kind:
                     self.nodes.append(node)
-                    if kind == "QuantizeLinear" and name != "picture.levels" and not enlarges:
+                    if kind == "QuantizeLinear" and not enlarges:
                         self.trained[inputs[1]] = nn.Parameter(self.constants[inputs[1]].reshape(1))
-        _, octaves = take_octaves(self.nodes)
-        self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
         self.held = nn.ParameterList(self.trained.values())
 
     def forward(self, lr: Tensor, window: tuple[slice, slice] | None = None, side: int = 0) -> list[Tensor]:
@@ -118,14 +124,15 @@ class RoundedDecoder(nn.Module):
                 case "Conv":
                     x, weight, bias = given
                     made = F.conv2d(x, weight, bias, stride(node), weight.shape[-1] // 2).float()
+                case "ConvTranspose":
+                    x, weight, bias = given
+                    made = F.conv_transpose2d(x, weight, bias, padding=weight.shape[-1] // 2)
                 case "Slice":  # of channels
                     made = given[0][:, : int(given[2])]
                 case "LeakyRelu":
                     made = F.leaky_relu(given[0], node.attribute[0].f)
                 case "Add":
                     made = given[0] + given[1]
-                case "Sub":
-                    made = given[0] - given[1]
                 case "Mul":
                     made = given[0] * given[1]
                 case "Concat":

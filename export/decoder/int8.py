@@ -9,9 +9,10 @@ The graph refers to the weights in the file of the float32 decoder, which holds 
   Correction", 4.1). The float32 decoder divides them out of its weights again, so its features stay.
 - A range covers all but 1/10,000 of the values on either side; the rest is clipped.
 - A bias takes back the mean error that quantization makes in its channel (the same paper, 4.2).
-- Sums, products and interpolation stay float32, and no sum is of rounded sums, but at half the picture's size, where
-  this costs most and gains least.
-- The last convolution gives the picture's levels.
+- Sums, products and interpolation are of levels at the picture's size and half of it, elsewhere in float32.
+- The last convolution, the sum that it takes and the activation in that are in float32: nothing filters their rounding.
+- Branches for coarser steps than the decoder's own (`StepBranch`) stay float32 and are skipped at its own, where they
+  add nothing: they take a fifth of the time.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ SAMPLES = 1 << 20  # of a value, for its range
 SHARED_FROM = 1024
 """Bytes from which on a constant stays in the float32 graph's file."""
 LEAST_CHANNELS = 16
-"""Channels that the last convolution makes at least; with 3, ONNX Runtime takes twice as long."""
+"""Channels that an enlarger's last convolutions make at least; with 12, ONNX Runtime takes twice as long."""
 BRANCHES = "step_branches."
-"""In names of the weights of `StepBranch`. They stay float32: 5 % of the time, and calibration has no coarse step."""
+"""In names of the weights of `StepBranch`. They stay float32, because calibration has no coarse step."""
+COARSE = "coarse"  # true if an LR has a coarser step than the decoder's own
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
 
@@ -239,25 +241,35 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
     graph, writer = _Graph(model), _Writer(model, enlarges)
     side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
+    ends = {OUTPUT}
+    for _ in range(2):  # the last convolution, the sum that it takes, and what that is made of
+        ends |= {name for node in graph.nodes if node.output[0] in ends for name in graph.inputs(node)}
 
     def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
-        exact = graph.run(node, [pair.exact for pair in pairs])
-        if node.op_type == "Conv" and pairs[0].name != INPUT and BRANCHES not in node.input[1]:
-            return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-        # The convolutions left are that of the input and those of branches.
-        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side
-        if enlarges:
-            wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
-        if node.op_type == "DepthToSpace":
-            return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
-        if node.op_type != "Conv":
-            pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
+        exact, kind, made = graph.run(node, [pair.exact for pair in pairs]), node.op_type, node.output[0]
+        if kind == "Conv" and BRANCHES in node.input[1]:
+            writer.begin_branch(pairs[0].name)
+        if writer.branch is None:
+            if kind == "Conv" and pairs[0].name != INPUT and made != OUTPUT:
+                return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
+            if kind == "DepthToSpace":
+                return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
+            coarse = kind in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 4 <= side
+            wide = coarse or made in ends
+            if enlarges:
+                wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
+            if kind != "Conv":
+                pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)
         names = [name if name in graph.constants or not name else next(given).name for name in node.input]
-        writer.add(node, names)
-        if wide:
-            writer.wide.add(node.output[0])
-        return _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
+        if made == OUTPUT and kind == "Conv":
+            writer.last(node, names, graph.constants)
+        else:
+            writer.add(node, names)
+        if writer.branch or wide:
+            writer.wide.add(made)
+        writer.end_branch(node)
+        return _Pair(made, exact, graph.run(node, [pair.near for pair in pairs]))
 
     lr = torch.from_numpy(network_input(lrs))
     graph.walk(_Pair(INPUT, lr, lr), write)
@@ -271,8 +283,9 @@ class _Writer:
         self.source, self.enlarges = source, enlarges
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
+        self.branch: tuple[str, int] | None = None  # its input, and the number of nodes before it
         self.wide = {INPUT}  # values in float32 that are not quantized where they need not be
-        self.heads = {OUTPUT, *(node.input[0] for node in source.graph.node if node.op_type == "DepthToSpace")}
+        self.heads = {node.input[0] for node in source.graph.node if node.op_type == "DepthToSpace"}
         self._quantized: dict[str, tuple[float, int]] = {}
         self._cut: dict[str, int] = {}  # widened value -> its channels
 
@@ -282,6 +295,26 @@ class _Writer:
         copy.CopyFrom(node)
         copy.input[:] = inputs
         self.nodes.append(copy)
+
+    def begin_branch(self, x: str) -> None:
+        """The nodes from here on are those of a branch of ``x``, unless they already are."""
+        self.branch = self.branch or (x, len(self.nodes))
+
+    def end_branch(self, node: onnx.NodeProto) -> None:
+        """If ``node``, the last one so far, adds the input of the branch to what the branch made of it, the nodes of
+        the branch become a graph that runs at coarser steps only."""
+        if self.branch is None or node.op_type != "Add" or self.branch[0] not in node.input:
+            return
+        (x, first), made = self.branch, str(node.output[0])
+        parts = {"then": self.nodes[first:], "else": [helper.make_node("Identity", [x], [f"{made}.else"])]}
+        self.nodes[-1].output[0], self.branch = f"{made}.then", None
+        graphs = {
+            f"{name}_branch": helper.make_graph(
+                nodes, name, [], [helper.make_tensor_value_info(f"{made}.{name}", TensorProto.FLOAT, None)]
+            )
+            for name, nodes in parts.items()
+        }
+        self.nodes[first:] = [helper.make_node("If", [COARSE], [made], f"branch.{made}", **graphs)]
 
     def constant(self, name: str, value: Any) -> str:
         self.held[name] = numpy_helper.from_array(np.array(value), name)
@@ -331,8 +364,15 @@ class _Writer:
         self.levels(name, name, *self._quantized[x.name.removesuffix(".near")])
         return _Pair(f"{name}.near", exact, F.pixel_shuffle(x.near, 2), x.scale)
 
+    def last(self, node: onnx.NodeProto, inputs: Sequence[str], constants: dict[str, Tensor]) -> None:
+        """The last convolution in float32, as a transposed one, for which ONNX Runtime takes half the time if it makes
+        three channels."""
+        turned = constants[node.input[1]].flip(2, 3).transpose(0, 1).contiguous()
+        self.add(node, [inputs[0], self.constant(f"{node.input[1]}.turned", turned.numpy()), *inputs[2:]])
+        self.nodes[-1].op_type = "ConvTranspose"
+
     def convolution(self, node: onnx.NodeProto, x: _Pair, exact: Tensor, constants: dict[str, Tensor]) -> _Pair:
-        """A convolution of levels; a decoder's last one gives those of the picture."""
+        """A convolution of levels."""
         (_, weight, bias), name = node.input, str(node.output[0])
         if weight + INT8 in self.held:
             levels = numpy_helper.to_array(self.held[weight + INT8])
@@ -343,9 +383,9 @@ class _Writer:
         steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
         rounded = torch.from_numpy(levels.astype(np.float32) * scales)
         near = F.conv2d(x.near, rounded, None, stride(node), rounded.shape[-1] // 2)
-        wanted = (exact - near).mean((0, 2, 3)) + (name == OUTPUT)
+        wanted = (exact - near).mean((0, 2, 3))
         near += ((wanted / steps).round() * steps)[:, None, None]
-        stored, channels, last = weight + INT8, len(levels), name == OUTPUT
+        stored, channels = weight + INT8, len(levels)
         biases, scale = (wanted / steps).round().numpy().astype(np.int32), scales.ravel().astype(np.float32)
         if name in self.heads and channels < LEAST_CHANNELS:
             more = (0, LEAST_CHANNELS - channels)
@@ -365,18 +405,18 @@ class _Writer:
                 )
             )
         self.add(node, [x.name, *integers])
-        cut = self._cut[name] = channels if len(scale) > channels else 0
-        if last:
-            self.nodes[-1].output[0] = "picture"
-            shown = self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut)
-            ends = [shown, self.constant("one", np.float32(1))]
-            self.nodes.append(helper.make_node("Sub", ends, [OUTPUT], "centre"))
+        self._cut[name] = channels if len(scale) > channels else 0
         return _Pair(name, exact, near)
 
     def model(self) -> onnx.ModelProto:
         """The graph with what it needs of the source's constants."""
-        made = {name for node in self.nodes for name in node.output}
-        wanted = {name for node in self.nodes for name in node.input}
+        octaves = [node.output[0] for node in self.source.graph.node if node.op_type == "Reshape"]
+        if octaves:
+            size = helper.make_node("ReduceL1", octaves, ["octaves.size"], keepdims=0)
+            self.nodes[:0] = size, helper.make_node("Cast", size.output, [COARSE], to=TensorProto.BOOL)
+        inner = [node for branch in self.nodes for part in branch.attribute for node in part.g.node]
+        made = {name for node in [*self.nodes, *inner] for name in node.output}
+        wanted = {name for node in [*self.nodes, *inner] for name in node.input}
         before: list[onnx.NodeProto] = []
         for node in reversed(self.source.graph.node):  # those that compute weights of float32 convolutions
             if wanted & set(node.output) - made:

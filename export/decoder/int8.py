@@ -76,7 +76,7 @@ class _Graph:
                     self.ahead.append(node)
             else:
                 self.nodes.append(node)
-        of_octaves, octaves = take_octaves(self.nodes)
+        of_octaves, octaves = _take_octaves(self.nodes)
         self.ahead += of_octaves
         self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
         self.computed = {name for node in self.ahead for name in node.output}
@@ -130,7 +130,7 @@ def stride(node: onnx.NodeProto) -> int:
     return next((attribute.ints[0] for attribute in node.attribute if attribute.name == "strides"), 1)
 
 
-def take_octaves(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
+def _take_octaves(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
     """Remove the nodes that compute the octaves from ``nodes``; returns them and the octaves' names."""
     octaves = {str(node.output[0]) for node in nodes if node.op_type == "Reshape"}
     ahead, wanted = list[onnx.NodeProto](), set(octaves)

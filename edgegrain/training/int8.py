@@ -2,8 +2,8 @@
 
 The int8 graph (`export.decoder.int8`) runs in torch, where rounding has the gradient 1 (Jacob et al. 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 3); the steps of values
-are trained as well (Esser et al. 2020, "Learned Step Size Quantization", 2.1). Both forms get the new weights, because
-they share them. No original is needed: the target is the float32 picture of the same LR.
+are trained as well (Esser et al. 2020, "Learned Step Size Quantization", 2.1). Weights that both forms of a decoder
+share stay. No original is needed: the target is the float32 picture of the same LR.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
@@ -25,8 +25,8 @@ from edgegrain.metrics.lpips import PERIOD, cropped
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import annealed
-from export.decoder.graph import INT8, SCALE, int8_levels, is_int8
-from export.decoder.int8 import Int8Decoder, stride
+from export.decoder.graph import int8_levels
+from export.decoder.int8 import OWN, Int8Decoder, stride
 from server_decoder.decoder_session import INPUT, DecoderSession
 
 BATCH = 2
@@ -56,7 +56,7 @@ class _Levels(torch.autograd.Function):
 
 class RoundedDecoder(nn.Module):
     """The int8 graph of a decoder or enlarger, with trainable weights, biases and steps; ``[B, 3, lr, lr]`` -> the
-    graph's outputs. Of a decoder only weights that both forms store as int8 are trained."""
+    graph's outputs. Of a decoder only the int8 form's own weights are trained (`OWN`)."""
 
     def __init__(self, model: onnx.ModelProto, *, enlarges: bool = False) -> None:
         super().__init__()
@@ -70,9 +70,8 @@ class RoundedDecoder(nn.Module):
         self.same: dict[str, str] = {}  # dequantized value -> the one that was quantized, which is rounded here
         wanted, nodes = set(self.outputs), list[onnx.NodeProto]()
         for node in reversed(model.graph.node):
-            if node.op_type == "If":  # a branch, which adds nothing to its input at the decoder's own step
-                self.same[node.output[0]] = helper.get_node_attr_value(node, "else_branch").node[0].input[0]
-                wanted.add(self.same[node.output[0]])
+            if node.op_type == "If":  # a branch, which adds nothing at the decoder's own step
+                self.constants[node.output[0]] = torch.zeros(1, 1, 1, 1)
             elif wanted & set(node.output):
                 nodes.insert(0, node)
                 wanted |= set(node.input)
@@ -83,15 +82,17 @@ class RoundedDecoder(nn.Module):
                     levels, steps = (self.constants[part].float() for part in inputs[:2])
                     value = levels * steps.reshape(-1, *[1] * (levels.dim() - 1))
                     self.integers[name] = inputs[0], inputs[1]
-                    if enlarges or levels.dim() == 1 or (inputs[0].endswith(INT8) and is_int8(value.shape)):
+                    if enlarges or levels.dim() == 1 or inputs[0].endswith(OWN):
                         self.trained[name] = nn.Parameter(value)
-                    else:  # the float32 form stores it as float16
+                    else:
                         self.constants[name] = value
                 case "DequantizeLinear":
                     self.same[name] = inputs[0]
                 case "Cast" | "Mul" if all(part in self.constants for part in inputs):
                     factors = [self.constants[part].float() for part in inputs]
                     self.constants[name] = factors[0] * factors[1] if len(factors) > 1 else factors[0]
+                case "Transpose":  # of what a branch adds
+                    self.same[name] = inputs[0]
                 case kind:
                     self.nodes.append(node)
                     if kind == "QuantizeLinear" and not enlarges:
@@ -148,36 +149,31 @@ class RoundedDecoder(nn.Module):
         return [values[name] for name in self.outputs]
 
     @torch.no_grad()
-    def store(self, decoder: Int8Decoder) -> Int8Decoder:
-        """Both forms, with the trained numbers in place of those of ``decoder``, from which training began."""
-        float32, int8 = (onnx.load_model_from_string(model) for model in decoder)
-        plain, held = ({item.name: item for item in model.graph.initializer} for model in (float32, int8))
+    def store(self, decoder: bytes) -> bytes:
+        """The int8 graph ``decoder``, from which training began, with the trained numbers."""
+        model = onnx.load_model_from_string(decoder)
+        held = {item.name: item for item in model.graph.initializer}
 
-        def put(graph: dict[str, onnx.TensorProto], name: str, array: np.ndarray) -> None:
-            graph[name].CopyFrom(numpy_helper.from_array(array.astype(numpy_helper.to_array(graph[name]).dtype), name))
+        def put(name: str, array: np.ndarray) -> None:
+            held[name].CopyFrom(numpy_helper.from_array(array.astype(numpy_helper.to_array(held[name]).dtype), name))
 
         for name, value in self.trained.items():
             if name not in self.integers:
-                put(held, name, value.numpy().reshape(()))
+                put(name, value.numpy().reshape(()))
         for node in self.nodes:
             if node.op_type != "Conv" or node.input[2] not in self.integers:
                 continue
             x, weight, bias = node.input
             levels, scales = self.integers[weight]
             if weight in self.trained:
-                shared = weight.removesuffix(".near")
                 rounded, steps = int8_levels(self.trained[weight].numpy())
-                if levels in plain:
-                    gains = numpy_helper.to_array(plain[shared + SCALE]).ravel() / numpy_helper.to_array(held[scales])
-                    put(plain, shared + INT8, rounded)
-                    put(plain, shared + SCALE, (gains * steps.ravel()).reshape(steps.shape))
-                put(held, levels, rounded)
-                put(held, scales, steps.ravel())
+                put(levels, rounded)
+                put(scales, steps.ravel())
             step = numpy_helper.to_array(held[x.replace(".near", ".step")]) * numpy_helper.to_array(held[scales])
             levels, scales = self.integers[bias]
-            put(held, levels, np.rint(self.trained[bias].numpy() / step))
-            put(held, scales, step)
-        return Int8Decoder(bytes(float32.SerializeToString()), bytes(int8.SerializeToString()))
+            put(levels, np.rint(self.trained[bias].numpy() / step))
+            put(scales, step)
+        return bytes(model.SerializeToString())
 
 
 def _rounded(value: Tensor) -> Tensor:
@@ -196,8 +192,8 @@ def detail(picture: Tensor) -> Tensor:
 
 
 def tune_int8(decoder: Int8Decoder, lrs: Rgb, seconds: float, lpips: Distance, show: Progress) -> Int8Decoder:
-    """Both forms after training for ``seconds`` on ``lrs``, uint8 ``[N, lr, lr, 3]``; ``show`` gets the part that is
-    done, and a line of text."""
+    """The decoder after training its int8 form for ``seconds`` on ``lrs``, uint8 ``[N, lr, lr, 3]``; ``show`` gets the
+    part that is done, and a line of text."""
     model, target = RoundedDecoder(onnx.load_model_from_string(decoder.int8)), DecoderSession(decoder.float32)
 
     def draw(rng: np.random.Generator) -> Sequence[Sequence[Tensor]]:
@@ -211,7 +207,7 @@ def tune_int8(decoder: Int8Decoder, lrs: Rgb, seconds: float, lpips: Distance, s
         return [[part[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for part in (picture, wanted)]]
 
     train_rounded(model, draw, seconds, lpips, show)
-    return model.store(decoder)
+    return decoder._replace(int8=model.store(decoder.int8))
 
 
 def train_rounded(

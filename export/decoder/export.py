@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
-from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, Manifest, load_manifest
+from codec_contract.bundle.manifest import (
+    CODER_TABLES,
+    ENCODER_WEIGHTS,
+    MANIFEST,
+    Manifest,
+    default_form,
+    load_manifest,
+)
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
@@ -294,7 +301,11 @@ def export_compared(
     found, float32, side = find_pictures(pictures), b"", source.network.lr
     if options.precision is Precision.int8:  # compared on pictures of the calibration: its ranges hold for such only
         lrs = varied_lrs(source, found, 32)
-        made = int8_decoder(export_decoder(source.decoder, side, DecoderOptions()), lrs)
+        held = source.manifest
+        exact = (
+            held.open_file(default_form(held).file) if held else export_decoder(source.decoder, side, DecoderOptions())
+        )
+        made = int8_decoder(exact, lrs)
         if tune is not None:
             made = tune(made, varied_lrs(source, found, 1024))
         model, float32, lrs = made.int8, made.float32, lrs[:8]

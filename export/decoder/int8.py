@@ -31,7 +31,7 @@ from torch import Tensor
 
 from codec_contract.errors import ExportError
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
-from export.decoder.graph import INT8, SCALE, int8_levels, store_compact
+from export.decoder.graph import GAIN, INT8, SCALE, int8_levels, store_compact
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 PERCENTILE = 99.99
@@ -42,8 +42,12 @@ SHARED_FROM = 1024
 """Bytes from which on a constant stays in the float32 graph's file."""
 LEAST_CHANNELS = 16
 """Channels that an enlarger's last convolutions make at least; with 12, ONNX Runtime takes twice as long."""
+OWN = ".own"
+"""In names of weights that the int8 form has of its own when it is tuned: a twentieth of all, at the picture's size and
+half of it, where most is lost."""
 BRANCHES = "step_branches."
 """In names of the weights of `StepBranch`. They stay float32, because calibration has no coarse step."""
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 COARSE = "coarse"  # true if an LR has a coarser step than the decoder's own
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
@@ -175,10 +179,10 @@ def int8_decoder(model: bytes, lrs: Rgb, *, enlarges: bool = False) -> Int8Decod
         constant = graph.constants[name]
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
-    stored = store_compact(scaled)
+    has_form = any(name.endswith(GAIN) for name in graph.constants)
     return Int8Decoder(
-        bytes(store_compact(plain, of_weights).SerializeToString()),
-        bytes(_int8_graph(stored, lrs, enlarges).SerializeToString()),
+        model if has_form else bytes(store_compact(plain, of_weights).SerializeToString()),
+        bytes(_int8_graph(store_compact(scaled), lrs, enlarges).SerializeToString()),
     )
 
 
@@ -221,6 +225,11 @@ def _gains(graph: _Graph, lrs: Rgb, enlarges: bool) -> dict[str, Tensor]:
     for name, peak in largest.items():
         gain = (peak.max() / peak) ** STRENGTH
         found[name] = (gain / gain.log().mean().exp()).clamp(1 / MOST, MOST)
+    for node in graph.nodes:  # those of a file that already has an int8 form stay, and with them its weights
+        if node.op_type == "Conv" and (held := graph.constants.get(node.input[1] + GAIN)) is not None:
+            values = parts.get(node.input[0], [node.input[0]])
+            for name, gain in zip(values, held.flatten().split([len(peaks[name]) for name in values]), strict=True):
+                found[first(name)] = gain
     found |= {name: torch.ones_like(found[name]) for name in map(first, fixed & peaks.keys())}
     gains = {name: found[first(name)] for name in peaks}
     for name, values in parts.items():
@@ -240,7 +249,6 @@ class _Pair(NamedTuple):
 def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelProto:
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
     graph, writer = _Graph(model), _Writer(model, enlarges)
-    side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
     ends = {OUTPUT}
     for _ in range(2):  # the last convolution, the sum that it takes, and what that is made of
         ends |= {name for node in graph.nodes if node.output[0] in ends for name in graph.inputs(node)}
@@ -254,7 +262,7 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
                 return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
             if kind == "DepthToSpace":
                 return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
-            coarse = kind in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 4 <= side
+            coarse = kind in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 4 <= writer.side
             wide = coarse or made in ends
             if enlarges:
                 wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
@@ -281,6 +289,7 @@ class _Writer:
 
     def __init__(self, source: onnx.ModelProto, enlarges: bool) -> None:
         self.source, self.enlarges = source, enlarges
+        self.side = source.graph.output[0].type.tensor_type.shape.dim[3].dim_value
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.branch: tuple[str, int] | None = None  # its input, and the number of nodes before it
@@ -302,19 +311,30 @@ class _Writer:
 
     def end_branch(self, node: onnx.NodeProto) -> None:
         """If ``node``, the last one so far, adds the input of the branch to what the branch made of it, the nodes of
-        the branch become a graph that runs at coarser steps only."""
+        the branch become a graph that runs at coarser steps only; at others it gives a zero. It gives NHWC, or ONNX
+        Runtime would interpolate the sum in NCHW, in up to five times the time."""
         if self.branch is None or node.op_type != "Add" or self.branch[0] not in node.input:
             return
         (x, first), made = self.branch, str(node.output[0])
-        parts = {"then": self.nodes[first:], "else": [helper.make_node("Identity", [x], [f"{made}.else"])]}
-        self.nodes[-1].output[0], self.branch = f"{made}.then", None
+        (added,) = set(node.input) - {x}
+        self.nodes[-1] = helper.make_node("Transpose", [added], [f"{made}.then"], f"turn.{made}.then", perm=TO_NHWC)
+        nothing = numpy_helper.from_array(np.zeros((1, 1, 1, 1), np.float32))
+        parts = {
+            "then": self.nodes[first:],
+            "else": [helper.make_node("Constant", [], [f"{made}.else"], value=nothing)],
+        }
         graphs = {
             f"{name}_branch": helper.make_graph(
-                nodes, name, [], [helper.make_tensor_value_info(f"{made}.{name}", TensorProto.FLOAT, None)]
+                nodes, name, [], [helper.make_tensor_value_info(f"{made}.{name}", TensorProto.FLOAT, [None] * 4)]
             )
             for name, nodes in parts.items()
         }
-        self.nodes[first:] = [helper.make_node("If", [COARSE], [made], f"branch.{made}", **graphs)]
+        self.nodes[first:] = [
+            helper.make_node("If", [COARSE], [f"{made}.branch"], f"branch.{made}", **graphs),
+            helper.make_node("Transpose", [f"{made}.branch"], [f"{made}.added"], f"turn.{made}", perm=TO_NCHW),
+            helper.make_node("Add", [x, f"{made}.added"], [made], node.name),
+        ]
+        self.branch = None
 
     def constant(self, name: str, value: Any) -> str:
         self.held[name] = numpy_helper.from_array(np.array(value), name)
@@ -386,6 +406,8 @@ class _Writer:
         wanted = (exact - near).mean((0, 2, 3))
         near += ((wanted / steps).round() * steps)[:, None, None]
         stored, channels = weight + INT8, len(levels)
+        if exact.shape[-1] * 2 >= self.side:
+            stored = self.constant(f"{weight}{OWN}", levels)
         biases, scale = (wanted / steps).round().numpy().astype(np.int32), scales.ravel().astype(np.float32)
         if name in self.heads and channels < LEAST_CHANNELS:
             more = (0, LEAST_CHANNELS - channels)

@@ -73,7 +73,7 @@ def decoder(
         data: Folder of pictures to compare on, and to calibrate int8 on [default: those that ship with edgegrain].
         compared: Number of LRs to compare on.
         tune_seconds: --precision int8: train for so long that its pictures are those of float32; 3600 on one core are
-            enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.
+            enough. The float32 form stays. Needs edgegrain[train] and 'edgegrain metrics fetch'.
         prior: Generator of a folder of the zoo: a fetched prior or a file.
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")

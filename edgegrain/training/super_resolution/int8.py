@@ -39,7 +39,7 @@ from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.int8 import Distance, RoundedDecoder, train_rounded
 from export.bundle.enlarger import EnlargerFiles, find_enlarger, write_enlarger
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
-from export.decoder.int8 import Int8Decoder, int8_decoder
+from export.decoder.int8 import int8_decoder
 from server_decoder import decoder_session
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
@@ -67,8 +67,8 @@ def add_int8_form(folder: Path, data: Path, seconds: float, lpips: Distance, sho
     restored, squares = (np.concatenate([decoder.decode(lr) for lr in lrs]) for decoder in (near, exact))
     wanted = [session.enlarge(squares, factor) for factor in session.factors]
 
-    def tune(made: Int8Decoder) -> Int8Decoder:
-        model = RoundedDecoder(onnx.load_model_from_string(made.int8), enlarges=True)
+    def tune(made: bytes) -> bytes:
+        model = RoundedDecoder(onnx.load_model_from_string(made), enlarges=True)
 
         def draw(rng: np.random.Generator) -> list[list[Tensor]]:
             return enlarged_windows(rng, model, restored, wanted, originals)
@@ -109,7 +109,7 @@ def enlarged_windows(
 
 
 def int8_graphs(
-    network: SuperResolution, restored: Rgb, tune: Callable[[Int8Decoder], Int8Decoder] | None = None
+    network: SuperResolution, restored: Rgb, tune: Callable[[bytes], bytes] | None = None
 ) -> tuple[bytes, ...]:
     """The ONNX files of a network in int8, calibrated on squares that a decoder restored, uint8 ``[N, S, S, 3]``."""
     steps = range(len(network.config.factors))
@@ -117,8 +117,8 @@ def int8_graphs(
     student = Student(network)
     student.fit_heads(network, torch.from_numpy(network_input(restored[:CALIBRATED])))
     exact = decoder_graph(student, restored.shape[1], names).SerializeToString()
-    made = int8_decoder(exact, restored[:CALIBRATED], enlarges=True)
-    return _with_ends(onnx.load_model_from_string((tune(made) if tune else made).int8), restored.shape[1])
+    made = int8_decoder(exact, restored[:CALIBRATED], enlarges=True).int8
+    return _with_ends(onnx.load_model_from_string(tune(made) if tune else made), restored.shape[1])
 
 
 def _with_ends(body: onnx.ModelProto, side: int) -> tuple[bytes, ...]:

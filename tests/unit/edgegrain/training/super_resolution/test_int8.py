@@ -16,7 +16,6 @@ from edgegrain.training.super_resolution import int8 as int8_enlarger
 from edgegrain.training.super_resolution.int8 import Student, enlarged_windows, int8_graphs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from export.bundle.enlarger import EnlargerFiles, enlarger_graphs, write_enlarger
-from export.decoder.int8 import Int8Decoder
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter
@@ -42,13 +41,13 @@ def restored() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bodies() -> list[Int8Decoder]:
+def bodies() -> list[bytes]:
     return []
 
 
 @pytest.fixture(scope="module")
-def files(network: SuperResolution, restored: np.ndarray, bodies: list[Int8Decoder]) -> tuple[bytes, ...]:
-    def keep(made: Int8Decoder) -> Int8Decoder:
+def files(network: SuperResolution, restored: np.ndarray, bodies: list[bytes]) -> tuple[bytes, ...]:
+    def keep(made: bytes) -> bytes:
         bodies.append(made)
         return made
 
@@ -85,13 +84,13 @@ def test_training_brings_windows_nearer(
     network: SuperResolution,
     restored: np.ndarray,
     files: tuple[bytes, ...],
-    bodies: list[Int8Decoder],
+    bodies: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(int8_enlarger, "WINDOW", 24)
     monkeypatch.setattr(int8_enlarger, "MARGIN", 4)
     monkeypatch.setattr("edgegrain.training.int8.time.monotonic", iter(range(1000)).__next__)
-    model = RoundedDecoder(onnx.load_model_from_string(bodies[0].int8), enlarges=True)
+    model = RoundedDecoder(onnx.load_model_from_string(bodies[0]), enlarges=True)
     wanted = expected(network, restored)
     originals = [wanted[index % 2][index] for index in range(6)]  # as large as one or both
     rng = np.random.default_rng(0)
@@ -116,17 +115,15 @@ def test_training_brings_windows_nearer(
         rate=0.2,
     )
     assert distance() < before and len(shown) == 79
-    after = RoundedDecoder(onnx.load_model_from_string(model.store(bodies[0]).int8), enlarges=True)
+    after = RoundedDecoder(onnx.load_model_from_string(model.store(bodies[0])), enlarges=True)
     square = torch.from_numpy(network_input(restored[:1]))
     with torch.no_grad():
         for one, other in zip(model(square)[::2], after(square)[::2], strict=True):
             assert (one - other).abs().mean() < 0.06 * one.std()
 
 
-def test_a_window_is_a_part_of_the_picture(
-    restored: np.ndarray, files: tuple[bytes, ...], bodies: list[Int8Decoder]
-) -> None:
-    model = RoundedDecoder(onnx.load_model_from_string(bodies[0].int8), enlarges=True)
+def test_a_window_is_a_part_of_the_picture(restored: np.ndarray, files: tuple[bytes, ...], bodies: list[bytes]) -> None:
+    model = RoundedDecoder(onnx.load_model_from_string(bodies[0]), enlarges=True)
     square = torch.from_numpy(network_input(restored[:1]))
     with torch.no_grad():
         whole, part = model(square)[::2], model(square, (slice(4, 28), slice(6, 30)), SIDE)[::2]

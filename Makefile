@@ -12,7 +12,7 @@ PYTHON ?= $(or $(call find-python,13),$(call find-python,14))
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
-.PHONY: help demo test qualities test-weights test-fake-cuda test-web test-package test-android maven test-demo lint ops clean
+.PHONY: help demo test test-weights test-fake-cuda test-web test-package test-android maven test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,7 +26,6 @@ help:
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
 	@echo "make maven         tests and installs the Java client as a Maven artefact into build/maven-repository, offline"
 	@echo "make test-demo     tests of the demonstration page in Chromium (installs it with apt-get if it is missing)"
-	@echo "make qualities     the bundle of large from the zoo, so that --quality finds it"
 	@echo "make ops           build the fused ops for ONNX Runtime (needs CMake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean         remove .venv, caches and generated files"
 
@@ -42,18 +41,6 @@ test: $(VENV)/.test
 	@mkdir -p build; $(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder; \
 	tests=$$?; wait $$types; types=$$?; cat build/mypy.txt; exit $$((tests + types))
-
-# Folder of the zoo, version, quality. Bundles that are there already stay; a new one appears when it is complete.
-QUALITIES := faces-256-lr64,2.1.0,large
-qualities: $(VENV)/.test
-	@set -e; rm -rf build/qualities; mkdir -p build/qualities; for item in $(QUALITIES); do \
-		set -- $$(echo $$item | tr , ' '); test -e bundles/$$1 && continue; \
-		$(BIN)/edgegrain export bundle zoo/$$1 --version $$2 --out build/qualities/$$1; \
-		$(BIN)/edgegrain bundles quality build/qualities/$$1 $$3; \
-		$(BIN)/edgegrain export enlarger bundles/faces-256-lr32 --into build/qualities/$$1; \
-		mv build/qualities/$$1 bundles/$$1; \
-	done
-	@$(BIN)/edgegrain bundles
 
 # Also needs pictures and LPIPS in ../shared. What is there already is not fetched again.
 test-weights: $(VENV)/.test

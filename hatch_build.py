@@ -1,7 +1,7 @@
 """Puts bundles into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own.
 
-Those of the repository always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` that of `large` too (`make qualities`), so that an
-installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
+Those of `small` and `medium` always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` every one of the checkout that has a quality.
+An enlarger that several of them have is in the wheel once, in the folder `shared`, as it may be in the checkout.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class BundleHook(BuildHookInterface):
         uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
         files: dict[str, Path] = {}  # by their place in the wheel
         for folder, manifest in manifests.items():
-            shared = {name: digest for name, digest in _enlarger(manifest).items() if uses[digest] > 1}
             for file in (path for path in folder.rglob("*") if path.is_file()):
-                name = file.relative_to(folder).as_posix()
-                place = f"{SHARED}/{shared[name]}" if name in shared else f"{folder.name}/{name}"
-                files[f"{TARGET}/{place}"] = file
+                files[f"{TARGET}/{folder.name}/{file.relative_to(folder).as_posix()}"] = file
+            for name, digest in _enlarger(manifest).items():
+                own = files.pop(f"{TARGET}/{folder.name}/{name}", folder.parent / SHARED / digest)
+                files[f"{TARGET}/{f'{SHARED}/{digest}' if uses[digest] > 1 else f'{folder.name}/{name}'}"] = own
         build_data["force_include"].update({str(file): place for place, file in sorted(files.items())})
 
 

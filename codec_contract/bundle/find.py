@@ -50,7 +50,6 @@ Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)  # names of the rates, ascending
 TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (161, 337, 795, 2156), strict=True))
 """Mean payload of a face (docs/qualities.md)."""
-HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
 
 
 def bundles_to_try(
@@ -112,7 +111,7 @@ def too_few_bytes(
     advice, typical = "", TYPICAL_BYTES.get(quality or "", 0)
     for name, mean in TYPICAL_BYTES.items():
         if mean < typical and smallest * mean <= max_bytes * typical:
-            advice = f"; one of quality {name} would have about {smallest * mean // typical}{HOW_TO_INSTALL}"
+            advice = f"; one of quality {name} would have about {smallest * mean // typical} (docs/qualities.md)"
     return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}{advice}")
 
 

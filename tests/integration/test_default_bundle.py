@@ -54,7 +54,7 @@ def test_a_limit_takes_the_best_rate_of_the_installed_bundles(default_bundle: Pa
     assert scores == sorted(scores) and scores[-1] > scores[0] + 3
 
 
-@pytest.mark.parametrize("name", [DEFAULT_BUNDLE, "faces-256-lr32"])
+@pytest.mark.parametrize("name", [DEFAULT_BUNDLE, "faces-256-lr32", "faces-256-lr64"])
 def test_healthy(default_bundle: Path, name: str) -> None:
     checks = list(check_bundle(default_bundle.parent / name))
     assert [check.state for check in checks if "decoder" not in check.name] == ["ok", "ok"], checks

@@ -185,7 +185,6 @@ def bundle(
 
     \b
     Examples:
-      edgegrain export bundle zoo/faces-256-lr32 --out bundles/faces-256-lr32
       edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
       edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
 

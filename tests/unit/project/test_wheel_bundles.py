@@ -1,17 +1,14 @@
 """The bundles that a built wheel holds."""
 
 import importlib.util
-import json
-import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
@@ -69,7 +66,8 @@ def test_an_enlarger_that_bundles_share_is_held_once(
     wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
-    for place, source in wheel().items():
+    files = wheel()
+    for place, source in files.items():
         (tmp_path / "site" / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, tmp_path / "site" / place)
     site = tmp_path / "site/edgegrain/bundles"
@@ -78,21 +76,14 @@ def test_an_enlarger_that_bundles_share_is_held_once(
         installed, made = (load_manifest(folder / name) for folder in (site, tmp_path / "bundles"))
         one, other = ({file: bundle.open_file(file) for file in bundle.files} for bundle in (installed, made))
         assert one == other
+    shutil.copytree(site / "shared", tmp_path / "bundles" / "shared")  # as the checkout may hold it
+    for name in MEDIUM, "large":
+        [path.unlink() for path in (tmp_path / "bundles" / name).glob("enlarger*")]
+    assert wheel().keys() == files.keys()
+    monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES")
+    shutil.rmtree(tmp_path / "bundles" / DEFAULT_BUNDLE)
+    assert len([place for place in wheel() if place.startswith(f"edgegrain/bundles/{MEDIUM}/enlarger")]) == 2
     damaged = next((site / "shared").iterdir())
     damaged.write_bytes(b"other")
     with pytest.raises(BundleError):
         [installed.open_file(file) for file in installed.enlarger.files]
-
-
-def test_make_qualities_names_a_folder_of_the_zoo_and_a_bundle(repository: Path) -> None:
-    """The commands as make prints them; to run them takes minutes."""
-    if not shutil.which("make"):
-        pytest.skip("needs make")
-    command = ["make", "--dry-run", "--old-file=.venv/.test", "qualities"]
-    printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
-    named = re.findall(r"([\w-]+),([\d.]+),(\w+)", printed)
-    assert {"tiny", "small", "medium", *(quality for _, _, quality in named)} == set(QUALITIES)
-    assert len(named) == 1 and list((repository / "zoo" / named[0][0]).glob("*.safetensors"))
-    (source,) = re.findall(r"export enlarger (bundles/[\w-]+)", printed)
-    enlarger = json.loads((repository / source / "manifest.json").read_bytes())["enlarger"]
-    assert enlarger["files"] and all((repository / source / name).is_file() for name in enlarger["files"])

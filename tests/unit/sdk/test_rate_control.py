@@ -57,7 +57,7 @@ def test_a_quality_that_would_fit_is_named(root: Path, monkeypatch: pytest.Monke
     size = len(sdk.compress(PICTURE, quality="medium"))
     (tmp_path / "faces-256-lr32").symlink_to(next(root.glob("*lr32*")))
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path,))
-    message = rf"has {size}; one of quality {{}} would have about {{}}; 'make qualities' in the clone installs it"
+    message = rf"has {size}; one of quality {{}} would have about {{}} \(docs/qualities.md\)"
     for limit, quality, expected in ((size // 2, "small", size * 337 // 795), (size // 4, "tiny", size * 161 // 795)):
         with pytest.raises(sdk.ImageError, match=message.format(quality, expected)):
             sdk.compress(PICTURE, "faces-256-lr32", max_bytes=limit)

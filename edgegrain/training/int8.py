@@ -218,8 +218,8 @@ def train_rounded(
     show: Progress,
     rate: float = 1.0,
 ) -> None:
-    """Train for ``seconds`` on what ``draw`` gives: a picture of the model, the wanted one and others of the same size,
-    which LPIPS compares as well; the learning rate is ``rate`` times the usual one."""
+    """Train for ``seconds`` on what ``draw`` gives: a picture of the model, the wanted one and originals of the same
+    size, which LPIPS compares as well, at four times the weight; the learning rate is ``rate`` times the usual one."""
     groups = []
     for name, value in model.trained.items():
         kind = "step" if name not in model.integers else "weight" if value.dim() == 4 else "bias"
@@ -233,8 +233,9 @@ def train_rounded(
             offset = rng.integers(0, PERIOD, 2).tolist()
             apart = (picture - wanted).abs().mean()
             loss = loss + apart + DETAIL * (detail(picture) - detail(wanted)).abs().mean()
-            for other in (wanted, *others):
-                loss = loss + PERCEPTUAL * lpips(cropped(picture, offset), cropped(other, offset)).mean()
+            for weight, other in [(0.5 if others else 1.0, wanted), *((2.0, other) for other in others)]:
+                distance = lpips(cropped(picture, offset), cropped(other, offset)).mean()
+                loss = loss + weight * PERCEPTUAL * distance
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:

@@ -50,7 +50,8 @@ class BundleHook(BuildHookInterface):
                 files[f"{TARGET}/{folder.name}/{file.relative_to(folder).as_posix()}"] = file
             for name, digest in _enlarger(manifest).items():
                 own = files.pop(f"{TARGET}/{folder.name}/{name}", folder.parent / SHARED / digest)
-                files[f"{TARGET}/{f'{SHARED}/{digest}' if uses[digest] > 1 else f'{folder.name}/{name}'}"] = own
+                place = f"{SHARED}/{digest}" if uses[digest] > 1 else f"{folder.name}/{name}"
+                files[f"{TARGET}/{place}"] = own
         build_data["force_include"].update({str(file): place for place, file in sorted(files.items())})
 
 

@@ -76,13 +76,8 @@ def test_branches_for_coarser_steps_stay_float32(decoder: RRDBDecoder) -> None:
     assert len(branches) == len(told.step_branches)  # and are skipped at the decoder's own step
     for branch in branches:
         skipped, taken = (helper.get_node_attr_value(branch, f"{name}_branch").node for name in ("else", "then"))
-        assert len(skipped) == 1 and {node.op_type for node in taken} == {
-            "Conv",
-            "LeakyRelu",
-            "Mul",
-            "Add",
-            "Transpose",
-        }
+        kinds = {node.op_type for node in taken}
+        assert len(skipped) == 1 and kinds == {"Conv", "LeakyRelu", "Mul", "Add", "Transpose"}
     loaded = RRDBDecoder(told.config)
     load_parameters(loaded, onnx.load_model_from_string(pair.float32))
     for name, weight in told.state_dict().items():
@@ -110,9 +105,8 @@ def test_features_and_weights_of_the_float32_form_stay(decoder: RRDBDecoder, pai
 def test_a_second_int8_form_has_the_weights_of_the_first(pair: Int8Decoder) -> None:
     again = int8_decoder(pair.float32, LRS[:4])  # other ranges, so other gains if they were found anew
     assert again.float32 == pair.float32
-    assert len(refer(again.int8, "decoder.onnx", pair.float32)) < 1.01 * len(
-        refer(pair.int8, "decoder.onnx", pair.float32)
-    )
+    one, other = (len(refer(made.int8, "decoder.onnx", pair.float32)) for made in (pair, again))
+    assert other < 1.01 * one  # it refers to the same weights
 
 
 def test_convolutions_are_of_levels_but_for_the_first_and_the_last(pair: Int8Decoder) -> None:

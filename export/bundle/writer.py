@@ -348,8 +348,8 @@ def form_of(options: DecoderOptions) -> str:
 
 def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     """Write an exported decoder into the bundle of `require_target` as a form of its own, in place of an earlier one;
-    the new file has a new name. With one in int8, the default form is stored anew, because its file holds the weights.
-    """
+    the new file has a new name. With the first one in int8, the default form is stored anew, because its file holds the
+    weights."""
     default, form, options = default_form(target).file, form_of(exported.options), exported.options
     record, files = read_record(target.folder), dict[str, bytes]()
     model, source = exported.model, decoder_hash(target)

@@ -179,7 +179,7 @@ def int8_decoder(model: bytes, lrs: Rgb, *, enlarges: bool = False) -> Int8Decod
         constant = graph.constants[name]
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
-    has_form = any(name.endswith(GAIN) for name in graph.constants)
+    has_form = any(name.endswith(GAIN) for name in graph.constants)  # then its weights are the shared ones already
     return Int8Decoder(
         model if has_form else bytes(store_compact(plain, of_weights).SerializeToString()),
         bytes(_int8_graph(store_compact(scaled), lrs, enlarges).SerializeToString()),

@@ -114,6 +114,10 @@ def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
     held = onnx.load(folder / form.file, load_external_data=False).graph.initializer
     entries = [entry for tensor in held for entry in tensor.external_data if entry.key == "location"]
     assert {entry.value for entry in entries} == {"decoder.onnx"}
+    before = (folder / "decoder.onnx").read_bytes()
+    shell.ok("--precision", "int8", "--into", folder, "--force")  # a second time, all weights stay
+    form = decoder_forms(verify_bundle(folder))["int8"]
+    assert (folder / "decoder.onnx").read_bytes() == before
 
     lr = np.random.default_rng(0).integers(60, 200, (LR, LR, 3), dtype=np.uint8)
     plain = sdk.Codec(folder, threads=1, form="default")

@@ -331,7 +331,8 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
             "decoder into the bundle itself"
         )
     current = {name: form for name, form in decoder_forms(target).items() if form.current and not force}
-    if form_of(options) == INT8_FORM and (fused := current.get(FUSED_FORM)):
+    first = INT8_FORM not in decoder_forms(target)
+    if first and form_of(options) == INT8_FORM and (fused := current.get(FUSED_FORM)):
         raise ExportError(
             f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
             "then export that form again"

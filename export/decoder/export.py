@@ -42,7 +42,7 @@ from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from export.decoder import graph as graphs
 from export.decoder.fused_decoder import fused_graph
-from export.decoder.int8 import Int8Decoder, int8_decoder
+from export.decoder.int8 import Int8Decoder, for_onnx_runtime, int8_decoder
 from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.decoder_session import STEP, DecoderSession
@@ -308,7 +308,7 @@ def export_compared(
         made = int8_decoder(exact, lrs)
         if tune is not None:
             made = tune(made, varied_lrs(source, found, 1024))
-        model, float32, lrs = made.int8, made.float32, lrs[:8]
+        model, float32, lrs = for_onnx_runtime(made.int8), made.float32, lrs[:8]
     else:
         model, lrs = export_decoder(source.decoder, side, options), real_lrs(source.network, found, count)
     comparison = compare_decoder(model, source.decoder, lrs, options.precision)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -436,9 +436,9 @@ class _Writer:
         if octaves:
             size = helper.make_node("ReduceL1", octaves, ["octaves.size"], keepdims=0)
             self.nodes[:0] = size, helper.make_node("Cast", size.output, [COARSE], to=TensorProto.BOOL)
-        inner = [node for branch in self.nodes for part in branch.attribute for node in part.g.node]
-        made = {name for node in [*self.nodes, *inner] for name in node.output}
-        wanted = {name for node in [*self.nodes, *inner] for name in node.input}
+        nodes = [*self.nodes, *_inner(self.nodes)]
+        made = {name for node in nodes for name in node.output}
+        wanted = {name for node in nodes for name in node.input}
         before: list[onnx.NodeProto] = []
         for node in reversed(self.source.graph.node):  # those that compute weights of float32 convolutions
             if wanted & set(node.output) - made:
@@ -452,6 +452,59 @@ class _Writer:
         graph.initializer.extend(item for name, item in self.held.items() if name in wanted)
         onnx.checker.check_model(result)
         return result
+
+
+def for_onnx_runtime(model: bytes) -> bytes:
+    """A finished int8 graph in the form that ONNX Runtime computes fastest.
+
+    Leaky ReLU of levels becomes a sum of two multiples of levels, slope * x + (1 - slope) * max(x, 0), in half the
+    time. An Einsum moves the channels of the first convolution, in float32, behind its columns: ONNX Runtime does not
+    take it for a transposition that it may move, and all residual sums after it stay in NHWC.
+    """
+    result = onnx.load_model_from_string(model)
+    graph = result.graph
+    sources = {name: node for node in graph.node for name in node.output}
+    held = {item.name: item for item in graph.initializer}
+    takers: dict[str, set[str]] = {}
+    for node in [*graph.node, *_inner(graph.node)]:
+        for name in node.input:
+            takers.setdefault(name, set()).add(node.op_type)
+    nodes = list[onnx.NodeProto]()
+    for node in graph.node:
+        made = str(node.output[0])
+        source = sources.get(node.input[0]) if node.op_type == "LeakyRelu" else None
+        if node.op_type == "Conv" and node.input[0] == INPUT:
+            node.output[0] = f"{made}.nchw"
+            nodes += (
+                node,
+                helper.make_node("Einsum", node.output, [f"{made}.nhwc"], f"turn.{made}", equation="nchw->nhwc"),
+                helper.make_node("Transpose", [f"{made}.nhwc"], [made], f"turn.{made}.back", perm=TO_NCHW),
+            )
+        elif source and source.op_type == "DequantizeLinear" and takers[made] == {"QuantizeLinear"}:
+            (levels, step, zero), slope = source.input, node.attribute[0].f
+            nodes.append(helper.make_node("Max", [levels, zero], [f"{made}.positive"], f"positive.{made}"))
+            parts = {"all": (levels, slope), "more": (f"{made}.positive", 1 - slope)}
+            for name, (taken, factor) in parts.items():
+                part = f"{made}.{name}"
+                steps = np.array(factor * numpy_helper.to_array(held[step]), np.float32)
+                graph.initializer.append(numpy_helper.from_array(steps, f"{part}.step"))
+                nodes.append(
+                    helper.make_node("DequantizeLinear", [taken, f"{part}.step", zero], [part], f"widen.{part}")
+                )
+            nodes.append(helper.make_node("Add", [f"{made}.{name}" for name in parts], [made], node.name))
+        else:
+            nodes.append(node)
+    wanted = {name for node in [*nodes, *_inner(nodes)] for name in node.input} | {item.name for item in graph.output}
+    nodes = [node for node in nodes if wanted & set(node.output)]  # ONNX Runtime would compute the others
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(result)
+    return bytes(result.SerializeToString())
+
+
+def _inner(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes of branches."""
+    return [inner for node in nodes for part in node.attribute for inner in part.g.node]
 
 
 def refer(model: bytes, file: str, data: bytes) -> bytes:

@@ -39,7 +39,7 @@ from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.int8 import Distance, RoundedDecoder, train_rounded
 from export.bundle.enlarger import EnlargerFiles, find_enlarger, write_enlarger
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
-from export.decoder.int8 import int8_decoder
+from export.decoder.int8 import for_onnx_runtime, int8_decoder
 from server_decoder import decoder_session
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
@@ -118,7 +118,8 @@ def int8_graphs(
     student.fit_heads(network, torch.from_numpy(network_input(restored[:CALIBRATED])))
     exact = decoder_graph(student, restored.shape[1], names).SerializeToString()
     made = int8_decoder(exact, restored[:CALIBRATED], enlarges=True).int8
-    return _with_ends(onnx.load_model_from_string(tune(made) if tune else made), restored.shape[1])
+    body = for_onnx_runtime(tune(made) if tune else made)
+    return _with_ends(onnx.load_model_from_string(body), restored.shape[1])
 
 
 def _with_ends(body: onnx.ModelProto, side: int) -> tuple[bytes, ...]:

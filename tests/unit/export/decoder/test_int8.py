@@ -13,7 +13,7 @@ from codec_contract.pixels import network_input
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from export.decoder.export import export_decoder
 from export.decoder.graph import load_parameters
-from export.decoder.int8 import Int8Decoder, int8_decoder, refer
+from export.decoder.int8 import Int8Decoder, for_onnx_runtime, int8_decoder, refer
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
@@ -115,6 +115,21 @@ def test_convolutions_are_of_levels_but_for_the_first_and_the_last(pair: Int8Dec
     floats = [node.input[0] for node in nodes if node.op_type.startswith("Conv") and not set(node.input) <= near]
     last = next(node for node in nodes if node.output[0] == "hr")
     assert floats == ["lr", last.input[0]] and last.op_type == "ConvTranspose"
+
+
+@RUNS
+def test_the_form_for_onnx_runtime_gives_the_same_pictures(pair: Int8Decoder) -> None:
+    made = for_onnx_runtime(pair.int8)
+    before, after = (onnx.load_model_from_string(model).graph for model in (pair.int8, made))
+    kinds = [sum(node.op_type == "LeakyRelu" for node in graph.node) for graph in (before, after)]
+    assert kinds == [18, 1]  # the last one is float32
+    assert sum(node.op_type == "Max" for node in after.node) == 17
+    first = next(node.output[0] for node in before.node if "lr" in node.input)
+    assert [node.output[0] for node in after.node if node.op_type == "Einsum"] == [f"{first}.nhwc"]
+    taken = {name for node in after.node for name in node.input}
+    assert all(taken & set(node.output) for node in after.node if node.output[0] != "hr")
+    apart = np.abs(values(made) - values(pair.int8))
+    assert apart.mean() < 1e-3 * values(pair.int8).std()  # a value halfway between two levels may fall on either side
 
 
 def test_weights_come_from_the_other_file(pair: Int8Decoder) -> None:

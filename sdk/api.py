@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_body
 from edge_encoder.contract_id import check_contract_id
-from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.codec import Codec
 from sdk.faces import Fitted
 from sdk.inputs import PayloadSource, RestoreSource, read_payload, read_restore_source
@@ -82,16 +82,22 @@ def compress_faces(
     *,
     background: Colour = WHITE,
     max_pixels: int = MAX_PHOTO_PIXELS,
+    quality: Quality | None = None,
+    max_bytes: int | None = None,
 ) -> list[Payload]:
     """Compress every face of a photograph, of at least 32 pixels from the forehead to the chin; the largest first.
 
-    Arguments as for `compress`.
+    Args:
+        picture, bundle, background, max_pixels, quality: as for `compress`.
+        max_bytes: largest payload of a face: each has the best quality that fits.
 
     Raises:
-        ImageError: the picture cannot be read, or shows no such face; or the bundle is not one of faces.
-        BundleError: there is no such bundle, or it is damaged.
+        ImageError: the picture cannot be read, or shows no such face; no payload of one has ``max_bytes`` or fewer; or
+            the bundle is not one of faces.
+        BundleError: there is no such bundle or quality, or it is damaged.
     """
-    return _codec(_folder(bundle)).compress_faces(picture, background=background, max_pixels=max_pixels)
+    codecs = _codecs(bundle, quality, max_bytes)
+    return compress_faces_within(codecs, quality, max_bytes, picture, background, max_pixels)
 
 
 def compress_scene(
@@ -249,12 +255,40 @@ def compress_within(
 ) -> Payload:
     """Compress with the first of the codecs, best first, whose payload fits; further arguments as for `Codec.fit`."""
     inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
-    sizes = []
-    for codec in codecs:
+
+    def fitted(codec: Codec) -> Fitted:
         kind = codec.bundle.hr, bool(codec.bundle.sides)
         if kind not in inputs:
             inputs[kind] = codec.fit(*picture, **options)
-        payload = codec.compress_fitted(inputs[kind], quality, max_bytes)
+        return inputs[kind]
+
+    return _first_that_fits(codecs, quality, max_bytes, fitted)
+
+
+def compress_faces_within(
+    codecs: Sequence[Codec],
+    quality: str | None,
+    max_bytes: int | None,
+    picture: PictureSource,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+) -> list[Payload]:
+    """Compress every face of a photograph, each with the first of the codecs, best first, whose payload fits."""
+    rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+    faces = {hr: list(codec.fit_faces(rgb)) for hr, codec in {codec.bundle.hr: codec for codec in codecs}.items()}
+
+    def compress_face(index: int) -> Payload:
+        return _first_that_fits(codecs, quality, max_bytes, lambda codec: faces[codec.bundle.hr][index])
+
+    return list(map(compress_face, range(len(faces[codecs[0].bundle.hr]))))
+
+
+def _first_that_fits(
+    codecs: Sequence[Codec], quality: str | None, max_bytes: int | None, fitted: Callable[[Codec], Fitted]
+) -> Payload:
+    sizes = []
+    for codec in codecs:
+        payload = codec.compress_fitted(fitted(codec), quality, max_bytes)
         if max_bytes is None or len(payload) <= max_bytes:
             return payload
         sizes.append(len(payload))

@@ -178,9 +178,12 @@ class RemoteCodec:
         bundle: str | None = None,
         background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
+        quality: Quality | None = None,
+        max_bytes: int | None = None,
     ) -> list[Payload]:
         """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
-        answer = self._compress(picture, background, max_pixels, bundle=bundle, faces="all")
+        options = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
+        answer = self._compress(picture, background, max_pixels, faces="all", **options)
         try:
             return [Payload(base64.b64decode(face["payload"])) for face in json.loads(answer)["faces"]]
         except (ValueError, KeyError, TypeError, PayloadError) as error:

@@ -23,7 +23,7 @@ from edgegrain.cli import files, options
 from edgegrain.cli.files import FileJob, refuse_existing, write_result
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, progress_bar, run_all, times_less
-from sdk.api import bundles_for, compress_within
+from sdk.api import bundles_for, compress_faces_within, compress_within
 from sdk.scenes import compress_scene_within
 
 
@@ -74,7 +74,7 @@ def compress(
         out: Folder for the payloads, or for a single one a file: a name with a suffix and no final /; - for standard
             output [default: next to the picture, with the suffix .grain; of standard input, -].
         bundle: Id, alias, folder or hf:// name of the bundle [default: faces, or the service's first].
-        all_faces: Encode every face of at least 32 pixels, the largest to me.1.grain, ...
+        all_faces: Encode every face of at least 32 pixels, the largest to me.1.grain, ...; --max-bytes is of each.
         scene: Encode all faces, also small ones, and a blurred background in one file of the whole photograph; the
             background takes what --max-bytes leaves.
         require_face: Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.
@@ -84,7 +84,7 @@ def compress(
         given: Any = {"--no-align": not align, "--fit": fit, "--require-face": require_face}
         given |= {"--refine": refine, "--lr": lr}
         if all_faces:
-            given |= {"--scene": scene, "--quality": quality, "--max-bytes": max_bytes}
+            given["--scene"] = scene
         refuse_options(given, f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out")
     cut_out = "the face is checked that is cut out; leave it or --no-align and --fit out"
     refuse_options({"--require-face": require_face and (not align or fit is not None)}, cut_out)
@@ -105,12 +105,12 @@ def compress(
         codecs += (sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes))
         face_of = partial(compress_within, codecs, quality, max_bytes)
         scene_of = partial(compress_scene_within, codecs, quality, max_bytes)
-        faces_of = codecs[0].compress_faces
+        faces_of = partial(compress_faces_within, codecs, quality, max_bytes)
     else:
         service = sdk.connect(remote, token=token)
         face_of = partial(service.compress, bundle=bundle, quality=quality, max_bytes=max_bytes)
         scene_of = partial(service.compress_scene, bundle=bundle, quality=quality, max_bytes=max_bytes)
-        faces_of = partial(service.compress_faces, bundle=bundle)
+        faces_of = partial(service.compress_faces, bundle=bundle, quality=quality, max_bytes=max_bytes)
 
     @cache
     def refining(folder: Path, rate: Rate | None) -> Any:

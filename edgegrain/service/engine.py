@@ -39,7 +39,7 @@ from codec_contract.scene import MAX_FACES
 from edge_encoder.preprocessing import FORMATS, WHITE, load_picture
 from edgegrain.pictures import picture_file
 from edgegrain.service.observability import configure_logs
-from sdk.api import compress_within
+from sdk.api import compress_faces_within, compress_within
 from sdk.codec import Codec, Measure
 from sdk.faces import DOMAIN, finder
 from sdk.open_bundle import FormChoice
@@ -162,13 +162,13 @@ class Engine:
         with measure("read"):
             rgb = load_picture(data, background=options.background, **self._reading)
         with measure("encode"):
+            rate = options.quality, options.max_bytes
             if options.faces == "all":  # docs/service.md
                 faces = []
-                for payload in codecs[0].compress_faces(rgb):
+                for payload in compress_faces_within(codecs, *rate, rgb):
                     square, text = payload.header.square, base64.b64encode(payload).decode()
                     faces.append({"payload": text, "bytes": len(payload), "square": square and asdict(square)})
                 return json.dumps({"bundle": bundle, "original_size": rgb.shape[1::-1], "faces": faces}).encode()
-            rate = options.quality, options.max_bytes
             if options.faces == "scene":
                 return compress_scene_within(codecs, *rate, rgb, most_faces=self._max_scene_faces)
             face = options.align, options.require_face

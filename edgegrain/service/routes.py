@@ -112,7 +112,8 @@ class CompressParameters(Described):
     """A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the
     first of bundle."""
     max_bytes: int | None = Field(None, ge=1)
-    """Largest payload or scene: the best quality that fits is taken, up to quality if that is given."""
+    """Largest payload (with faces=all, of each face) or scene: the best quality that fits is taken, up to quality if
+    that is given."""
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -185,7 +186,7 @@ async def compress(request: Request, service: Service, parameters: Annotated[Com
     key = BatchKey("compress", bundle.id, faces=int(options.faces != "largest"))
     async with service.bodies.read(request, limit, whole) as picture:
         done = await service.done(request, Job(key, picture, options, bundle.hr**2))
-    if options.fallbacks:
+    if options.fallbacks and options.faces != "all":
         bundle = service.bundle_of(read_payload_or_scene(done.data))
     return _response(done, JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE, bundle.id)
 
@@ -231,9 +232,8 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
 
 
 def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manifest]) -> CompressOptions:
-    foreign = {"fit", "align", "require_face", *(["max_bytes"] if parameters.faces == "all" else [])}
     given = parameters.model_dump(exclude_defaults=True).keys()
-    if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
+    if parameters.faces != "largest" and (wrong := sorted({"fit", "align", "require_face"} & given)):
         raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
     red, green, blue = bytes.fromhex(parameters.background)
     options = CompressOptions(**parameters.model_dump(exclude={"bundle", "background"}))

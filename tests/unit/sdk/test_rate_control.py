@@ -163,3 +163,18 @@ class TestRatesOfABundle:
         whole, coarse = sdk.compress_scene(portrait), sdk.compress_scene(portrait, quality="tiny")
         assert sdk.compress_scene(portrait, max_bytes=len(coarse)).faces == coarse.faces != whole.faces
         assert sdk.restore(coarse).size == portrait.shape[1::-1]
+
+    def test_each_face_has_the_best_rate_that_fits(self, installed: Path, portrait: np.ndarray) -> None:
+        refresh_manifest(installed, domain="faces")
+        flat = np.clip(portrait, 110, 140)
+        pair = np.concatenate([portrait, np.full_like(portrait, 120), flat], axis=1)
+        whole = sdk.compress_faces(pair)
+        small, large = sorted(map(len, whole))
+        limited = sdk.compress_faces(pair, max_bytes=small)
+        assert len(limited) == 2 and small < large and max(map(len, limited)) <= small
+        assert [payload in limited for payload in whole] == [len(payload) == small for payload in whole]
+        assert sdk.compress_faces(pair, quality="tiny") == [
+            sdk.Codec().compress_fitted(face, "tiny") for face in sdk.Codec().fit_faces(pair)
+        ]
+        with pytest.raises(sdk.ImageError, match="no quality fits into 60 bytes"):
+            sdk.compress_faces(pair, max_bytes=60)

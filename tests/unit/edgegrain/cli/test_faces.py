@@ -92,6 +92,7 @@ def test_every_face_has_a_file(shell: Shell, tmp_path: Path, two_faces: Path) ->
     assert row["payloads"] == list(map(str, files))
     assert [file.read_bytes() for file in files] == sdk.compress_faces(two_faces)
     assert row["bytes"] == [file.stat().st_size for file in files]
+    shell.fails("no quality fits into 60 bytes", "compress", two_faces, "--all-faces", "--max-bytes", 60)
     shell.fails("me.1.grain exists", "compress", two_faces, "--all-faces")
     assert shell.ok("compress", two_faces, "--all-faces", "--out", tmp_path / "there").count("there/me.") == 2
     shell.fails("it takes one payload, got 2", "restore", *files, "--background", two_faces, status=2)

@@ -11,8 +11,8 @@ The graph refers to the weights in the file of the float32 decoder, which holds 
 - A bias takes back the mean error that quantization makes in its channel (the same paper, 4.2).
 - Sums, products and interpolation are of levels at the picture's size and half of it, elsewhere in float32.
 - The last convolution, the sum that it takes and the activation in that are in float32: nothing filters their rounding.
-- Branches for coarser steps than the decoder's own (`StepBranch`) stay float32 and are skipped at its own, where they
-  add nothing: they take a fifth of the time.
+- Branches for coarser steps than the decoder's own (`StepBranch`) are calibrated on coarser LRs, and skipped at its
+  own step, where they add nothing.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from codec_contract.errors import ExportError
+from codec_contract.lr_coder.coder_tables import MAX_STEP, rounded
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
 from export.decoder.graph import GAIN, INT8, SCALE, int8_levels, store_compact
-from server_decoder.decoder_session import INPUT, OUTPUT
+from server_decoder.decoder_session import INPUT, OUTPUT, STEP
 
 PERCENTILE = 99.99
 STRENGTH, MOST = 0.5, 10.0
@@ -46,7 +47,8 @@ OWN = ".own"
 """In names of weights that the int8 form has of its own when it is tuned: a twentieth of all, at the picture's size and
 half of it, where most is lost."""
 BRANCHES = "step_branches."
-"""In names of the weights of `StepBranch`. They stay float32, because calibration has no coarse step."""
+"""In names of the weights of `StepBranch`."""
+COARSER = 4  # calibration's coarser steps are up to so many octaves above the decoder's own
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 COARSE = "coarse"  # true if an LR has a coarser step than the decoder's own
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
@@ -59,8 +61,8 @@ class _Graph:
     """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR.
 
     Attributes:
-        ahead: nodes that compute other constants than weights: coordinates, and the octaves of coarser steps than the
-            decoder's own (`RRDBDecoder.octaves`), which are 0 here.
+        ahead: nodes that compute other constants than weights: coordinates, and octaves.
+        octaves: the names of these.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -80,12 +82,16 @@ class _Graph:
                     self.ahead.append(node)
             else:
                 self.nodes.append(node)
-        of_octaves, octaves = _take_octaves(self.nodes)
+        of_octaves, self.octaves = _take_octaves(self.nodes)
         self.ahead += of_octaves
-        self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
+        self.tell(torch.zeros(1))
         self.computed = {name for node in self.ahead for name in node.output}
         if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", "DepthToSpace", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
+
+    def tell(self, octaves: Tensor) -> None:
+        """Tell the branches the octaves between the decoder's own step and that of each LR, ``[N]`` or ``[1]``."""
+        self.constants |= dict.fromkeys(self.octaves, octaves.reshape(-1, 1, 1, 1) / 4)  # as `RRDBDecoder.octaves`
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
         """The inputs that are no constants."""
@@ -248,7 +254,12 @@ class _Pair(NamedTuple):
 
 def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelProto:
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
-    graph, writer = _Graph(model), _Writer(model, enlarges)
+    graph, writer = _Graph(model), _Writer(model, enlarges, len(lrs))
+    if graph.octaves:
+        above, own = 1 + np.arange(len(lrs)) % COARSER, int(graph.constants[STEP])
+        coarse = [rounded(lr, min(own << octaves, MAX_STEP)) for lr, octaves in zip(lrs, above.tolist(), strict=True)]
+        lrs = np.concatenate([lrs, coarse])
+        graph.tell(torch.from_numpy(np.concatenate([0 * above, above])).float())
     ends = {OUTPUT}
     for _ in range(2):  # the last convolution, the sum that it takes, and what that is made of
         ends |= {name for node in graph.nodes if node.output[0] in ends for name in graph.inputs(node)}
@@ -257,24 +268,23 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
         exact, kind, made = graph.run(node, [pair.exact for pair in pairs]), node.op_type, node.output[0]
         if kind == "Conv" and BRANCHES in node.input[1]:
             writer.begin_branch(pairs[0].name)
-        if writer.branch is None:
-            if kind == "Conv" and pairs[0].name != INPUT and made != OUTPUT:
-                return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-            if kind == "DepthToSpace":
-                return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
-            coarse = kind in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 4 <= writer.side
-            wide = coarse or made in ends
-            if enlarges:
-                wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
-            if kind != "Conv":
-                pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
+        if kind == "Conv" and pairs[0].name != INPUT and made != OUTPUT:
+            return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
+        if kind == "DepthToSpace":
+            return writer.moved(node, writer.quantized(pairs[0], clipped=False), exact)
+        coarse = kind in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 4 <= writer.side
+        wide = coarse or made in ends or writer.ends_branch(node)
+        if enlarges:
+            wide = exact.shape[1] == 3 or all(pair.name in writer.wide for pair in pairs)
+        if kind != "Conv" and not writer.ends_branch(node):
+            pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)
         names = [name if name in graph.constants or not name else next(given).name for name in node.input]
         if made == OUTPUT and kind == "Conv":
             writer.last(node, names, graph.constants)
         else:
             writer.add(node, names)
-        if writer.branch or wide:
+        if wide:
             writer.wide.add(made)
         writer.end_branch(node)
         return _Pair(made, exact, graph.run(node, [pair.near for pair in pairs]))
@@ -287,8 +297,9 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
 class _Writer:
     """Writes the int8 graph."""
 
-    def __init__(self, source: onnx.ModelProto, enlarges: bool) -> None:
-        self.source, self.enlarges = source, enlarges
+    def __init__(self, source: onnx.ModelProto, enlarges: bool, own: int) -> None:
+        """The first ``own`` LRs have the decoder's own step, others coarser ones."""
+        self.source, self.enlarges, self.own = source, enlarges, own
         self.side = source.graph.output[0].type.tensor_type.shape.dim[3].dim_value
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
@@ -309,11 +320,19 @@ class _Writer:
         """The nodes from here on are those of a branch of ``x``, unless they already are."""
         self.branch = self.branch or (x, len(self.nodes))
 
+    def ends_branch(self, node: onnx.NodeProto) -> bool:
+        """True for the sum of the input of the branch and what the branch made of it."""
+        return self.branch is not None and node.op_type == "Add" and self.branch[0] in node.input
+
+    def seen(self, values: Tensor) -> Tensor:
+        """The part of a value that calibration goes by: in branches that of the coarser steps, else the others."""
+        return values[: self.own] if self.branch is None else values[self.own :]
+
     def end_branch(self, node: onnx.NodeProto) -> None:
-        """If ``node``, the last one so far, adds the input of the branch to what the branch made of it, the nodes of
-        the branch become a graph that runs at coarser steps only; at others it gives a zero. It gives NHWC, or ONNX
-        Runtime would interpolate the sum in NCHW, in up to five times the time."""
-        if self.branch is None or node.op_type != "Add" or self.branch[0] not in node.input:
+        """If ``node``, the last one so far, ends a branch, the nodes of the branch become a graph that runs at coarser
+        steps only; at others it gives a zero. It gives NHWC, or ONNX Runtime would interpolate the sum in NCHW, in up
+        to five times the time."""
+        if self.branch is None or not self.ends_branch(node):
             return
         (x, first), made = self.branch, str(node.output[0])
         (added,) = set(node.input) - {x}
@@ -360,7 +379,7 @@ class _Writer:
         if pair.scale:
             return pair
         if pair.name not in self._quantized:
-            values = pair.exact.flatten()
+            values = self.seen(pair.exact).flatten()
             seen = values[:: 1 + len(values) // SAMPLES].numpy()
             low, high = (
                 np.percentile(seen, [100 - PERCENTILE, PERCENTILE])
@@ -403,7 +422,7 @@ class _Writer:
         steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
         rounded = torch.from_numpy(levels.astype(np.float32) * scales)
         near = F.conv2d(x.near, rounded, None, stride(node), rounded.shape[-1] // 2)
-        wanted = (exact - near).mean((0, 2, 3))
+        wanted = self.seen(exact - near).mean((0, 2, 3))
         near += ((wanted / steps).round() * steps)[:, None, None]
         stored, channels = weight + INT8, len(levels)
         if exact.shape[-1] * 2 >= self.side:

@@ -256,9 +256,9 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
     graph, writer = _Graph(model), _Writer(model, enlarges, len(lrs))
     if graph.octaves:
-        above, own = 1 + np.arange(len(lrs)) % COARSER, int(graph.constants[STEP])
-        coarse = [rounded(lr, min(own << octaves, MAX_STEP)) for lr, octaves in zip(lrs, above.tolist(), strict=True)]
-        lrs = np.concatenate([lrs, coarse])
+        above, step = 1 + np.arange(len(lrs)) % COARSER, int(graph.constants[STEP])
+        steps = [min(step << octaves, MAX_STEP) for octaves in above.tolist()]
+        lrs = np.concatenate([lrs, *(rounded(lr[None], coarser) for lr, coarser in zip(lrs, steps, strict=True))])
         graph.tell(torch.from_numpy(np.concatenate([0 * above, above])).float())
     ends = {OUTPUT}
     for _ in range(2):  # the last convolution, the sum that it takes, and what that is made of

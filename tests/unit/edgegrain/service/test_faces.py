@@ -250,6 +250,8 @@ class TestClients:
             assert remote.compress_batch([nobody], align=False) == [codec.compress(nobody, align=False)]
             faces = remote.compress_faces(path)
             assert faces == list(scene.faces) and all(isinstance(face, sdk.Payload) for face in faces)
+            assert all(face.header.lr_width == 8 for face in remote.compress_faces(path, quality="tiny"))
+            assert max(map(len, remote.compress_faces(path, max_bytes=200))) <= 200
             found = remote.compress_scene(path)
             assert isinstance(found, sdk.Scene) and found == scene
             assert remote.compress_scene(group, quality="tiny").faces[0].header.lr_width == 8

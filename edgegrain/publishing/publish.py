@@ -35,7 +35,7 @@ from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTI
 from export import papers
 from export.bundle import writer
 from export.decoder import DecoderOptions, WeightStorage
-from export.decoder.export import TRAINED, compare_decoder, export_decoder
+from export.decoder.export import TRAINED, bundle_decoder, compare_decoder, export_decoder
 from export.proof.report import clone_commit
 from sdk.payload import coder_tables
 from server_decoder.grain.grain import Grain, GrainConfig, save_trained
@@ -64,6 +64,7 @@ def publish_run(
     licence: Mapping[str, str] | None = None,
     prior: str | Path | None = None,
     encoder_of: Path | None = None,
+    mix: float = 1.0,
     storage: WeightStorage | None = None,
     force: bool = False,
     report: Progress | None = None,
@@ -71,7 +72,7 @@ def publish_run(
     """Write the bundle of a run, given by its folder or checkpoint, and return a summary.
 
     ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
-    bundle, for the decoder. The prior's is added too.
+    bundle, for the decoder. The prior's is added too. ``mix`` is the run's part in a `mixed` decoder.
     """
     writer.refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
@@ -88,6 +89,8 @@ def publish_run(
         report(1.0, "exporting encoder and decoder")
     licence = licence or writer.usual_licence(domain)
     decoder = run.average.decoder.eval()
+    if source is not None and mix < 1:
+        decoder = mixed(bundle_decoder(source), decoder, mix)
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     usual = WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16
@@ -169,6 +172,20 @@ def store_trained(
     if network is not None:
         save_integer_network(network, folder / ENCODER_WEIGHTS)
     return path
+
+
+@torch.no_grad()
+def mixed(kept: RRDBDecoder | Grain, trained: RRDBDecoder | Grain, part: float) -> RRDBDecoder:
+    """``kept`` with its weights moved by ``part`` of the way to those of ``trained`` (Wortsman et al. 2022, "Robust
+    Fine-Tuning of Zero-Shot Models", 3). Branches for coarser steps that ``trained`` lacks stay."""
+    weights, others = kept.state_dict(), trained.state_dict()
+    if isinstance(kept, Grain) or any(
+        name not in weights or weights[name].shape != tensor.shape for name, tensor in others.items()
+    ):
+        raise BundleError("weights can be mixed with those of a bundle whose decoder has the same shape, and no prior")
+    for name, tensor in others.items():
+        weights[name].lerp_(tensor, part)
+    return kept
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ def run(
     storage: WeightStorage | None = None,
     trained_only: Annotated[bool, typer.Option("--trained-only")] = False,
     encoder_of: str = "",
+    mix: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
     force: ForceOption = False,
 ) -> None:
     """Make a bundle of a training run.
@@ -66,6 +67,7 @@ def run(
             float16].
         trained_only: Write only the trained weights, for the zoo: no generator, no exports.
         encoder_of: Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.
+        mix: Part of the run's decoder in a mean of its weights and those of --encoder-of's decoder.
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.papers.face_sr.bundle import store
@@ -76,7 +78,7 @@ def run(
     family = publish.run_family(run)
     excluded = tuple(exclude or ())
     of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain}
-    of_bundles |= {"--data-licence": data_licence, "--storage": storage}
+    of_bundles |= {"--data-licence": data_licence, "--storage": storage, "--mix": mix < 1}
     if family == "irn":
         command = f"edgegrain export bundle {run} --out {out}"
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: {command}")
@@ -91,6 +93,7 @@ def run(
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
     lacking = "the coder's tables are fitted to the training pictures; pass their folder, or the bundle whose encoder "
     refuse_options({"--data": data is None and not encoder_of}, f"{lacking}the run kept (--encoder-of)")
+    refuse_options({"--mix": mix < 1 and not encoder_of}, "needs the bundle to mix with; pass --encoder-of")
     kept = find_bundle(encoder_of) if encoder_of else None
     common: dict[str, Any] = {"prior": prior or None, "exclude": excluded, "encoder_of": kept, "force": force}
     if trained_only or data is None:
@@ -100,7 +103,7 @@ def run(
         return
     licence = {**UNSTATED, "data": data_licence} if data_licence else None
     stated: dict[str, Any] = {"bundle_id": bundle_id or out.resolve().name, "version": version, "domain": domain}
-    stated |= {"licence": licence, "storage": storage}
+    stated |= {"licence": licence, "storage": storage, "mix": mix}
     with progress_bar() as show:
         summary = publish.publish_run(run, data, out, report=show, **stated, **common)
     report(summary, as_json=True)

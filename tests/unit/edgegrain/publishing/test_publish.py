@@ -22,7 +22,7 @@ from edge_encoder.twin import BoxMean, lower
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish import picture_sources, store_trained
+from edgegrain.publishing.publish import mixed, picture_sources, store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
@@ -33,6 +33,7 @@ from export.bundle.writer import UNSTATED, decoder_hash, exact_encoder, manifest
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
 from server_decoder.grain.grain import KeptDecoder, load_trained, save_trained
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.networks import save_stylegan2
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
@@ -81,6 +82,19 @@ def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: 
     assert made.folder == source.folder.resolve() and (tmp_path / "link").is_symlink()
     assert list(source.folder.parent.iterdir()) == [source.folder] and len(list(tmp_path.iterdir())) == 2
     assert made.version == "2.0.0" and made.lr_contract_id == source.lr_contract_id
+
+
+def test_a_mixed_decoder_lies_between_both_and_keeps_branches() -> None:
+    torch.manual_seed(3)
+    config = GRAIN_RECIPES["smoke-stage1"].invertible
+    trained, kept = RRDBDecoder(config), RRDBDecoder(replace(config, step=2))
+    old = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
+    made, new = mixed(kept, trained, 0.25).state_dict(), trained.state_dict()
+    assert made.keys() > new.keys()
+    for name, tensor in made.items():
+        torch.testing.assert_close(tensor, 0.75 * old[name] + 0.25 * new[name] if name in new else old[name])
+    with pytest.raises(BundleError, match="same shape"):
+        mixed(trained, kept, 0.25)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -56,6 +56,8 @@ def test_a_grain_run_is_published_with_what_was_given(
     assert named["storage"] is publish.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
     shell("run", grain_run / "last.safetensors", *places, "--id", "other")
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
+    assert calls[0][1]["mix"] == 1.0
+    shell.fails("needs the bundle to mix with", "run", grain_run, *places, "--mix", "0.5", status=2)
 
 
 def test_a_wrong_version_is_refused_before_the_work(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,11 @@ if TYPE_CHECKING:
 MAX_OVERLAP = 4
 """Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
 
-# Longest sides of a background to try for a limit of bytes, in pixels, and WebP qualities to try at each.
-_SIDES, _QUALITIES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16), (50, 20)
+# Longest sides of a background to try for a limit of bytes, in pixels, and WebP qualities: the largest side that fits
+# at the lowest quality, then the highest quality. In 1150 bytes, nine photographs have 0.6 dB more and LPIPS .56
+# instead of .64 with qualities from 20 to 50 and half of these sides.
+_SIDES = (512, 448, 384, 320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 16)
+_QUALITIES = (5, 7, 10, 20, 40)
 _DEFAULT_SIDE = 24
 _RIFF_BYTES = 20  # of a WebP file, which a scene leaves out
 _GREY = (128, 128, 128)
@@ -118,16 +120,19 @@ def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:
 def _background(rgb: Rgb, budget: int | None) -> bytes:
     """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
     picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
-    trials = [(_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
-    if budget is not None:
-        trials = [*itertools.product(_SIDES, _QUALITIES), *trials]
-    for side, quality in trials:
+
+    def reduced(side: int, quality: int) -> bytes:
         stream = io.BytesIO()
         small = picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS)
         small.save(stream, "WEBP", quality=quality, method=6)
-        if budget is None or stream.tell() - _RIFF_BYTES <= budget:
-            return stream.getvalue()
-    return b""
+        return stream.getvalue() if budget is None or stream.tell() - _RIFF_BYTES <= budget else b""
+
+    if budget is None:
+        return reduced(_DEFAULT_SIDE, 0)
+    for side in _SIDES:
+        if found := reduced(side, _QUALITIES[0]):
+            return next(filter(None, (reduced(side, quality) for quality in _QUALITIES[:0:-1])), found)
+    return reduced(_SIDES[-1], 0)
 
 
 def small_background(scene: Scene) -> Image.Image | None:

@@ -31,7 +31,7 @@ MAX_OVERLAP = 4
 # at the lowest quality, then the highest quality. In 1150 bytes, nine photographs have 0.6 dB more and LPIPS .56
 # instead of .64 with qualities from 20 to 50 and half of these sides.
 _SIDES = (512, 448, 384, 320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 16)
-_QUALITIES = (5, 7, 10, 20, 40)
+_QUALITIES = (5, 7, 10, 20, 40, 60, 80, 90)
 _DEFAULT_SIDE = 24
 _RIFF_BYTES = 20  # of a WebP file, which a scene leaves out
 _GREY = (128, 128, 128)
@@ -46,12 +46,14 @@ def compress_scene_within(
     max_pixels: int = MAX_PHOTO_PIXELS,
     most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits;
-    faces of less than 32 pixels where they fit. More than ``most_faces`` are refused; None takes the 64 largest."""
+    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits
+    with a small background, or at the last without one; faces of less than 32 pixels where they fit. More than
+    ``most_faces`` are refused; None takes the 64 largest."""
     if max_bytes is not None:
         check_max_bytes(max_bytes)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
+    blur = len(_background(rgb, None)) - _RIFF_BYTES
     for codec in codecs:
         hr = codec.bundle.hr
         if hr not in squares:
@@ -67,8 +69,8 @@ def compress_scene_within(
             used, last = _bytes(faces, size), codec is codecs[-1] and rate is rates[-1]
             while last and used > (max_bytes or used) and fitted[len(faces) - 1].face < LEAST_PIXELS and len(faces) > 1:
                 used = _bytes(faces := faces[:-1], size)
-            if max_bytes is None or used <= max_bytes:
-                left = None if max_bytes is None else max_bytes - used
+            left = None if max_bytes is None else max_bytes - used
+            if left is None or left >= (0 if last else blur):  # without a background, faces are tiles on grey
                 return Scene(encode_scene(faces, size, _background(rgb, left)))
             sizes.append(used)
     what = "scene of this photograph, without a background,"

@@ -72,7 +72,8 @@ def publish_run(
     """Write the bundle of a run, given by its folder or checkpoint, and return a summary.
 
     ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
-    bundle, for the decoder. The prior's is added too. ``mix`` is the run's part in a `mixed` decoder.
+    bundle, for the decoder. The prior's is added too. ``mix`` is the run's part in a `mixed` decoder, which the
+    manifest states with the last stage.
     """
     writer.refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
@@ -88,17 +89,18 @@ def publish_run(
     if report is not None:
         report(1.0, "exporting encoder and decoder")
     licence = licence or writer.usual_licence(domain)
-    decoder = run.average.decoder.eval()
+    decoder, stages = run.average.decoder.eval(), list(run.stages)
     if source is not None and mix < 1:
         decoder = mixed(bundle_decoder(source), decoder, mix)
+        stages[-1] = {**stages[-1], "mix": mix}
     if isinstance(decoder, Grain):
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     usual = WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16
     graph = export_decoder(decoder, lr, DecoderOptions(storage or usual))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     training = {
-        "stages": list(run.stages),
-        "pictures_seen": sum(stage["pictures"] for stage in run.stages),
+        "stages": stages,
+        "pictures_seen": sum(stage["pictures"] for stage in stages),
         "pictures_in_set": len(pictures),
         "data": picture_sources(data, exclude),
         "commit": (clone_commit() or "unknown").split()[0],

@@ -73,6 +73,9 @@ def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monke
     assert sizes["tiny"] < sizes["small"] < sizes["medium"]
     for name, side in (("medium", 32), ("small", 16), ("tiny", 8)):
         assert sdk.compress_scene(portrait, max_bytes=sizes[name]).faces[0].lr.shape == (side, side, 3)
+    bare = sizes["medium"] - len(sdk.compress_scene(portrait, quality="medium").parsed.background)
+    made = sdk.compress_scene(portrait, max_bytes=bare)  # the face of medium would leave no background
+    assert made.faces[0].lr.shape == (16, 16, 3) and made.parsed.background
 
 
 def test_sizes(scene: sdk.Scene) -> None:

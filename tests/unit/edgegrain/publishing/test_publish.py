@@ -97,6 +97,23 @@ def test_a_mixed_decoder_lies_between_both_and_keeps_branches() -> None:
         mixed(trained, kept, 0.25)
 
 
+def test_a_manifest_states_the_mix(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "fit_tables", lambda *_, **__: CoderTables.default())
+    monkeypatch.setattr(publish.writer, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
+    run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
+    save_checkpoint(tmp_path / "run", run)
+    first, stated = tmp_path / "first", {"bundle_id": "tiny", "version": "1.0.0", "coder_pictures": 4}
+    publish.publish_run(tmp_path / "run", faces, first, **stated)
+    bias = run.average.decoder.conv_first.bias
+    with torch.no_grad():
+        bias.copy_(torch.linspace(0, 1, len(bias)))
+    save_checkpoint(tmp_path / "run", run)
+    publish.publish_run(tmp_path / "run", faces, tmp_path / "mixed", **stated, encoder_of=first, mix=0.25)
+    made = load_manifest(tmp_path / "mixed")
+    assert made.training["stages"][-1] == {"stage": "1", "pictures": 0, "mix": 0.25}
+    torch.testing.assert_close(bundle_decoder(made).conv_first.bias, bias / 4, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     run = start_run(GRAIN_RECIPES["smoke-stage1"], None)

@@ -13,7 +13,6 @@ from codec_contract.bundle.find import check_max_bytes, too_few_bytes
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.exact_square import reduce_picture
 from codec_contract.fit import MAX_PHOTO_PIXELS, Size, check_size, content_size
-from codec_contract.pixels import Rgb
 from codec_contract.scene import MAX_FACES, encode_scene, scene_overhead
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
@@ -53,7 +52,8 @@ def compress_scene_within(
         check_max_bytes(max_bytes)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
-    blur = len(_background(rgb, None)) - _RIFF_BYTES
+    reduced = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
+    blur = _webp(reduced, _DEFAULT_SIDE, 0)
     for codec in codecs:
         hr = codec.bundle.hr
         if hr not in squares:
@@ -69,9 +69,10 @@ def compress_scene_within(
             used, last = _bytes(faces, size), codec is codecs[-1] and rate is rates[-1]
             while last and used > (max_bytes or used) and fitted[len(faces) - 1].face < LEAST_PIXELS and len(faces) > 1:
                 used = _bytes(faces := faces[:-1], size)
-            left = None if max_bytes is None else max_bytes - used
-            if left is None or left >= (0 if last else blur):  # without a background, faces are tiles on grey
-                return Scene(encode_scene(faces, size, _background(rgb, left)))
+            if max_bytes is None:
+                return Scene(encode_scene(faces, size, blur))
+            if used + (0 if last else _webp_bytes(blur)) <= max_bytes:  # without a background, faces are tiles on grey
+                return Scene(encode_scene(faces, size, _background(reduced, max_bytes - used)))
             sizes.append(used)
     what = "scene of this photograph, without a background,"
     raise too_few_bytes(max_bytes or 0, min(sizes), what, codecs[-1].bundle.qualities[-1])
@@ -119,22 +120,27 @@ def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:
     return sum(map(len, faces)) + scene_overhead(size, [len(face) for face in faces])
 
 
-def _background(rgb: Rgb, budget: int | None) -> bytes:
-    """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
-    picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
-
-    def reduced(side: int, quality: int) -> bytes:
-        stream = io.BytesIO()
-        small = picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS)
-        small.save(stream, "WEBP", quality=quality, method=6)
-        return stream.getvalue() if budget is None or stream.tell() - _RIFF_BYTES <= budget else b""
-
-    if budget is None:
-        return reduced(_DEFAULT_SIDE, 0)
+def _background(picture: Image.Image, budget: int) -> bytes:
+    """A small WebP file of the picture with at most ``budget`` bytes in a scene; b"" if none is that small."""
     for side in _SIDES:
-        if found := reduced(side, _QUALITIES[0]):
-            return next(filter(None, (reduced(side, quality) for quality in _QUALITIES[:0:-1])), found)
-    return reduced(_SIDES[-1], 0)
+        if _webp_bytes(found := _webp(picture, side, _QUALITIES[0])) <= budget:
+            better = (_webp(picture, side, quality) for quality in _QUALITIES[:0:-1])
+            return next((each for each in better if _webp_bytes(each) <= budget), found)
+    least = _webp(picture, _SIDES[-1], 0)
+    return least if _webp_bytes(least) <= budget else b""
+
+
+def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
+    """The picture with a longest side of ``side`` pixels, as a WebP file."""
+    stream = io.BytesIO()
+    small = picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS)
+    small.save(stream, "WEBP", quality=quality, method=6)
+    return stream.getvalue()
+
+
+def _webp_bytes(webp: bytes) -> int:
+    """Bytes of a WebP file in a scene."""
+    return len(webp) - _RIFF_BYTES
 
 
 def small_background(scene: Scene) -> Image.Image | None:

@@ -108,7 +108,8 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
     if not (found := finder().find(rgb, largest=True)):
-        raise _no_face(size)
+        advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
+        raise ImageError(f"{_NO_FACE.format(*size)}, {advice}")
     face = found[0]
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
@@ -120,7 +121,7 @@ def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LE
     size = rgb.shape[1], rgb.shape[0]
     found = [(face.detected, _square(face, size)) for face in finder().find(rgb, every=True)]
     if not (faces := [(face, square) for face, square in found if square is not None]):
-        raise _no_face(size)
+        raise ImageError(_NO_FACE.format(*size))
     if faces[0][0].side < least:
         raise ImageError(faces[0][0].problems(size)["too-small"])
     for face, square in faces:
@@ -140,11 +141,6 @@ def cut_face(rgb: Rgb, hr: int, square: OrientedSquare, *, framed_whole: bool = 
 def finder() -> FaceFinder:
     """The networks that find faces, loaded once."""
     return FaceFinder()
-
-
-def _no_face(size: tuple[int, int]) -> ImageError:
-    advice = "or encode all of it, which restores only faces that fill it well: align=False (--no-align)"
-    return ImageError(f"{_NO_FACE.format(*size)}, {advice}")
 
 
 def _square(face: FoundFace, size: tuple[int, int]) -> OrientedSquare | None:

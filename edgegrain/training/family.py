@@ -29,6 +29,7 @@ _SHIPPED = (
     "stage1-faces-256-lr32-fine",
     "stage1-faces-256-lr32-rates",
     "stage1-faces-256-lr64-fine",
+    "stage1-faces-256-lr64-rates",
     "stage2-faces-256-lr16-fine",
     "stage3-faces-256-lr16-fine",
     "enlarge-faces-256-x2",

@@ -379,10 +379,17 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         target_bytes=345.0,
         loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12),
     ),
-    # Further rates of published bundles (--init-from faces, medium's bundle).
+    # Further rates of published bundles (--init-from faces, medium's or large's bundle).
     "stage1-faces-256-lr16-rates": _RATES,
     "stage1-faces-256-lr32-rates": replace(
         _RATES, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)
+    ),
+    "stage1-faces-256-lr64-rates": replace(
+        _RATES,
+        encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
+        decoder=shapes.FACES_256_LR64_FINE,
+        lr_step=8,
+        lr_steps=(10, 13, 16, 16, 22, 22, 28),
     ),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,

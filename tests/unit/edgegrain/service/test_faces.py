@@ -108,8 +108,8 @@ class TestCompress:
     def test_no_face(self, service: LiveService, codec: sdk.Codec, nobody: bytes) -> None:
         for query in ("", "?faces=all", "?faces=scene"):
             detail = refusal(compress(service, nobody, query))
-            assert detail.startswith("no face was found in the picture of 120 x 90 pixels; use another picture, or")
-            assert detail.endswith("restores only faces that fill it well: align=False (--no-align)")
+            assert detail.startswith("no face was found in the picture of 120 x 90 pixels; use another picture")
+            assert detail.endswith("restores only faces that fill it well: align=False (--no-align)") == (not query)
         assert compress(service, nobody, "?align=false").content == codec.compress(nobody, align=False)
 
     def test_a_face_that_is_too_small(self, service: LiveService, portrait: np.ndarray) -> None:
@@ -262,7 +262,7 @@ class TestClients:
             pictures = remote.restore_batch([scene, faces[0]], size="native")
             assert [picture.size for picture in pictures] == [codec.restore(scene, size="native").size, (64, 64)]
             for refused in (remote.compress, remote.compress_faces, remote.compress_scene):
-                with pytest.raises(sdk.ImageError, match="no face was found.*align=False"):
+                with pytest.raises(sdk.ImageError, match="no face was found"):
                     refused(nobody)
             with pytest.raises(sdk.ImageError, match="leave it out with a fit"):
                 remote.compress(group, align=False, require_face=True)

@@ -48,7 +48,7 @@ OWN = ".own"
 half of it, where most is lost."""
 BRANCHES = "step_branches."
 """In names of the weights of `StepBranch`."""
-COARSER = 4  # calibration's coarser steps are up to so many octaves above the decoder's own
+COARSER = 2  # calibration's coarser steps are up to so many octaves above the decoder's own; farther ones widen ranges
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 COARSE = "coarse"  # true if an LR has a coarser step than the decoder's own
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")

@@ -185,11 +185,12 @@ class Codec:
         It has the bundle's rate of this ``quality``, by default the first; with ``max_bytes`` the first rate from there
         on that fits, or the last."""
         lr = self._lr(fitted)
-        for rate in self._rates_from(quality, max_bytes):
-            payload = self._pack(lr, fitted, rate)
-            if max_bytes is None or len(payload) <= max_bytes:
-                break
-        return payload
+        *better, least = self._rates_from(quality, max_bytes)
+        payload = self._pack(lr, fitted, least)
+        if max_bytes is None or len(payload) > max_bytes:  # then better rates do not fit either
+            return payload
+        payloads = (self._pack(lr, fitted, rate) for rate in better)
+        return next((each for each in payloads if len(each) <= max_bytes), payload)
 
     def _lr(self, fitted: Fitted) -> Rgb:
         """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""

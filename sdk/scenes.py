@@ -65,8 +65,12 @@ def compress_scene_within(
         lrs = [codec._lr(face) for face in fitted]
         rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
-            faces = [codec._pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
-            used, last = _bytes(faces, size), codec is codecs[-1] and rate is rates[-1]
+            last, faces = codec is codecs[-1] and rate is rates[-1], list[Payload]()
+            for lr, face in zip(lrs, fitted, strict=True):
+                faces.append(codec._pack(lr, face, rate))
+                if max_bytes is not None and not last and sum(map(len, faces)) > max_bytes:
+                    break
+            used = _bytes(faces, size)
             while last and used > (max_bytes or used) and fitted[len(faces) - 1].face < LEAST_PIXELS and len(faces) > 1:
                 used = _bytes(faces := faces[:-1], size)
             if max_bytes is None:

@@ -34,6 +34,8 @@ from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.providers import Device
 
 T = TypeVar("T")
+FAR = 1.5
+"""A bundle whose last rate takes so many times the limit has none that fits; payloads of 64 x 64 take long to code."""
 Measure = Callable[[str], AbstractContextManager[Any]]
 """Measures the time of the block, under the name of a stage."""
 
@@ -185,9 +187,9 @@ class Codec:
         It has the bundle's rate of this ``quality``, by default the first; with ``max_bytes`` the first rate from there
         on that fits, or the last."""
         lr = self._lr(fitted)
-        *better, least = self._rates_from(quality, max_bytes)
-        payload = self._pack(lr, fitted, least)
-        if max_bytes is None or len(payload) > max_bytes:  # then better rates do not fit either
+        *better, last = self._rates_from(quality, max_bytes)
+        payload = self._pack(lr, fitted, last)
+        if max_bytes is None or len(payload) > FAR * max_bytes:
             return payload
         payloads = (self._pack(lr, fitted, rate) for rate in better)
         return next((each for each in payloads if len(each) <= max_bytes), payload)

@@ -23,6 +23,8 @@ from sdk.payload import Payload, Scene, check_pixels
 if TYPE_CHECKING:
     from sdk.codec import Codec
 
+LEAST_BACKGROUND = 4
+"""Part of the limit, 1/4, that a better rate of the faces has to leave; without a background they are tiles on grey."""
 MAX_OVERLAP = 4
 """Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
 
@@ -45,13 +47,13 @@ def compress_scene_within(
     max_pixels: int = MAX_PHOTO_PIXELS,
     most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits
-    with a small background, or at the last without one; faces of less than 32 pixels where they fit. More than
-    ``most_faces`` are refused; None takes the 64 largest."""
+    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that leaves the
+    background its part, or at the last; faces of less than 32 pixels where they fit. More than ``most_faces`` are
+    refused; None takes the 64 largest."""
     if max_bytes is not None:
         check_max_bytes(max_bytes)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
-    size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
+    size, squares, used = (rgb.shape[1], rgb.shape[0]), {}, 0
     reduced = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
     blur = _webp(reduced, _DEFAULT_SIDE, 0)
     for codec in codecs:
@@ -75,11 +77,10 @@ def compress_scene_within(
                 used = _bytes(faces := faces[:-1], size)
             if max_bytes is None:
                 return Scene(encode_scene(faces, size, blur))
-            if used + (0 if last else _webp_bytes(blur)) <= max_bytes:  # without a background, faces are tiles on grey
+            if used + (0 if last else max(_webp_bytes(blur), max_bytes // LEAST_BACKGROUND)) <= max_bytes:
                 return Scene(encode_scene(faces, size, _background(reduced, max_bytes - used)))
-            sizes.append(used)
     what = "scene of this photograph, without a background,"
-    raise too_few_bytes(max_bytes or 0, min(sizes), what, codecs[-1].bundle.qualities[-1])
+    raise too_few_bytes(max_bytes or 0, used, what, codecs[-1].bundle.qualities[-1])
 
 
 def restore_scene(

@@ -230,7 +230,7 @@ def compare_decoder(
     decodes several at once. Every other one has a coarser step, if the decoder is told it."""
     session = DecoderSession(model)  # also refuses what is no decoder
     own = _own_step(decoder)
-    steps: Any = {} if own is None else {STEP: torch.tensor([1.0, 4.0]).repeat(len(lrs))[: len(lrs)] * own}
+    steps: Any = {} if own is None else {STEP: torch.tensor([1.0, 2.0]).repeat(len(lrs))[: len(lrs)] * own}
     with torch.no_grad():
         inputs = [values.split(1) for values in (torch.from_numpy(network_input(lrs)), *steps.values())]
         expected = torch.cat([decoder(*one) for one in zip(*inputs, strict=True)]).numpy()

@@ -139,6 +139,13 @@ class TestRatesOfABundle:
         assert len(sdk.compress(PICTURE, quality="medium", max_bytes=9999)) == sizes[1]
         assert len(sdk.compress(PICTURE, quality="small", max_bytes=9999)) == sizes[2]
 
+    def test_the_last_rate_need_not_be_the_smallest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        codec = sdk.Codec()
+        sizes = {rate.coder: size for rate, size in zip(codec._manifest.rates, (90, 80, 50, 60), strict=True)}
+        monkeypatch.setattr(codec, "_pack", lambda lr, fitted, rate: bytes(sizes[rate.coder]))
+        found = [len(codec.compress_fitted(codec.fit(PICTURE), max_bytes=limit)) for limit in (85, 65, 55, 20)]
+        assert found == [80, 50, 50, 60]
+
     def test_an_lr_of_a_rate_is_restored_as_its_payload(self) -> None:
         codec = sdk.Codec()
         fitted = codec.fit(PICTURE)

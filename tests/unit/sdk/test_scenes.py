@@ -69,13 +69,16 @@ def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monke
     for folder in write_qualities(tmp_path).values():
         refresh_manifest(folder, domain="faces")
     monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
-    sizes = {name: len(sdk.compress_scene(portrait, quality=name)) for name in ("tiny", "small", "medium")}
+    scenes = {name: sdk.compress_scene(portrait, quality=name) for name in ("tiny", "small", "medium")}
+    sizes = {name: len(scene) - len(scene.parsed.background) for name, scene in scenes.items()}
     assert sizes["tiny"] < sizes["small"] < sizes["medium"]
-    for name, side in (("medium", 32), ("small", 16), ("tiny", 8)):
-        assert sdk.compress_scene(portrait, max_bytes=sizes[name]).faces[0].lr.shape == (side, side, 3)
-    bare = sizes["medium"] - len(sdk.compress_scene(portrait, quality="medium").parsed.background)
-    made = sdk.compress_scene(portrait, max_bytes=bare)  # the face of medium would leave no background
-    assert made.faces[0].lr.shape == (16, 16, 3) and made.parsed.background
+    for name, side in (("medium", 32), ("small", 16)):  # a quarter is the background's, but at the last rate
+        assert sdk.compress_scene(portrait, max_bytes=sizes[name] * 4 // 3 + 2).faces[0].lr.shape == (side, side, 3)
+        lower = sdk.compress_scene(portrait, max_bytes=sizes[name] * 5 // 4)
+        assert lower.faces[0].lr.shape == (side // 2, side // 2, 3) and lower.parsed.background
+    assert sdk.compress_scene(portrait, max_bytes=sizes["tiny"]).faces[0].lr.shape == (8, 8, 3)
+    with pytest.raises(sdk.ImageError, match=f"has {sizes['tiny']}"):
+        sdk.compress_scene(portrait, max_bytes=sizes["tiny"] - 1)
 
 
 def test_sizes(scene: sdk.Scene) -> None:

@@ -24,7 +24,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 def test_it_lists_every_recipe(shell: Shell) -> None:
     title, *names = shell.ok("--list").split("\n\n")[0].splitlines()
-    assert title == "Of the bundles, and trial runs" and len(names) == 12
+    assert title == "Of the bundles, and trial runs" and len(names) == 13
     assert set(recipes()) <= {line.strip() for line in shell.ok("--list").splitlines()}
 
 

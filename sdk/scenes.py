@@ -47,8 +47,8 @@ def compress_scene_within(
     max_pixels: int = MAX_PHOTO_PIXELS,
     most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that leaves the
-    background its part, or at the last; faces of less than 32 pixels where they fit. More than ``most_faces`` are
+    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that leaves
+    the background its part, or at the last; faces of less than 32 pixels where they fit. More than ``most_faces`` are
     refused; None takes the 64 largest."""
     if max_bytes is not None:
         check_max_bytes(max_bytes)

@@ -113,8 +113,8 @@ def compress_scene(
 
     Args:
         picture, bundle, background, max_pixels, quality: as for `compress`.
-        max_bytes: largest scene: the best rate of the faces is taken that leaves a quarter, or the last rate that fits;
-            the background gets the rest. By default it is a blur of a few dozen bytes.
+        max_bytes: largest scene: the faces have the best rate that leaves the background a quarter, or else the last;
+            the background gets the rest. By default the background is a blur of a few dozen bytes.
 
     Raises:
         ImageError: as `compress_faces`; or the faces alone exceed ``max_bytes``.

@@ -231,6 +231,7 @@ _FINE_ON = replace(
     noise_until=0.0,
     adversarial=_AT_ONCE,
 )
+_LARGE_ENCODER = EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,))  # more blocks than usual
 # Branches for coarser steps: a stronger rate loss alone makes far worse pictures at the same bytes
 # (experiments/2026-11.md).
 _RATES = replace(
@@ -354,10 +355,10 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage1-faces-256-lr16-fine": _FINE,
     "stage1-faces-256-lr16-slim": replace(_FINE, decoder=shapes.FACES_256_LR16_SLIM),
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=shapes.FACES_256_LR32_FINE),
-    # A new encoder with more blocks than the usual one, and the fine scales of a published bundle.
+    # A new encoder, and the fine scales of a published bundle.
     "stage1-faces-256-lr64-fine": replace(
         _FINE_ON,
-        encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
+        encoder=_LARGE_ENCODER,
         decoder=shapes.FACES_256_LR64_FINE,
         grows=True,
         lr_step=8,
@@ -386,7 +387,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     ),
     "stage1-faces-256-lr64-rates": replace(
         _RATES,
-        encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
+        encoder=_LARGE_ENCODER,
         decoder=shapes.FACES_256_LR64_FINE,
         lr_step=8,
         lr_steps=(10, 13, 16, 16, 22, 22, 28),

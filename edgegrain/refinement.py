@@ -132,7 +132,7 @@ class RefiningCodec(Codec):
         networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
         Distributed(self._torch_device).move(networks, convolutional=True)
         self._networks = MetricNetworks.load(weights, self._torch_device, needed=True, faces=faces)
-        self._rate = rate or manifest.rates[0]
+        self._rate = rate or manifest.own_rate
         tables = self._open.tables_of(self._rate)
         self._level_step = tables.step
         self._bits_per_sample = rate_model(tables, manifest.lr).to(self._torch_device)

@@ -63,7 +63,7 @@ def compress(
             that one face fills.
         require_face: refuse a face that is too small, turned away or cut off (`find_faces`).
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes this rate of the installed bundles for the
-            same kind of pictures as ``bundle`` (docs/qualities.md). None takes the first rate of ``bundle``.
+            same kind of pictures as ``bundle`` (docs/qualities.md). None takes the rate of ``bundle`` itself.
         max_bytes: largest payload: the best quality that fits is taken, up to ``quality`` if that is given.
 
     Raises:

@@ -105,7 +105,7 @@ class Codec:
         align: bool = True,
         require_face: bool = False,
     ) -> Payload:
-        """Compress one picture, as `sdk.compress`, at the first rate."""
+        """Compress one picture, as `sdk.compress`, at the bundle's own rate."""
         return self.compress_fitted(self.fit(picture, fit, background, max_pixels, align, require_face))
 
     def compress_faces(
@@ -184,10 +184,10 @@ class Codec:
     def compress_fitted(self, fitted: Fitted, quality: str | None = None, max_bytes: int | None = None) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size.
 
-        It has the bundle's rate of this ``quality``, by default the first; with ``max_bytes`` the first rate from there
-        on that fits, or the last."""
+        It has the bundle's rate of this ``quality``, by default its own; with ``max_bytes`` the best rate that fits, up
+        to this quality, or the last."""
         lr = self._lr(fitted)
-        *better, last = self._rates_from(quality, max_bytes)
+        *better, last = rates_from(self._manifest, quality, limited=max_bytes is not None)
         payload = self._pack(lr, fitted, last)
         if max_bytes is None or len(payload) > FAR * max_bytes:
             return payload
@@ -198,15 +198,10 @@ class Codec:
         """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""
         return next(iter(self._encode([fitted])))
 
-    def _rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
-        """The rates to try for a limit of bytes, the best first; one without a limit."""
-        rates = rates_from(self._manifest, quality)
-        return rates[:1] if max_bytes is None else rates
-
     def pack(self, lr: Rgb, fitted: Fitted, quality: str | None = None) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
-        levels are rounded as payloads of this ``quality``, by default of the first rate, store them."""
-        return self._pack(lr, fitted, self._rates_from(quality, None)[0])
+        levels are rounded as payloads of this ``quality``, by default of the bundle's own rate, store them."""
+        return self._pack(lr, fitted, rates_from(self._manifest, quality, limited=False)[0])
 
     def _pack(self, lr: Rgb, fitted: Fitted, rate: Rate) -> Payload:
         tables, size = self._open.tables_of(rate), fitted.original_size

@@ -131,8 +131,8 @@ class OpenBundle:
 
     @property
     def tables(self) -> CoderTables:
-        """The coder tables of the first rate."""
-        return self.tables_of(self.manifest.rates[0])
+        """The coder tables of the bundle's own rate."""
+        return self.tables_of(self.manifest.own_rate)
 
     def tables_of(self, rate: Rate) -> CoderTables:
         """The coder tables of a rate."""

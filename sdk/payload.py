@@ -241,8 +241,8 @@ class Scene(_Sent):
 
 
 def coder_tables(manifest: Manifest, rate: Rate | None = None) -> CoderTables:
-    """The coder tables of a bundle's rate, by default of the first."""
-    return CoderTables.from_json(manifest.open_file((rate or manifest.rates[0]).coder))
+    """The coder tables of a bundle's rate, by default of its own."""
+    return CoderTables.from_json(manifest.open_file((rate or manifest.own_rate).coder))
 
 
 def decode_payload_lr(payload: ParsedPayload, manifest: Manifest) -> Rgb:

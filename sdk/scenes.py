@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.find import check_max_bytes, too_few_bytes
+from codec_contract.bundle.find import check_max_bytes, rates_from, too_few_bytes
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.exact_square import reduce_picture
 from codec_contract.fit import MAX_PHOTO_PIXELS, Size, check_size, content_size
@@ -65,7 +65,9 @@ def compress_scene_within(
             found = f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}"
             raise ImageError(f"{found}; compress it with the SDK, or its faces one by one")
         lrs = [codec._lr(face) for face in fitted]
-        rates = codec._rates_from(quality, max_bytes)
+        rates = rates_from(codec._manifest, quality, limited=max_bytes is not None)
+        if codec is codecs[0]:  # finer levels than the best bundle's own cost the background more than they show
+            rates = tuple(rate for rate in rates if not rate.finer)
         for rate in rates:
             last, faces = codec is codecs[-1] and rate is rates[-1], list[Payload]()
             for lr, face in zip(lrs, fitted, strict=True):

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network as integer
@@ -180,11 +180,13 @@ def contract_of(network: integer.IntegerNetwork, tables: CoderTables) -> str:
 def add_rates(root: Path, qualities: dict[int, str | None]) -> None:
     """Give a tiny bundle further rates: step of the levels -> quality."""
     network, rates = integer.load_integer_network(root / ENCODER_WEIGHTS), []
+    own = CoderTables.from_json((root / CODER_TABLES).read_bytes()).step
     for step, quality in qualities.items():
         tables = replace(CoderTables.default(), step=step)
         (root / f"coder_{step}.json").write_bytes(tables.to_json())
         contract = contract_of(network, tables)
-        rates.append({"file": f"coder_{step}.json", "quality": quality, "lr_contract_id": contract})
+        rate = {"file": f"coder_{step}.json", "quality": quality, "lr_contract_id": contract, "finer": step < own}
+        rates.append(rate)
     refresh_manifest(root, rates=rates)
 
 

@@ -81,15 +81,23 @@ def bundles_to_try(
     raise BundleError(f"{problem}, only: {others}; see 'edgegrain bundles'")
 
 
-def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
-    """The rates of a bundle from the first one of at most this quality on, `BundleError` if none; all without one."""
-    if quality is None:
-        return manifest.rates
-    allowed = _up_to(quality)
-    for index, rate in enumerate(manifest.rates):
-        if rate.quality in allowed:
-            return manifest.rates[index:]
-    raise BundleError(f"bundle {manifest.id} has no rate of at most the quality {quality}; see 'edgegrain bundles'")
+def rates_from(manifest: Manifest, quality: str | None = None, *, limited: bool = True) -> tuple[Rate, ...]:
+    """The rates of a bundle to try for a ``limited`` number of bytes, the best first: all, or those of at most this
+    quality, `BundleError` if none. Without a limit one, the bundle's own or the best of at most this quality."""
+    rates = manifest.rates
+    first = rates.index(manifest.own_rate)
+    if quality is not None:
+        allowed = _up_to(quality)
+        found = next((index for index, rate in enumerate(rates) if rate.quality in allowed), None)
+        if found is None:
+            few = f"bundle {manifest.id} has no rate of at most the quality {quality}"
+            raise BundleError(f"{few}; see 'edgegrain bundles'")
+        first = found
+    if not limited:
+        return rates[first : first + 1]
+    while first and rates[first - 1].finer and rates[first].quality != (quality or ""):
+        first -= 1
+    return rates[first:]
 
 
 def _up_to(quality: str) -> tuple[Quality, ...]:

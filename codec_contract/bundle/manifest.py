@@ -77,6 +77,7 @@ class Rate:
     lr_contract_id: bytes  # 32 bytes
     coder: str = CODER_TABLES  # the file of the tables
     quality: str | None = None  # name of the rate among those of its domain (`codec_contract.bundle.find`)
+    finer: bool = False  # levels are finer than the bundle's own, payloads larger
 
     @property
     def prefix(self) -> str:
@@ -108,13 +109,18 @@ class Manifest:
     decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
     enlarger: Enlarger | None = None  # the network that enlarges what any of the decoders restores
-    quality: str | None = None  # name of its first rate
-    further_rates: tuple[Rate, ...] = ()  # rates of fewer bytes, with coarser levels, from most to fewest
+    quality: str | None = None  # name of its own rate
+    further_rates: tuple[Rate, ...] = ()  # with finer or coarser levels, from most to fewest bytes
+
+    @property
+    def own_rate(self) -> Rate:
+        """The rate of ``lr_contract_id`` and ``coder.json``, which payloads have unless another is asked for."""
+        return Rate(self.lr_contract_id, quality=self.quality)
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        """All rates, from most to fewest bytes; the first is that of ``lr_contract_id`` and ``coder.json``."""
-        return Rate(self.lr_contract_id, quality=self.quality), *self.further_rates
+        """All rates, from most to fewest bytes."""
+        return tuple(sorted((self.own_rate, *self.further_rates), key=lambda rate: not rate.finer))
 
     def rate_of(self, header: Header) -> Rate | None:
         """The rate whose LR contract a payload names; None if it is another bundle's."""
@@ -210,7 +216,10 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     if hr % lr:
         raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
     tile_overlap, enlarger = objects["preprocessing"].get("tile_overlap"), source.get("enlarger")
-    further = [Rate(_contract_id(rate), rate["file"], rate.get("quality")) for rate in source.get("rates", [])]
+    further = [
+        Rate(_contract_id(rate), rate["file"], rate.get("quality"), rate.get("finer", False))
+        for rate in source.get("rates", [])
+    ]
     manifest = Manifest(
         folder=folder,
         id=_matching(BUNDLE_ID, "id", source),

@@ -93,7 +93,7 @@ def quality(bundle: str, name: find.Quality, step: Annotated[int, typer.Option(m
     Args:
         bundle: Id or folder of a bundle.
         name: Name of its rate among the bundles of its domain.
-        step: The further rate of this step of the levels (publish rates); 0: the first one.
+        step: The further rate of this step of the levels (publish rates); 0: its own.
     """
     from export.bundle.writer import change_bundle, read_record, writable_bundle
 

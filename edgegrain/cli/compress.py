@@ -167,7 +167,7 @@ def compress(
         return f"{len(done)} pictures: {read:,} bytes became {made:,}"
 
     if refine and len(codecs) == 1:  # what is missing is an error of the command, not of each picture
-        refining(codecs[0].bundle.folder, codecs[0]._manifest.rates[0])
+        refining(codecs[0].bundle.folder, codecs[0]._manifest.own_rate)
     run_all(plan, work, _lines, text="compressing", as_json=json_output, summary=summary)
 
 

@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.manifest import ENCODER_ONNX, ENCODER_WEIGHTS, Manifest
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_ONNX, ENCODER_WEIGHTS, Manifest
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder import encode_lr
@@ -125,7 +126,7 @@ def fit_tables(
 def add_rates(
     bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tuple[str, ...] = (), report: Progress | None = None
 ) -> Manifest:
-    """Give a bundle rates of these steps of the levels, ascending, in place of those after its first.
+    """Give a bundle rates of these steps of the levels, ascending, in place of those beside its own.
 
     The coder tables of each, ``coder_STEP.json``, are fitted to the bundle's own LRs of the pictures ``data`` and of
     their mirror images. Files that are there already are taken as they are, as an interrupted call left them.
@@ -140,13 +141,13 @@ def add_rates(
             lrs.extend(encoder.encode(np.stack([square, square[:, ::-1]])))
             if report is not None:
                 report(index / len(pictures), "encoding pictures")
-    rates = []
+    rates, own = list[dict[str, Any]](), CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
     for step, path in zip(steps, paths, strict=True):
         if not path.exists():
             write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
         tables = CoderTables.from_json(path.read_bytes())
         contract = lr_contract_id(integer_digest(network), bundle.preprocessing, tables)
-        rates.append({"file": path.name, "lr_contract_id": contract.hex()})
+        rates.append({"file": path.name, "lr_contract_id": contract.hex(), **({"finer": True} if step < own else {})})
     record, files = {**read_record(bundle.folder), "rates": rates}, {path.name: path.read_bytes() for path in paths}
     return change_bundle(bundle.folder, record, files, [rate.coder for rate in bundle.further_rates])
 

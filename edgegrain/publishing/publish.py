@@ -179,7 +179,7 @@ def store_trained(
 @torch.no_grad()
 def mixed(kept: RRDBDecoder | Grain, trained: RRDBDecoder | Grain, part: float) -> RRDBDecoder:
     """``kept`` with its weights moved by ``part`` of the way to those of ``trained`` (Wortsman et al. 2022, "Robust
-    Fine-Tuning of Zero-Shot Models", 3). Branches for coarser steps that ``trained`` lacks stay."""
+    Fine-Tuning of Zero-Shot Models", 3). Branches for other steps that ``trained`` lacks stay."""
     weights, others = kept.state_dict(), trained.state_dict()
     if isinstance(kept, Grain) or any(
         name not in weights or weights[name].shape != tensor.shape for name, tensor in others.items()

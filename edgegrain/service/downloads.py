@@ -83,7 +83,7 @@ class ControlDescription(BaseModel):
 
 
 class RateDescription(BaseModel):
-    """A further rate of a bundle: fewer bytes, with coarser levels and coder tables of its own."""
+    """A further rate of a bundle, with levels and coder tables of its own."""
 
     file: str = Field(description="Its coder tables, one of the contract's files.")
     lr_contract_id: str = Field(description="64 hex digits.")
@@ -104,7 +104,7 @@ class BundleDescription(BaseModel):
     preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
     quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first four.")
-    rates: list[RateDescription] = Field(description="Further rates, from most to fewest bytes.")
+    rates: list[RateDescription] = Field(description="Rates beside the bundle's own, from most to fewest bytes.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
         description="Numeric options of restoring that this bundle has: strength."

@@ -11,8 +11,8 @@ The graph refers to the weights in the file of the float32 decoder, which holds 
 - A bias takes back the mean error that quantization makes in its channel (the same paper, 4.2).
 - Sums, products and interpolation are of levels at the picture's size and half of it, elsewhere in float32.
 - The last convolution, the sum that it takes and the activation in that are in float32: nothing filters their rounding.
-- Branches for coarser steps than the decoder's own (`StepBranch`) are calibrated on coarser LRs, and skipped at its
-  own step, where they add nothing.
+- Branches for other steps than the decoder's own (`StepBranch`) are calibrated on LRs of coarser levels and as if they
+  were of finer ones, and skipped at its own step, where they add nothing.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ OWN = ".own"
 half of it, where most is lost."""
 BRANCHES = "step_branches."
 """In names of the weights of `StepBranch`."""
-COARSER = 2  # calibration's coarser steps are up to so many octaves above the decoder's own; farther ones widen ranges
+OCTAVES = (1, 2, -1)  # of calibration's other steps above the decoder's own; farther ones widen ranges
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
-COARSE = "coarse"  # true if an LR has a coarser step than the decoder's own
+OTHER = "other"  # true if an LR has another step than the decoder's own
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
 
@@ -256,9 +256,9 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb, enlarges: bool) -> onnx.ModelP
     """The int8 form of a graph that `store_compact` stored; constants have the same names."""
     graph, writer = _Graph(model), _Writer(model, enlarges, len(lrs))
     if graph.octaves:
-        above, step = 1 + np.arange(len(lrs)) % COARSER, int(graph.constants[STEP])
-        steps = [min(step << octaves, MAX_STEP) for octaves in above.tolist()]
-        lrs = np.concatenate([lrs, *(rounded(lr[None], coarser) for lr, coarser in zip(lrs, steps, strict=True))])
+        above = np.resize(OCTAVES, len(lrs))
+        steps = np.clip(graph.constants[STEP].item() * 2.0**above, 1, MAX_STEP).astype(int)
+        lrs = np.concatenate([lrs, *(rounded(lr[None], step) for lr, step in zip(lrs, steps.tolist(), strict=True))])
         graph.tell(torch.from_numpy(np.concatenate([0 * above, above])).float())
     ends = {OUTPUT}
     for _ in range(2):  # the last convolution, the sum that it takes, and what that is made of
@@ -298,7 +298,7 @@ class _Writer:
     """Writes the int8 graph."""
 
     def __init__(self, source: onnx.ModelProto, enlarges: bool, own: int) -> None:
-        """The first ``own`` LRs have the decoder's own step, others coarser ones."""
+        """The first ``own`` LRs have the decoder's own step, the rest others."""
         self.source, self.enlarges, self.own = source, enlarges, own
         self.side = source.graph.output[0].type.tensor_type.shape.dim[3].dim_value
         self.held = {item.name: item for item in source.graph.initializer}
@@ -325,13 +325,13 @@ class _Writer:
         return self.branch is not None and node.op_type == "Add" and self.branch[0] in node.input
 
     def seen(self, values: Tensor) -> Tensor:
-        """The part of a value that calibration goes by: in branches that of the coarser steps, else the others."""
+        """The part of a value that calibration goes by: in branches that of the other steps, else the rest."""
         return values[: self.own] if self.branch is None else values[self.own :]
 
     def end_branch(self, node: onnx.NodeProto) -> None:
-        """If ``node``, the last one so far, ends a branch, the nodes of the branch become a graph that runs at coarser
-        steps only; at others it gives a zero. It gives NHWC, or ONNX Runtime would interpolate the sum in NCHW, in up
-        to five times the time."""
+        """If ``node``, the last one so far, ends a branch, the nodes of the branch become a graph that runs at other
+        steps than the decoder's own; there it gives a zero. It gives NHWC, or ONNX Runtime would interpolate the sum in
+        NCHW, in up to five times the time."""
         if self.branch is None or not self.ends_branch(node):
             return
         (x, first), made = self.branch, str(node.output[0])
@@ -349,7 +349,7 @@ class _Writer:
             for name, nodes in parts.items()
         }
         self.nodes[first:] = [
-            helper.make_node("If", [COARSE], [f"{made}.branch"], f"branch.{made}", **graphs),
+            helper.make_node("If", [OTHER], [f"{made}.branch"], f"branch.{made}", **graphs),
             helper.make_node("Transpose", [f"{made}.branch"], [f"{made}.added"], f"turn.{made}", perm=TO_NCHW),
             helper.make_node("Add", [x, f"{made}.added"], [made], node.name),
         ]
@@ -454,7 +454,7 @@ class _Writer:
         octaves = [node.output[0] for node in self.source.graph.node if node.op_type == "Reshape"]
         if octaves:
             size = helper.make_node("ReduceL1", octaves, ["octaves.size"], keepdims=0)
-            self.nodes[:0] = size, helper.make_node("Cast", size.output, [COARSE], to=TensorProto.BOOL)
+            self.nodes[:0] = size, helper.make_node("Cast", size.output, [OTHER], to=TensorProto.BOOL)
         nodes = [*self.nodes, *_inner(self.nodes)]
         made = {name for node in nodes for name in node.output}
         wanted = {name for node in nodes for name in node.input}

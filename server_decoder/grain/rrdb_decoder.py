@@ -128,7 +128,7 @@ class DecoderConfig:
             a width of its own. Sub-pixel convolutions leave a grid of the period of their strides on smooth surfaces;
             bilinear interpolation, which is the FIR filter [1, 3, 3, 1], does not.
         head: hidden channels of the 3x3 convolutions that make the picture; () for one convolution.
-        step: above 0, of the LR's levels, unless another is given. What coarser steps need is a branch of its own
+        step: above 0, of the LR's levels, unless another is given. What other steps need is a branch of its own
             (`StepBranch`), so that one decoder serves all rates of a bundle and this one is as good as without.
     """
 
@@ -242,7 +242,7 @@ class Upsample(nn.Module):
 
 
 class StepBranch(nn.Module):
-    """What features lack if the levels of the LR have a coarser step than the decoder's own.
+    """What features lack if the levels of the LR have another step than the decoder's own.
 
     It is added times the octaves between the two steps, so at its own step a decoder does what it did before.
     """

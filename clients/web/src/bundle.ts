@@ -46,7 +46,7 @@ interface BundleFacts {
   readonly hr: number;
   readonly lr: number;
   readonly lr_contract_id: string;
-  /** Further rates, whose coder tables are these files. */
+  /** Rates beside its own, whose coder tables are these files. */
   readonly rates?: readonly { readonly file: string; readonly lr_contract_id: string }[];
   readonly preprocessing: Readonly<Record<string, unknown>>;
 }

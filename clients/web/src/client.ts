@@ -114,7 +114,7 @@ export class EdgeClient {
 
   /**
    * Compresses the largest face of a photograph, or the whole picture. A photograph that is framed like FFHQ's already
-   * is encoded whole. The payload has the bundle's first rate, or the first that takes at most `targetBytes`, else the
+   * is encoded whole. The payload has the bundle's own rate, or the best that takes at most `targetBytes`, else the
    * last: see `compressWithin`.
    *
    * Throws `ImageError` if the picture cannot be read or no face is found, `DeviceError` if the client is not open any

@@ -46,7 +46,7 @@ export interface ContractTables {
   /** 64 hex digits; a payload names the first four. */
   readonly contractId: string;
   readonly tables: CoderTables;
-  /** Further rates of the same encoder, from the most to the fewest bytes, each with an LR contract of its own. */
+  /** Further rates of the same encoder, with finer or coarser levels, each with an LR contract of its own. */
   readonly rates?: readonly ContractTables[];
 }
 

@@ -60,7 +60,7 @@ export class Encoder {
   }
 
   /**
-   * The same encoder with payloads of the bundle's first rate that takes at most `targetBytes`, else of its last; not
+   * The same encoder with payloads of the bundle's best rate that takes at most `targetBytes`, else of its last; not
    * for scenes, whose faces have one LR contract.
    */
   within(targetBytes: number): Encoder {
@@ -104,9 +104,11 @@ export class Encoder {
     times.push(performance.now());
     const coded = ({ contractId, tables }: ContractTables) =>
       encodePayload(lr, { contractId, tables, originalSize: [picture.width, picture.height], fit, square });
-    let rate: ContractTables = this.bundle;
+    const further = this.targetBytes === Infinity ? [] : (this.bundle.rates ?? []);
+    const [first, ...others] = [this.bundle, ...further].sort((a, b) => a.tables.step - b.tables.step);
+    let rate: ContractTables = first;
     let bytes = coded(rate);
-    for (const next of this.bundle.rates ?? []) {
+    for (const next of others) {
       if (bytes.length <= this.targetBytes) break;
       [rate, bytes] = [next, coded(next)];
     }

@@ -6,7 +6,7 @@ import { ImageError } from "./errors.js";
 import type { Source } from "./pixels.js";
 
 /**
- * Compresses with the first client, and the first rate of its bundle, whose payload has at most `maxBytes`;
+ * Compresses with the first client, and the best rate of its bundle, whose payload has at most `maxBytes`;
  * `ImageError` if none has. Each client's encoder runs once.
  *
  *     const bundles = ["faces-256-lr32", "faces-256-lr16-small"];

@@ -14,7 +14,7 @@ let encoder: Encoder;
 
 beforeAll(async () => {
   const bundle = defaultBundle();
-  const rates = [8, 64].map((step, index) => {
+  const rates = [8, 64, 1].map((step, index) => {
     return { contractId: `${index}`.repeat(64), tables: { ...bundle.tables, step } };
   });
   encoder = await Encoder.open({ ...bundle, rates }); // runs the bundle's golden vectors
@@ -28,7 +28,7 @@ test.each(PAYLOADS)("compresses $original_size, $fit, to the bytes of sdk.compre
   expect(hexOf(payload.bytes)).toBe(expected.payload);
 });
 
-test("the first rate is taken that fits into a number of bytes, else the last; the encoder runs once", async () => {
+test("the best rate is taken that fits into a number of bytes, else the last; the encoder runs once", async () => {
   const encode = vi.spyOn(EncoderSession.prototype, "encode");
   const picture = pictureOf(PAYLOADS[0]);
   const first = await encoder.compress(picture);
@@ -39,8 +39,11 @@ test("the first rate is taken that fits into a number of bytes, else the last; t
   expect(last.bytes.length).toBeLessThan(second.bytes.length);
   expect((await encoder.within(0).compress(picture)).bytes).toEqual(last.bytes);
   expect((await encoder.within(first.bytes.length).compress(picture)).bytes).toEqual(first.bytes);
-  expect(encode).toHaveBeenCalledTimes(5);
-  for (const { bytes, lr } of [first, second, last]) expect(decodePayload(bytes, encoder.bundle).lr).toEqual(lr);
+  const finest = await encoder.within(10_000).compress(picture);
+  expect(finest.header.contract).toBe("2222");
+  expect((await encoder.within(finest.bytes.length - 1).compress(picture)).bytes).toEqual(first.bytes);
+  expect(encode).toHaveBeenCalledTimes(7);
+  for (const { bytes, lr } of [finest, first, second, last]) expect(decodePayload(bytes, encoder.bundle).lr).toEqual(lr);
   const { rates: _, ...alone } = encoder.bundle;
   expect(() => decodePayload(last.bytes, alone)).toThrow("made under LR contract 1111, available: ");
 });

@@ -123,8 +123,9 @@ def evaluate(
     evaluator = evaluation.Evaluator(codec, metrics, evaluation.weights_id(metric_weights), cache, config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
-    if rate:  # no figures of the bundle's card, which are its first rate's
-        contract = "several" if config.max_bytes else rates_from(manifest, quality)[0].lr_contract_id.hex()
+    if rate:  # no figures of the bundle's card, which are its own rate's
+        (named,) = rates_from(manifest, quality, limited=False)
+        contract = "several" if config.max_bytes else named.lr_contract_id.hex()
         summary["bundle"] |= {"lr_contract_id": contract, "rate": rate}
     if photographs is not None and metrics.identity is not None and metrics.mobileface is not None:  # of faces
         pictures, empty = list_pictures(photographs), photographs / evaluation.EMPTY

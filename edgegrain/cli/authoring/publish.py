@@ -196,24 +196,24 @@ def rates(
     exclude: list[str] | None = None,
     force: ForceOption = False,
 ) -> None:
-    """Give a bundle further rates: the same LRs with coarser levels, for fewer bytes.
+    """Give a bundle further rates: the same LRs with finer or coarser levels, for more or fewer bytes.
 
     Each is an LR contract of its own, with coder tables. The decoder must have been trained with these steps (--set
     lr_steps). 'edgegrain bundles quality BUNDLE NAME --step STEP' names one.
 
     \b
     Examples:
-      edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
+      edgegrain publish rates my-bundles/my-faces 1,3,4,6,9,13,19,28,40 --data FACES
 
     Args:
         bundle: Id, alias, folder or hf:// name of the bundle.
-        steps: Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.
+        steps: Steps of the LR's levels, ascending, such as 1,3,4,6,9,13,19.
         data: Training pictures, to whose LRs the coder's tables are fitted.
         exclude: Name patterns left out, as in training.
     """
     wanted = _numbers(steps)
-    if not wanted or wanted != sorted(set(wanted)) or not 1 < wanted[0] <= wanted[-1] <= MAX_STEP:
-        raise typer.BadParameter(f"{steps!r} are no ascending numbers from 2 to {MAX_STEP}", param_hint="STEPS")
+    if not wanted or wanted != sorted(set(wanted)) or not 1 <= wanted[0] <= wanted[-1] <= MAX_STEP:
+        raise typer.BadParameter(f"{steps!r} are no ascending numbers from 1 to {MAX_STEP}", param_hint="STEPS")
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.fit_coder import add_rates
         from export.bundle.writer import writable_bundle
@@ -224,9 +224,8 @@ def rates(
     if target.further_rates and not force:
         lost = f"bundle {target.id} has further rates, whose payloads would become unreadable"
         raise EdgegrainError(f"{lost}; pass --force to replace them")
-    first = coder_tables(target).step
-    if wanted[0] <= first:
-        raise EdgegrainError(f"bundle {target.id} has levels in steps of {first}; further rates have larger ones")
+    if (own := coder_tables(target).step) in wanted:
+        raise EdgegrainError(f"bundle {target.id} has levels in steps of {own}; further rates have others")
     if STEP not in DecoderSession(target.open_file(str(target.decoder["file"]))).controls:
         say(f"the decoder of bundle {target.id} is not told the step; was it trained with lr_steps?", err=True)
     with progress_bar() as show:

@@ -80,7 +80,7 @@ class GrainRecipe(RestorationRecipe):
             correction.
         lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
             rounded to multiples of it, and a trained encoder a straight-through gradient.
-        lr_steps: coarser steps, of which every batch draws one; only the decoder's branches for them are trained; ()
+        lr_steps: other steps, of which every batch draws one; only the decoder's branches for them are trained; ()
             for none.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
@@ -232,7 +232,7 @@ _FINE_ON = replace(
     adversarial=_AT_ONCE,
 )
 _LARGE_ENCODER = EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,))  # more blocks than usual
-# Branches for coarser steps: a stronger rate loss alone makes far worse pictures at the same bytes
+# Branches for other steps: a stronger rate loss alone makes far worse pictures at the same bytes
 # (experiments/2026-11.md).
 _RATES = replace(
     _FINE,

@@ -338,7 +338,7 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
     # Box means are not the LRs that the steps of the source were chosen for.
     inherits = recipe.lr_step == 1 and (means or encoder == source.encoder) and corrects == source.correction
     step = source.lr_step if inherits else recipe.lr_step
-    if isinstance(decoder, DecoderConfig):  # branches for coarser steps belong to the decoder as it was
+    if isinstance(decoder, DecoderConfig):  # branches for other steps belong to the decoder as it was
         decoder = replace(decoder, step=step if recipe.lr_steps else 0)
     return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects, lr_step=step)
 

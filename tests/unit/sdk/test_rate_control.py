@@ -2,6 +2,7 @@
 several rates."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import sdk
 from codec_contract.bundle import find as paths
-from codec_contract.bundle.find import DEFAULT_BUNDLE, Quality
+from codec_contract.bundle.find import DEFAULT_BUNDLE, Quality, rates_from
 from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from edge_encoder import preprocessing
 from edge_encoder.contract_id import check_contract_id
@@ -86,6 +87,14 @@ def test_the_installed_bundles_name_their_quality(root: Path) -> None:
         codec.compress_fitted(codec.fit(PICTURE), "small")
 
 
+def finer_bundle(folder: Path) -> None:
+    """Write a bundle with levels in steps of 8, and of 2 and 32 at further rates, in place of another."""
+    shutil.rmtree(folder)
+    write_tiny_bundle(folder.parent, folder.name, step=8)
+    add_rates(folder, {2: None, 32: "tiny"})
+    refresh_manifest(folder, quality="small")
+
+
 class TestRatesOfABundle:
     STEPS = (1, 8, 32, 64)
 
@@ -102,7 +111,7 @@ class TestRatesOfABundle:
         codec, encoded = sdk.Codec(), []
         fitted = codec.fit(PICTURE)
         lr = codec._lr(fitted)
-        sizes = [len(codec._pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
+        sizes = [len(codec._pack(lr, fitted, rate)) for rate in rates_from(codec._manifest)]
         assert sizes == sorted(set(sizes), reverse=True)
         encode = sdk.Codec._lr
         monkeypatch.setattr(sdk.Codec, "_lr", lambda *arguments: encoded.append(1) or encode(*arguments))
@@ -125,7 +134,7 @@ class TestRatesOfABundle:
         codec, grey = sdk.Codec(), np.full((64, 64, 3), 128, np.uint8)
         fitted = codec.fit(grey)
         lr = codec._lr(fitted)
-        payloads = [codec._pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
+        payloads = [codec._pack(lr, fitted, rate) for rate in rates_from(codec._manifest)]
         assert all(codec.can_restore(payload) for payload in payloads)
         pictures = codec.restore_batch(payloads)
         assert [int(np.asarray(picture).max()) for picture in pictures] == [129, 132, 144, 160]
@@ -139,6 +148,23 @@ class TestRatesOfABundle:
         assert len(sdk.compress(PICTURE, quality="medium", max_bytes=9999)) == sizes[1]
         assert len(sdk.compress(PICTURE, quality="small", max_bytes=9999)) == sizes[2]
 
+    def test_finer_levels_than_its_own_are_for_limits(self, installed: Path) -> None:
+        finer_bundle(installed)
+        codec = sdk.Codec()
+        fitted = codec.fit(PICTURE)
+        fine, own, tiny = (codec._pack(codec._lr(fitted), fitted, rate) for rate in codec._manifest.rates)
+        assert own == sdk.compress(PICTURE) == sdk.compress(PICTURE, quality="small", max_bytes=9999)
+        for quality in (None, "medium"):
+            assert sdk.compress(PICTURE, quality=quality, max_bytes=len(fine)) == fine
+        assert sdk.compress(PICTURE, max_bytes=len(fine) - 1) == own
+        assert sdk.compress(PICTURE, quality="tiny", max_bytes=9999) == tiny
+        assert codec.bundle.qualities == (None, "small", "tiny")
+
+    def test_scenes_have_no_finer_levels(self, installed: Path, portrait: np.ndarray) -> None:
+        finer_bundle(installed)
+        refresh_manifest(installed, domain="faces")
+        assert sdk.compress_scene(portrait, max_bytes=99999).faces == sdk.compress_scene(portrait).faces
+
     def test_the_last_rate_need_not_be_the_smallest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         codec = sdk.Codec()
         sizes = {rate.coder: size for rate, size in zip(codec._manifest.rates, (90, 80, 50, 60), strict=True)}
@@ -149,7 +175,7 @@ class TestRatesOfABundle:
     def test_an_lr_of_a_rate_is_restored_as_its_payload(self) -> None:
         codec = sdk.Codec()
         fitted = codec.fit(PICTURE)
-        for rate in codec._rates_from(None, 1):
+        for rate in rates_from(codec._manifest):
             payload = codec._pack(codec._lr(fitted), fitted, rate)
             wanted, found = codec.restore(payload, size="native"), codec.restore(payload.lr)
             assert np.asarray(found).max() == np.asarray(wanted).max()

@@ -19,7 +19,7 @@ public struct CoderTables: Sendable {
 
     private let channels: [Network]
     /// Payloads store levels as multiples of it, 1 to 64.
-    private let step: Int
+    let step: Int
 
     /// Reads coder.json; throws `EdgegrainError.bundle` if a shape is wrong or an accumulator could leave 2^30.
     public init(json: Data) throws {

@@ -13,16 +13,17 @@ public struct EdgeBundle: Sendable {
     public let id: String
     /// The kind of pictures that it encodes, such as `faces`.
     public let domain: String
-    /// Of the first rate: 64 hex digits; a payload names the first four (eight in version 1).
+    /// Of its own rate: 64 hex digits; a payload names the first four (eight in version 1).
     public let contractId: String
     /// Side of the encoder's square, in pixels.
     public let hr: Int
     /// Side of the LR.
     public let lr: Int
-    /// Of the first rate.
+    /// Of its own rate.
     public let tables: CoderTables
     /// What payloads of this bundle are coded with, from most to fewest bytes.
     public let rates: [Rate]
+    let ownRate: Rate
     public let golden: GoldenInputs
     /// The folder encoder.mlmodelc if the bundle's folder has it, else encoder.mlpackage, from which Xcode compiles it.
     public let encoder: URL
@@ -111,8 +112,11 @@ public struct EdgeBundle: Sendable {
         hr = manifest.hr
         lr = manifest.lr
         tables = try CoderTables(json: verified("coder.json"))
-        rates = try [Rate(contractId: contractId, tables: tables)]
-            + further.map { try Rate(contractId: $0.lr_contract_id, tables: CoderTables(json: verified($0.file))) }
+        ownRate = Rate(contractId: contractId, tables: tables)
+        let others = try further.map {
+            try Rate(contractId: $0.lr_contract_id, tables: CoderTables(json: verified($0.file)))
+        }
+        rates = ([ownRate] + others).sorted { $0.tables.step < $1.tables.step }
         let vectors = try GoldenInputs(json: verified("golden.json"))
         guard vectors.hr == manifest.hr else {
             throw EdgegrainError.bundle(

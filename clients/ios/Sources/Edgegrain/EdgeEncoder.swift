@@ -32,7 +32,7 @@ public actor EdgeEncoder {
     /// is already framed like FFHQ's is encoded whole, as is every picture of other bundles. `EdgegrainError.image` if
     /// no face is found, or if it cannot be aligned.
     ///
-    /// - Parameter maxBytes: takes the first rate of the bundle whose payload has at most so many bytes, else the last.
+    /// - Parameter maxBytes: takes the best rate of the bundle whose payload has at most so many bytes, else the last.
     public func compressPhoto(_ picture: RGB, maxBytes: Int = .max) throws -> Payload {
         guard bundle.domain == EdgeEncoder.faces else { return try compress(picture, fit: .pad, maxBytes: maxBytes) }
         guard let face = try FaceFinder.find(picture).first else { throw EdgeEncoder.noFace(in: picture) }
@@ -84,13 +84,14 @@ public actor EdgeEncoder {
             : try compress(picture, square: square, maxBytes: maxBytes)
     }
 
-    /// The first rate whose payload has at most `maxBytes`, else the last.
+    /// The best rate whose payload has at most `maxBytes`, else the last; without a limit the bundle's own.
     private func pack(_ lr: RGB, of picture: RGB, fit: Fit, square: OrientedSquare?, maxBytes: Int) throws -> Payload {
         func payload(_ rate: Rate) throws -> Payload {
             try Payload(
                 lr: lr, contractId: rate.contractId, tables: rate.tables,
                 originalSize: (picture.width, picture.height), fit: fit, square: square)
         }
+        if maxBytes == .max { return try payload(bundle.ownRate) }
         var packed = try payload(bundle.rates[0])
         for rate in bundle.rates.dropFirst() where packed.bytes.count > maxBytes {
             packed = try payload(rate)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sdk
+from codec_contract.bundle.find import rates_from
 from tests.pictures import encoded
 from tests.service_harness import LiveService, assert_problem, get, live_service, post
 from tests.tiny_bundle import add_rates, refresh_manifest, write_qualities, write_tiny_bundle
@@ -61,7 +62,7 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
     refresh_manifest(folder, quality="small")
     codec = sdk.Codec(folder)
     fitted = codec.fit(RGB)
-    payloads = [codec._pack(codec._lr(fitted), fitted, rate) for rate in codec._rates_from(None, 1)]
+    payloads = [codec._pack(codec._lr(fitted), fitted, rate) for rate in rates_from(codec._manifest)]
     with live_service(folder) as service:
         for query, payload in (
             ("", payloads[0]),

@@ -171,7 +171,7 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
 def test_a_bundle_gets_further_rates(
     shell: Shell, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, calls = write_tiny_bundle(tmp_path), []
+    folder, calls = write_tiny_bundle(tmp_path, step=2), []
 
     def fit(lrs: list[np.ndarray], *, level_step: int, **_: object) -> CoderTables:
         calls.append((len(lrs), level_step))
@@ -185,12 +185,14 @@ def test_a_bundle_gets_further_rates(
     assert [rate.coder for rate in manifest.rates] == ["coder.json", "coder_8.json", "coder_32.json"]
     assert check_contract_id(manifest) and len({rate.lr_contract_id for rate in manifest.rates}) == 3
     shell.fails("pass --force to replace them", "rates", folder, "8", "--data", faces)
-    shell.ok("rates", folder, "8,40", "--data", faces, "--force")
-    assert calls[2:] == [(2 * pictures, 40)]  # the file of 8 was there
+    shell.ok("rates", folder, "1,8,40", "--data", faces, "--force")
+    assert calls[2:] == [(2 * pictures, 1), (2 * pictures, 40)]  # the file of 8 was there
     manifest = verify_bundle(folder)
-    assert [rate.coder for rate in manifest.rates] == ["coder.json", "coder_8.json", "coder_40.json"]
+    assert [rate.coder for rate in manifest.rates] == ["coder_1.json", "coder.json", "coder_8.json", "coder_40.json"]
+    assert manifest.rates[1] == manifest.own_rate
     assert "coder_32.json" not in manifest.files and not (folder / "coder_32.json").exists()
-    for steps in ("8,4", "8,8", "1", "65", "x"):
-        shell.fails("are no ascending numbers from 2 to 64", "rates", folder, steps, "--data", faces, status=2)
+    for steps in ("8,4", "8,8", "0", "65", "x"):
+        shell.fails("are no ascending numbers from 1 to 64", "rates", folder, steps, "--data", faces, status=2)
+    shell.fails("levels in steps of 2; further rates have others", "rates", folder, "2,8", "--data", faces, "--force")
     monkeypatch.setattr(fit_coder, "lr_contract_id", lambda *_: bytes(32))
     shell.fails("begin alike", "rates", folder, "8,40", "--data", faces, "--force")

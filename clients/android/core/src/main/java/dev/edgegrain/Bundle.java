@@ -6,6 +6,7 @@ import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 
@@ -24,14 +25,15 @@ public final class Bundle {
     public final String id;
     /** The kind of pictures that it encodes, such as {@code faces}. */
     public final String domain;
-    /** Of the first rate: 64 hex digits; a payload names the first four (eight in version 1). */
+    /** Of its own rate: 64 hex digits; a payload names the first four (eight in version 1). */
     public final String contractId;
     /** Side of the encoder's square, in pixels. */
     public final int hr;
     /** Side of the LR. */
     public final int lr;
-    /** Of the first rate. */
+    /** Of its own rate. */
     public final CoderTables tables;
+    final Rate ownRate;
     /** What payloads of this bundle are coded with, from most to fewest bytes. */
     public final List<Rate> rates;
     public final GoldenInputs golden;
@@ -53,6 +55,7 @@ public final class Bundle {
         hr = (int) Json.whole(manifest.get("hr"), "hr", 1, 16384);
         lr = (int) Json.whole(manifest.get("lr"), "lr", 1, Payload.MAX_LR_SIDE);
         tables = CoderTables.parse(text(verified(files, entries, "coder.json")));
+        ownRate = new Rate(contractId, tables);
         rates = Collections.unmodifiableList(readRates(files, manifest, entries));
         golden = GoldenInputs.parse(text(verified(files, entries, "golden.json")));
         encoder = verified(files, entries, ENCODER);
@@ -83,7 +86,7 @@ public final class Bundle {
     private List<Rate> readRates(Files files, Map<String, Object> manifest, Map<String, Object> entries)
             throws IOException {
         List<Rate> read = new ArrayList<>();
-        read.add(new Rate(contractId, tables));
+        read.add(ownRate);
         Object further = manifest.containsKey("rates") ? manifest.get("rates") : Collections.emptyList();
         for (Object item : Json.list(further, "the manifest's rates")) {
             Map<String, Object> rate = Json.object(item, "a rate");
@@ -92,6 +95,7 @@ public final class Bundle {
                     Json.string(rate.get("lr_contract_id"), "the LR contract id of " + file),
                     CoderTables.parse(text(verified(files, entries, file)))));
         }
+        read.sort(Comparator.comparingInt(rate -> rate.tables.step));
         return read;
     }
 

@@ -24,7 +24,7 @@ public final class CoderTables {
 
     private final Network[] channels = new Network[3];
     /** Payloads store levels as multiples of it, 1 to 64. */
-    private final int step;
+    final int step;
 
     private CoderTables(List<Object> networks, int step) {
         this.step = step;

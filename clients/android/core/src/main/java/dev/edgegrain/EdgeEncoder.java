@@ -31,7 +31,7 @@ public final class EdgeEncoder implements AutoCloseable {
         this.maxBytes = maxBytes;
     }
 
-    /** This encoder with the first rate whose payload has at most {@code maxBytes}, else the last one. */
+    /** This encoder with the best rate whose payload has at most {@code maxBytes}, else the last one. */
     EdgeEncoder within(int maxBytes) {
         return new EdgeEncoder(bundle, runner, maxBytes);
     }
@@ -121,6 +121,9 @@ public final class EdgeEncoder implements AutoCloseable {
     }
 
     private Payload firstWithin(Packer packer) {
+        if (maxBytes == Integer.MAX_VALUE) {
+            return packer.pack(bundle.ownRate);
+        }
         Payload payload = null;
         for (Rate rate : bundle.rates) {
             payload = packer.pack(rate);

@@ -13,6 +13,7 @@ import java.util.Map;
 /** The golden files all clients share, tests/golden/ of the repository, and the default bundle. */
 final class GoldenFiles {
     /** The LR contract id, by edge_encoder/contract_id.py, of the default bundle's encoder with a step of 32. */
+    private static final String FINE_CONTRACT = GoldenInputs.sha256(new byte[0]);
     private static final String COARSE_CONTRACT = "bfa0eee7808cfe5cfe7998da9bc538524f893f5248a116fb8e6898e3588e9125";
 
     private final Path repository;
@@ -54,14 +55,19 @@ final class GoldenFiles {
         byte[] vectors = black.getBytes(StandardCharsets.UTF_8);
         byte[] coarse = text(folder + "coder.json").replace("\"step\":2,", "\"step\":32,")
                 .getBytes(StandardCharsets.UTF_8);
+        byte[] fine = text(folder + "coder.json").replace("tables 2\",\"step\":2,", "tables 1\",")
+                .getBytes(StandardCharsets.UTF_8);
         byte[] manifest = text(folder + "manifest.json")
                 .replace(GoldenInputs.sha256(bytes(folder + "golden.json")), GoldenInputs.sha256(vectors))
                 .replace("\"files\": {", "\"rates\": [{\"file\": \"coder_32.json\", \"lr_contract_id\": \""
-                        + COARSE_CONTRACT + "\"}], \"files\": {\"coder_32.json\": {\"sha256\": \""
-                        + GoldenInputs.sha256(coarse) + "\"},")
+                        + COARSE_CONTRACT + "\"}, {\"file\": \"coder_fine.json\", \"lr_contract_id\": \""
+                        + FINE_CONTRACT + "\"}], \"files\": {\"coder_32.json\": {\"sha256\": \""
+                        + GoldenInputs.sha256(coarse) + "\"}, \"coder_fine.json\": {\"sha256\": \""
+                        + GoldenInputs.sha256(fine) + "\"},")
                 .getBytes(StandardCharsets.UTF_8);
         return Bundle.read(name -> new ByteArrayInputStream(name.equals("golden.json") ? vectors
                 : name.equals("coder_32.json") ? coarse
+                : name.equals("coder_fine.json") ? fine
                 : name.equals("manifest.json") ? manifest : bytes(folder + name)));
     }
 

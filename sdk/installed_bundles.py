@@ -70,15 +70,14 @@ def bundles() -> list[BundleInfo]:
 def bundle_info(manifest: Manifest) -> BundleInfo:
     """The `BundleInfo` of a manifest."""
     same = ("id", "version", "codec", "domain", "hr", "lr", "folder", "licence", "sides", "quality")
-    contracts = tuple(rate.lr_contract_id.hex() for rate in manifest.rates)
     return BundleInfo(
         **{name: getattr(manifest, name) for name in same},
         aliases=tuple(alias for alias, name in ALIASES.items() if name == manifest.id),
-        lr_contract_id=contracts[0],
+        lr_contract_id=manifest.lr_contract_id.hex(),
         bytes=sum(entry.size for entry in manifest.files.values()),
         controls=controls_of(manifest),
         qualities=tuple(rate.quality for rate in manifest.rates),
-        lr_contract_ids=contracts,
+        lr_contract_ids=tuple(rate.lr_contract_id.hex() for rate in manifest.rates),
     )
 
 

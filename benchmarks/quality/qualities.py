@@ -1,10 +1,10 @@
 """Write the table of the qualities and draw their curve, next to classical and published learned codecs.
 
     S=results/faces-256-lr16-small M=results/faces-256-lr32 L=results/faces-256-lr64 R=$S-2.4.0
-    python benchmarks/quality/qualities.py 120=$R-to-120.json 140=$R-to-140.json tiny=$R-tiny.json 250=$R-to-250.json \
-        small=$R.json 620=$M-5.2.0-to-620.json 700=$M-5.2.0-to-700.json medium=$M-5.2.0.json \
-        2000=$L-2.3.0-to-2000.json large=$L-2.3.0.json small=$R-1024.json medium=$M-5.1.2-1024.json \
-        large=$L-2.2.1-1024.json --image docs/images/qualities.png --write docs/qualities.md
+    python benchmarks/quality/qualities.py 120=$R-to-120.json 140=$R-to-140.json tiny=$R-tiny.json 180=$R-to-180.json \
+        250=$R-to-250.json small=$R.json 620=$M-5.2.0-to-620.json 700=$M-5.2.0-to-700.json medium=$M-5.2.0.json \
+        2000=$L-2.4.0-to-2000.json large=$L-2.4.0.json 4000=$L-2.4.0-to-4000.json small=$R-1024.json \
+        medium=$M-5.1.2-1024.json large=$L-2.2.1-1024.json --image docs/images/qualities.png --write docs/qualities.md
 
 Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``), each with
 its quality or its ``--max-bytes``.
@@ -154,7 +154,7 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
                 of_ours = {each.quality: each.ours for each in own}
                 rows = _curve(axes, score, of_ours, side, **star, label=f"edgegrain, faces {side}×{side}")
                 if index == 0:  # the same order on every curve
-                    for quality, place in rows.items():
+                    for quality, place in ((name, place) for name, place in rows.items() if name in QUALITIES):
                         axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)
             axes.set(xscale="log", ylim=(0, None), title=SCORE_NAMES[score].plot_title, xlabel="bits per pixel")
         handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -390,7 +390,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         encoder=_LARGE_ENCODER,
         decoder=shapes.FACES_256_LR64_FINE,
         lr_step=8,
-        lr_steps=(10, 13, 16, 16, 22, 22, 28),
+        lr_steps=(4, 4, 6, 6, 10, 13, 16, 20),
     ),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,

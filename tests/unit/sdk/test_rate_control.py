@@ -159,6 +159,8 @@ class TestRatesOfABundle:
         assert sdk.compress(PICTURE, max_bytes=len(fine) - 1) == own
         assert sdk.compress(PICTURE, quality="tiny", max_bytes=9999) == tiny
         assert codec.bundle.qualities == (None, "small", "tiny")
+        assert codec.bundle.lr_contract_id == codec.bundle.lr_contract_ids[1]
+        assert codec.bundle.lr_contract_id.startswith(own.header.contract_id.hex())
 
     def test_scenes_have_no_finer_levels(self, installed: Path, portrait: np.ndarray) -> None:
         finer_bundle(installed)

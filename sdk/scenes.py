@@ -66,7 +66,7 @@ def compress_scene_within(
             raise ImageError(f"{found}; compress it with the SDK, or its faces one by one")
         lrs = [codec._lr(face) for face in fitted]
         rates = rates_from(codec._manifest, quality, limited=max_bytes is not None)
-        if codec is codecs[0]:  # finer levels than the best bundle's own cost the background more than they show
+        if quality is None and codec is codecs[0]:  # finer levels cost the background more than they show
             rates = tuple(rate for rate in rates if not rate.finer)
         for rate in rates:
             last, faces = codec is codecs[-1] and rate is rates[-1], list[Payload]()

@@ -217,7 +217,7 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
     tile_overlap, enlarger = objects["preprocessing"].get("tile_overlap"), source.get("enlarger")
     further = [
-        Rate(_contract_id(rate), rate["file"], rate.get("quality"), rate.get("finer", False))
+        Rate(_contract_id(rate), rate["file"], rate.get("quality"), rate.get("finer") is True)
         for rate in source.get("rates", [])
     ]
     manifest = Manifest(

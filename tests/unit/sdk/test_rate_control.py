@@ -87,11 +87,11 @@ def test_the_installed_bundles_name_their_quality(root: Path) -> None:
         codec.compress_fitted(codec.fit(PICTURE), "small")
 
 
-def finer_bundle(folder: Path) -> None:
+def finer_bundle(folder: Path, finest: str | None = None) -> None:
     """Write a bundle with levels in steps of 8, and of 2 and 32 at further rates, in place of another."""
     shutil.rmtree(folder)
     write_tiny_bundle(folder.parent, folder.name, step=8)
-    add_rates(folder, {2: None, 32: "tiny"})
+    add_rates(folder, {2: finest, 32: "tiny"})
     refresh_manifest(folder, quality="small")
 
 
@@ -166,6 +166,12 @@ class TestRatesOfABundle:
         finer_bundle(installed)
         refresh_manifest(installed, domain="faces")
         assert sdk.compress_scene(portrait, max_bytes=99999).faces == sdk.compress_scene(portrait).faces
+
+    def test_scenes_have_finer_levels_by_name(self, installed: Path, portrait: np.ndarray) -> None:
+        finer_bundle(installed, "large")
+        refresh_manifest(installed, domain="faces")
+        best, own = sdk.compress_scene(portrait, quality="large"), sdk.compress_scene(portrait)
+        assert len(best.faces[0]) > len(own.faces[0])
 
     def test_the_last_rate_need_not_be_the_smallest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         codec = sdk.Codec()

@@ -110,6 +110,11 @@ def quality(bundle: str, name: find.Quality, step: Annotated[int, typer.Option(m
     say(f"{target.id}: quality {name}")
 
 
+def _with_bytes(quality: str, domain: str) -> str:
+    typical = find.TYPICAL_BYTES.get(quality) if domain == "faces" else None
+    return f"{quality} (about {typical:,} bytes)" if typical else quality
+
+
 def _print(found: list[sdk.BundleInfo], verify: bool, as_json: bool, cached: dict[Path, str]) -> None:
     """Print bundles with the names they can be opened by, which for folders of the cache are those of the Hub."""
     damaged = {}
@@ -129,7 +134,7 @@ def _print(found: list[sdk.BundleInfo], verify: bool, as_json: bool, cached: dic
             f"  {bundle.domain}, {bundle.codec}: {hr} x {hr} pixels <-> LR {lr} x {lr}",
             f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}",
         ]
-        if qualities := ", ".join(filter(None, bundle.qualities)):
+        if qualities := ", ".join(_with_bytes(name, bundle.domain) for name in bundle.qualities if name):
             lines.append(f"  quality {qualities}" + f"; {rates} rates" * (rates > 1))
         if len(bundle.sides) > 1:
             lines.append(f"  restored at {', '.join(map(str, bundle.sides))} pixels")

@@ -8,7 +8,7 @@ import pytest
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
-from tests.tiny_bundle import add_rates, write_tiny_bundle
+from tests.tiny_bundle import add_rates, refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -69,6 +69,9 @@ class TestBundles:
         assert [rate.quality for rate in verify_bundle(folder).rates] == ["small", None, "tiny"]
         shown = shell.ok("bundles", "show", folder)
         assert "  quality small, tiny; 3 rates\n" in shown
+        refresh_manifest(folder, domain="faces")
+        found = "  quality small (about 337 bytes), tiny (about 161 bytes); 3 rates\n"
+        assert found in shell.ok("bundles", "show", folder)
         shell.fails("has no rate of step 9", "bundles", "quality", folder, "tiny", "--step", 9)
 
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

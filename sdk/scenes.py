@@ -65,9 +65,8 @@ def compress_scene_within(
             found = f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}"
             raise ImageError(f"{found}; compress it with the SDK, or its faces one by one")
         lrs = [codec._lr(face) for face in fitted]
-        rates = rates_from(codec._manifest, quality, limited=max_bytes is not None)
-        if quality is None and codec is codecs[0]:  # finer levels cost the background more than they show
-            rates = tuple(rate for rate in rates if not rate.finer)
+        # Levels that are finer than the best bundle's own cost the background more than they show.
+        rates = rates_from(codec._manifest, quality or codecs[0].bundle.quality, limited=max_bytes is not None)
         for rate in rates:
             last, faces = codec is codecs[-1] and rate is rates[-1], list[Payload]()
             for lr, face in zip(lrs, fitted, strict=True):

@@ -154,8 +154,8 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
                 of_ours = {each.quality: each.ours for each in own}
                 rows = _curve(axes, score, of_ours, side, **star, label=f"edgegrain, faces {side}×{side}")
                 if index == 0:  # the same order on every curve
-                    for quality, place in ((name, place) for name, place in rows.items() if name in QUALITIES):
-                        axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)
+                    for quality in (name for name in QUALITIES if name in rows):
+                        axes.annotate(quality, rows[quality], (7, 7), textcoords="offset points", color=OURS)
             axes.set(xscale="log", ylim=(0, None), title=SCORE_NAMES[score].plot_title, xlabel="bits per pixel")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

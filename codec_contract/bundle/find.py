@@ -85,18 +85,17 @@ def rates_from(manifest: Manifest, quality: str | None = None, *, limited: bool 
     """The rates of a bundle to try for a ``limited`` number of bytes, the best first: all, or those of at most this
     quality, `BundleError` if none. Without a limit one, the bundle's own or the best of at most this quality."""
     rates = manifest.rates
-    first = rates.index(manifest.own_rate)
-    if quality is not None:
-        allowed = _up_to(quality)
-        found = next((index for index, rate in enumerate(rates) if rate.quality in allowed), None)
-        if found is None:
-            few = f"bundle {manifest.id} has no rate of at most the quality {quality}"
-            raise BundleError(f"{few}; see 'edgegrain bundles'")
-        first = found
+    if quality is None:
+        return rates if limited else (manifest.own_rate,)
+    allowed = _up_to(quality)
+    first = next((index for index, rate in enumerate(rates) if rate.quality in allowed), None)
+    if first is None:
+        few = f"bundle {manifest.id} has no rate of at most the quality {quality}"
+        raise BundleError(f"{few}; see 'edgegrain bundles'")
     if not limited:
         return rates[first : first + 1]
-    while first and rates[first - 1].finer and rates[first].quality != (quality or ""):
-        first -= 1
+    while first and rates[first].quality != quality and rates[first - 1].finer and rates[first - 1].quality is None:
+        first -= 1  # a better bundle has this quality
     return rates[first:]
 
 

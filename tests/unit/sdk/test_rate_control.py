@@ -172,6 +172,8 @@ class TestRatesOfABundle:
         refresh_manifest(installed, domain="faces")
         best, own = sdk.compress_scene(portrait, quality="large"), sdk.compress_scene(portrait)
         assert len(best.faces[0]) > len(own.faces[0])
+        limited = sdk.compress(portrait, quality="medium", max_bytes=99999)
+        assert limited == sdk.compress(portrait, quality="small")
 
     def test_the_last_rate_need_not_be_the_smallest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         codec = sdk.Codec()

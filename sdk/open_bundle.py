@@ -70,9 +70,7 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     elif not forms[wanted].current:
         reason = f"{forms[wanted].file} was made from another decoder than the bundle's; {making}"
     elif wanted == "int8" and (device != "cpu" or not can_run_int8()):
-        reason = (
-            "the form int8 needs a CPU with dot products of bytes (VNNI, or dotprod on Arm) and a recent ONNX Runtime"
-        )
+        reason = "the form int8 needs a CPU and ONNX Runtime 1.24 or newer"
     if choice != "auto":
         if choice not in forms:
             known = ", ".join(forms)

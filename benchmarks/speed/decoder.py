@@ -15,7 +15,7 @@ One run measures everything, each variant and batch size in its own process:
     ort-fused, -half    on CUDA: ONNX Runtime with the fused ops, channels-last, from levels to levels
     session             from uint8 LR to uint8 picture (`DecoderSession`): the plain graph in float32; on CUDA the fused
                         one in float16, if the library has CUDA kernels
-    session-int8        the same with a bundle's form in int8, on a CPU that has dot products of bytes
+    session-int8        the same with a bundle's form in int8
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps

@@ -1,6 +1,6 @@
 """The decoder in int8 for CPUs: ONNX's own convolutions, with QuantizeLinear and DequantizeLinear around them.
 
-Runtimes fuse these into convolutions of integers, three times as fast where the processor has dot products of bytes.
+Runtimes fuse these into convolutions of integers: three times as fast where the CPU has dot products of bytes.
 Most of what is lost is lost at the picture's own size, in the rounding of what convolutions give.
 The graph refers to the weights in the file of the float32 decoder, which holds them as int8.
 

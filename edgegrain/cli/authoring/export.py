@@ -50,7 +50,7 @@ def decoder(
     'edgegrain prior fetch' downloads.
 
     With --into, the service and sdk.Codec take the decoder by themselves: on device cuda if the library of fused ops
-    is there, one in int8 on CPUs with dot products of bytes. The bundle's LR contract stays.
+    is there, one in int8 on CPUs. The bundle's LR contract stays.
 
     \b
     Examples:

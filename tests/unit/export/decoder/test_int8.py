@@ -16,14 +16,14 @@ from export.decoder.graph import load_parameters
 from export.decoder.int8 import Int8Decoder, for_onnx_runtime, int8_decoder, refer
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.providers import can_run_int8
+from server_decoder.providers import has_dot_products, session_options
 from tests.unit.edgegrain.conftest import shaken
 from tests.unit.export.decoder.test_graph import SUBPIXEL, run
 
 CONFIG = DecoderConfig(
     (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1)), "bilinear", (8,)
 )
-RUNS = pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
+RUNS = pytest.mark.skipif(not has_dot_products(), reason="without the option of `session_options` sums overflow")
 LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
 
 
@@ -116,6 +116,13 @@ def test_convolutions_are_of_levels_but_for_the_first_and_the_last(pair: Int8Dec
     floats = [node.input[0] for node in nodes if node.op_type.startswith("Conv") and not set(node.input) <= near]
     last = next(node for node in nodes if node.output[0] == "hr")
     assert floats == ["lr", last.input[0]] and last.op_type == "ConvTranspose"
+
+
+def test_cpus_without_dot_products_give_the_same_pictures(pair: Int8Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = DecoderSession(pair.int8, threads=1).decode(LRS)
+    monkeypatch.setattr("server_decoder.providers.has_dot_products", lambda: False)
+    assert session_options("cpu", 1).get_session_config_entry("session.x64quantprecision") == "1"
+    assert np.array_equal(DecoderSession(pair.int8, threads=1).decode(LRS), usual)
 
 
 @RUNS

@@ -17,14 +17,12 @@ from edgegrain.training.super_resolution.int8 import Student, enlarged_windows, 
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from export.bundle.enlarger import EnlargerFiles, enlarger_graphs, write_enlarger
 from server_decoder.enlarger_session import EnlargerSession
-from server_decoder.providers import can_run_int8
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter
 from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR, add_cuda_form, quantizing_decoder, write_tiny_bundle
 from tests.unit.server_decoder.test_super_resolution import shaken
 
 SIDE = 32
-RUNS = pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
 CONFIG = SuperResolutionConfig(widths=(16, 24), down=(1, 1), up=(3,), fine_widths=(16, 8), fine_blocks=(1, 1))
 
 
@@ -62,7 +60,6 @@ def expected(network: SuperResolution, restored: np.ndarray) -> list[np.ndarray]
     return [pictures_of(notch_filter(picture).numpy()) for picture in student(values)[::2]]
 
 
-@RUNS
 def test_pictures_are_near_those_of_float32(
     network: SuperResolution, restored: np.ndarray, files: tuple[bytes, ...]
 ) -> None:

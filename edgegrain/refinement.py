@@ -92,7 +92,7 @@ class RefiningCodec(Codec):
     """A `sdk.Codec` whose payloads hold the LRs of a search; everything else is the same.
 
     The same picture gets the same payload on one machine. The search compares pictures at ``size``, one of
-    `BundleInfo.sides`, by default the decoder's; larger ones take three to five times as long. It uses up
+    `BundleInfo.sides`, by default the decoder's; larger ones take about three times as long. It uses up
     ``max_bytes``, by default the encoder's bytes. ``rate`` is one of the bundle's, by default its own.
     """
 

@@ -121,7 +121,7 @@ SECTIONS = (
 """Name of the report in results/performance, heading, and the function that writes the section."""
 GPU_COMMAND = "benchmarks/gpu_host.sh"
 COMMANDS = {
-    "decoder-256-cpu": "python benchmarks/speed/decoder.py --batches 1,4",
+    "decoder-256-cpu": "python benchmarks/speed/decoder.py",
     "encoder-cpu": "python benchmarks/speed/encoder.py",
     "decoder-1024-cpu": "python benchmarks/speed/decoder.py --config grain-1024-lr16-paper --batches 1",
 }

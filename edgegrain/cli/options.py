@@ -59,7 +59,7 @@ MaxMegapixelsOption = Annotated[
     ),
 ]
 QualityOption = Annotated[
-    Quality | None, typer.Option(help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first].")
+    Quality | None, typer.Option(help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's own].")
 ]
 RefineOption = Annotated[
     int,

@@ -43,7 +43,8 @@ def serve(
       http://host:8000/openapi.json, /health/ready and /metrics
 
     Args:
-        bundle: Id, alias, folder or hf:// name of the bundle to serve; repeat it for several [default: faces].
+        bundle: Id, alias, folder or hf:// name of the bundle to serve; repeat it for several [default: those of
+            qualities small and medium].
         host: Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].
         port: Port; 0 picks a free one and logs it [default: 8000].
         device: Device of the decoders, without fallback to the other one [default: cpu].

@@ -9,8 +9,8 @@ with its own original or between its crops or eyes, are left out of all three me
 independent pictures. With the usual means, which keep a picture's own original, restored pictures that equal their
 originals would have a distance below zero.
 
-The features are those of VGG16 instead of Inception as in the paper, because no training loss of this project uses
-VGG16. So values compare methods and releases of this project; they are not comparable with published figures.
+The features are those of VGG16 instead of Inception as in the paper, because no training loss of GRAIN uses VGG16.
+So values compare methods and releases of this project; they are not comparable with published figures.
 """
 
 from __future__ import annotations

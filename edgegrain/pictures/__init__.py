@@ -1,4 +1,4 @@
-"""Pictures for training and evaluation: reading, packing, shards, sheets."""
+"""Pictures for training and evaluation: reading, packing, sheets."""
 
 from __future__ import annotations
 

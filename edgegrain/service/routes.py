@@ -109,8 +109,8 @@ class CompressParameters(Described):
     bundle: str | None = Field(None, max_length=200)
     """Id of a served bundle; default: the first."""
     quality: Quality | None = None
-    """A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the
-    first of bundle."""
+    """A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: that
+    of bundle itself."""
     max_bytes: int | None = Field(None, ge=1)
     """Largest payload (with faces=all, of each face) or scene: the best quality that fits is taken, up to quality if
     that is given."""

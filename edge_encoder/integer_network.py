@@ -102,11 +102,6 @@ class IntegerNetwork:
             sizes[layer.name] = (layer.out_channels, *size)
         return sizes
 
-    def multiply_adds(self) -> int:
-        """Multiply-accumulate operations for one picture (FLOPs are twice this)."""
-        sizes = self.sizes()
-        return sum(layer.weight.size * sizes[layer.name][1] * sizes[layer.name][2] for layer in self.layers)
-
 
 def convolved(
     size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int]

@@ -21,8 +21,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from codec_contract.errors import (
     BundleError,
     DeviceError,
@@ -207,7 +205,10 @@ class Worker:
             for codec, group in itertools.groupby(files[first : first + together], self._codec_of):
                 items = [(data, plan.size, plan.strength) for data in group]
                 for picture in codec._restore_each(items, plan.max_pixels, plan.mark, batch_sizes=sizes):
-                    yield attempt(self._file, picture)
+                    if isinstance(picture, Exception):
+                        yield picture
+                    else:
+                        yield attempt(picture_file, picture, FORMATS[plan.suffix], fast=True)
 
     def _codec_of(self, data: bytes) -> Codec:
         """The first codec with the bundle that a payload or scene names; the first one for anything else."""
@@ -215,11 +216,6 @@ class Worker:
         payload = source.faces[0] if isinstance(source, Scene) else source
         able = (each for each in self._codecs if isinstance(payload, Payload) and each.can_restore(payload))
         return next(able, self._codecs[0])
-
-    def _file(self, picture: Image.Image | Exception) -> bytes:
-        if isinstance(picture, Exception):
-            raise picture
-        return picture_file(picture, FORMATS[self._plan.suffix], fast=True)
 
 
 def _end_after(seconds: float) -> None:

@@ -37,6 +37,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     from edge_encoder.twin import EncoderTwin, encoder_config, lower
     from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, rrdb_graph
     from export.encoder import export_encoder
+    from export.encoder.graph import exact_graph
 
     manifest = load_manifest(find_bundle())
     if manifest.hr == size and manifest.lr == LR:
@@ -48,7 +49,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     export_encoder(network, folder / "exact", ("tflite", "onnx"))
     export_encoder(official, folder / "official", ("tflite", "onnx"))
     return {
-        "exact": {"name": network.architecture, "gmac": round(network.multiply_adds() / 1e9, 3)},
+        "exact": {"name": network.architecture, "gmac": round(exact_graph(network).flops() / 2e9, 3)},
         "official": {"name": official.name, "gmac": round(official.flops() / 2e9, 3)},
     }
 

@@ -28,6 +28,7 @@ from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.training.adversarial import Discriminator
+from export.encoder.graph import exact_graph
 from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
@@ -167,7 +168,7 @@ def _rrdb_encoder(hr: int, lr: int) -> Part:
 @cache
 def _exact(hr: int, lr: int) -> Part:
     network = lower(EncoderTwin(encoder_config(hr, lr)))
-    return Part(network.parameters, network.multiply_adds())
+    return Part(network.parameters, exact_graph(network).flops() // 2)
 
 
 @cache

@@ -28,10 +28,6 @@ def write_array(target: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]
                 file.write(row.tobytes())
 
 
-class InUseError(EdgegrainError):
-    """Another process writes to a folder."""
-
-
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Lock a folder, by the file ``.lock`` in it, and create it if it is missing; created ones that stay empty go."""
@@ -42,7 +38,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         advice = "wait until it has finished, or choose another folder"
-        raise InUseError(f"another process writes to {folder}; {advice}") from None
+        raise EdgegrainError(f"another process writes to {folder}; {advice}") from None
     try:
         yield
     finally:

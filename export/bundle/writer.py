@@ -154,16 +154,16 @@ class EncoderPart:
 
 def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     """The part of an integer network, with its proven bound and its golden vectors."""
-    bounds = prove_bound(network)
+    bounds, graph = prove_bound(network), exact_graph(network)
     golden = make_golden(partial(integer.run_reference, network), network.hr)
 
     def write_weights(folder: Path) -> None:
         integer.save_integer_network(network, folder / ENCODER_WEIGHTS)
         write_atomically(folder / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
 
-    sizes = {"layers": len(network.layers), "parameters": network.parameters, "flops": 2 * network.multiply_adds()}
+    sizes = {"layers": len(network.layers), "parameters": network.parameters, "flops": graph.flops()}
     described = {"architecture": network.architecture, **sizes, "max_accumulator_log2": round(max(bounds.values()), 2)}
-    return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
+    return EncoderPart(graph, described, integer.integer_digest(network), write_weights, PREPROCESSING)
 
 
 def manifest_fields(

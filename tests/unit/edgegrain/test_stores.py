@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from codec_contract.errors import ServiceError
-from edgegrain.pictures.writing import InUseError
+from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.stores import STAGING, Store
 
 
@@ -83,7 +82,7 @@ def test_a_folder_is_held_once_and_cleared_of_what_a_killed_run_left(tmp_path: P
     (tmp_path / STAGING / "half").write_bytes(b"ha")
     with store.held():
         assert not (tmp_path / STAGING).exists()
-        with pytest.raises(InUseError, match="another process writes to"), store.held():
+        with pytest.raises(EdgegrainError, match="another process writes to"), store.held():
             pass
         store.write("a", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

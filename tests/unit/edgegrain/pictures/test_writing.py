@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.writing import InUseError, only_writer, write_array
+from edgegrain.pictures.writing import only_writer, write_array
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 30, 50), np.uint8)
 
@@ -54,7 +54,7 @@ def test_a_folder_has_one_writer_until_its_process_ends(tmp_path: Path) -> None:
     command, pipe = [sys.executable, "-c", HOLD, tmp_path], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
         assert other.stdout is not None and other.stdout.readline() == b"locked\n"
-        with pytest.raises(InUseError, match="another process writes to"), only_writer(tmp_path):
+        with pytest.raises(EdgegrainError, match="another process writes to"), only_writer(tmp_path):
             pass
         other.kill()
         other.wait()
@@ -72,7 +72,7 @@ def test_a_lock_file_that_was_just_removed_locks_nothing(tmp_path: Path, monkeyp
         flock(handle, operation)
 
     monkeypatch.setattr(fcntl, "flock", after_its_writer_ended)
-    with pytest.raises(InUseError), only_writer(tmp_path):
+    with pytest.raises(EdgegrainError, match="another process"), only_writer(tmp_path):
         pass
 
 

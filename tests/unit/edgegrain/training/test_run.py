@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgegrain.pictures.writing import InUseError, only_writer
+from codec_contract.errors import EdgegrainError
+from edgegrain.pictures.writing import only_writer
 from edgegrain.training import run as training_run
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import recipes
@@ -116,6 +117,6 @@ def test_a_row_is_a_line(tmp_path: Path) -> None:
 
 
 def test_training_from_python_locks_the_folder_too(tmp_path: Path) -> None:
-    with only_writer(tmp_path), pytest.raises(InUseError, match=f"another process writes to {tmp_path}"):
+    with only_writer(tmp_path), pytest.raises(EdgegrainError, match=f"another process writes to {tmp_path}"):
         train(recipes()["smoke-stage1"], tmp_path, pictures=0)
     assert not list(tmp_path.iterdir())

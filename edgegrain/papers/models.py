@@ -167,8 +167,8 @@ def _rrdb_encoder(hr: int, lr: int) -> Part:
 
 @cache
 def _exact(hr: int, lr: int) -> Part:
-    network = lower(EncoderTwin(encoder_config(hr, lr)))
-    return Part(network.parameters, exact_graph(network).flops() // 2)
+    graph = exact_graph(lower(EncoderTwin(encoder_config(hr, lr))))
+    return Part(graph.parameters(), graph.flops() // 2)
 
 
 @cache

@@ -161,7 +161,7 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
         integer.save_integer_network(network, folder / ENCODER_WEIGHTS)
         write_atomically(folder / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
 
-    sizes = {"layers": len(network.layers), "parameters": network.parameters, "flops": graph.flops()}
+    sizes = {"layers": len(network.layers), "parameters": graph.parameters(), "flops": graph.flops()}
     described = {"architecture": network.architecture, **sizes, "max_accumulator_log2": round(max(bounds.values()), 2)}
     return EncoderPart(graph, described, integer.integer_digest(network), write_weights, PREPROCESSING)
 

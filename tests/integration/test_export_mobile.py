@@ -51,12 +51,13 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(
 
 def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle: Path, tmp_path: Path) -> None:
     network = load_integer_network(default_bundle / "encoder.safetensors")
+    graph = exact_graph(network)
     names = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
     artefacts = {kind: default_bundle / name for kind, name in names.items()}
     for path in artefacts.values():  # int8, not float32
         size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
-        assert size < 1.2 * network.parameters
-    reference, *runtimes = ProofJob(exact_graph(network), artefacts, INPUTS, network).runtimes()
+        assert size < 1.2 * graph.parameters()
+    reference, *runtimes = ProofJob(graph, artefacts, INPUTS, network).runtimes()
     assert len(runtimes) >= 13
     inputs = list(make_inputs(network.hr, INPUTS, network=network, pictures=find_pictures(), seed=2))
     inputs = inputs[len(inputs) - BATCH :]  # leaves out some of the many pictures, which come first

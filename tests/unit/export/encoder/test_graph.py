@@ -10,7 +10,7 @@ from export.encoder.torch_graph import torch_encoder
 
 def test_sizes_and_costs_are_those_of_the_integer_network(network: IntegerNetwork) -> None:
     graph = exact_graph(network)
-    assert graph.parameters() == network.parameters
+    assert graph.parameters() == sum(layer.weight.size + layer.bias.size for layer in network.layers)
     shapes = graph.shapes()
     assert graph.flops() == sum(2 * layer.weight.size * np.prod(shapes[layer.name][1:]) for layer in network.layers)
     assert {name: shapes[name] for name in network.sizes()} == network.sizes()

@@ -1,13 +1,15 @@
 """Puts bundles into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own.
 
-Those of `small` and `medium` always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` every one of the checkout that has a quality.
-An enlarger that several of them have is in the wheel once, in the folder `shared`, as it may be in the checkout.
+Those of `small` and `medium`, without the encoders for phones; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` every one of the
+checkout that has a quality, complete. An enlarger that several of them have is in the wheel once, in the folder
+`shared`, as it may be in the checkout.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MANIFEST = "manifest.json"
 BUNDLES = ("faces-256-lr16-small", "faces-256-lr32")
+PHONES = ("encoder.tflite", "encoder.mlpackage/")  # no computer runs them, and `export encoder` makes them again
 SHARED = "shared"  # as in codec_contract.bundle.manifest
 TARGET = "edgegrain/bundles"
 VARIABLE = "EDGEGRAIN_WHEEL_BUNDLES"
@@ -43,11 +46,18 @@ class BundleHook(BuildHookInterface):
                 if path.parent not in folders and "quality" in json.loads(path.read_bytes())
             ]
         manifests = {folder: json.loads((folder / MANIFEST).read_bytes()) for folder in folders if folder.is_dir()}
+        self._changed = tempfile.TemporaryDirectory()  # lasts as long as the hook, until the wheel is written
         uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
         files: dict[str, Path] = {}  # by their place in the wheel
         for folder, manifest in manifests.items():
             for file in (path for path in folder.rglob("*") if path.is_file()):
                 files[f"{TARGET}/{folder.name}/{file.relative_to(folder).as_posix()}"] = file
+            if not wanted:
+                for name in [name for name in manifest["files"] if name.startswith(PHONES)]:
+                    del manifest["files"][name], files[f"{TARGET}/{folder.name}/{name}"]
+                shorter = Path(self._changed.name, f"{folder.name}.json")
+                shorter.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+                files[f"{TARGET}/{folder.name}/{MANIFEST}"] = shorter
             for name, digest in _enlarger(manifest).items():
                 own = files.pop(f"{TARGET}/{folder.name}/{name}", folder.parent / SHARED / digest)
                 place = f"{SHARED}/{digest}" if uses[digest] > 1 else f"{folder.name}/{name}"

@@ -3,13 +3,14 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -29,10 +30,13 @@ def wheel(repository: Path, tmp_path: Path) -> Wheel:
         shutil.copytree(first, tmp_path / "bundles" / name)
         refresh_manifest(tmp_path / "bundles" / name, **({"quality": quality} if quality else {}))
 
+    kept = []  # the hook has the changed manifests
+
     def run(version: str = "standard") -> dict[str, str]:
         data: dict[str, Any] = {"force_include": {}}
         built = hook.BundleHook(str(tmp_path), {}, None, None, str(tmp_path), "wheel")
         built.initialize(version, data)
+        kept.append(built)
         return {place: source for source, place in data["force_include"].items()}
 
     return run
@@ -48,10 +52,35 @@ def test_bundles_of_the_repository(wheel: Wheel, tmp_path: Path, monkeypatch: py
     folder = tmp_path / "bundles" / DEFAULT_BUNDLE
     files = [path for path in folder.rglob("*") if path.is_file()]
     place = f"edgegrain/bundles/{DEFAULT_BUNDLE}"
-    assert wheel() == {f"{place}/{path.relative_to(folder).as_posix()}": str(path) for path in files}
+    expected = {f"{place}/{path.relative_to(folder).as_posix()}": str(path) for path in files}
+    found = wheel()
+    assert found.pop(f"{place}/manifest.json") != expected.pop(f"{place}/manifest.json")
+    assert found == expected
     shutil.copytree(folder, tmp_path / "bundles" / MEDIUM)
     assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "shared"}
     assert wheel("editable") == {}
+
+
+def test_encoders_for_phones_only_on_request(
+    wheel: Wheel, default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
+    shutil.rmtree(tmp_path / "bundles" / DEFAULT_BUNDLE)
+    shutil.copytree(default_bundle, tmp_path / "bundles" / DEFAULT_BUNDLE)
+    shutil.copytree(default_bundle.parent / "shared", tmp_path / "bundles" / "shared")
+    whole, phones = load_manifest(default_bundle), ("encoder.tflite", "encoder.mlpackage/")
+    for place, source in wheel().items():
+        (tmp_path / "site" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / "site" / place)
+    folder = tmp_path / "site/edgegrain/bundles" / DEFAULT_BUNDLE
+    verify_bundle(folder)
+    installed = load_manifest(folder)
+    assert set(whole.files) - set(installed.files) == {name for name in whole.files if name.startswith(phones)}
+    assert len(whole.files) - len(installed.files) == 4 and not list(folder.glob("encoder.[tm]*"))
+    assert replace(installed, folder=whole.folder, files=whole.files) == whole
+    monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
+    place = f"edgegrain/bundles/{DEFAULT_BUNDLE}"
+    assert {f"{place}/encoder.tflite", f"{place}/manifest.json"} <= wheel().keys()
 
 
 def test_all_qualities(wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:

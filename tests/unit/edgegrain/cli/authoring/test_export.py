@@ -76,6 +76,12 @@ def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell
     assert manifest.id in text and manifest.lr_contract_id.hex()[:8] in text and "{" not in text
 
 
+def test_a_kit_without_encoders_for_phones(tmp_path: Path, shell: Shell) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    status, _, warning = shell("device-kit", tmp_path / "kit", "--bundle", bundle)
+    assert status == 0 and "has no encoder.mlpackage, no encoder.tflite" in warning
+
+
 def test_a_kit_overwrites_nothing(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "README.md").write_text("mine")
     shell.fails("--force", "device-kit", tmp_path, "--bundle", default_bundle)

@@ -183,8 +183,11 @@ class OpenBundle:
     def _open_enlarger(self) -> EnlargerSession:
         if (enlarger := self.manifest.enlarger) is None:
             raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-        files = map(self.manifest.open_file, enlarger.int8_files if self._enlarges_in_int8 else enlarger.files)
-        return EnlargerSession(list(files), self.manifest.hr, self.device, self.threads)
+        files = [self.manifest.open_file(name) for name in enlarger.files]
+        models, weights = files, list[bytes]()
+        if self._enlarges_in_int8:
+            models, weights = [self.manifest.open_file(name) for name in enlarger.int8_files], files
+        return EnlargerSession(models, self.manifest.hr, self.device, self.threads, weights)
 
     def decode(
         self,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PICTURE, ENLARGED, FEATURES, VALUES = "picture", "enlarged", "features", "values"
+FLOAT32_FILES = tuple(f"enlarger_x{factor}.onnx" for factor in ENLARGEMENTS)
+"""Names by which the files of the form in int8 refer to those in float32, whatever a bundle calls them."""
 _LEVELS, _FLOATS = "tensor(uint8)", "tensor(float)"
 _End = tuple[str, int, int | None]  # type, position of the height in the shape, side or None for any
 
@@ -46,14 +48,25 @@ class EnlargerSession:
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None) -> None:
-        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; others as `DecoderSession`."""
+    def __init__(
+        self,
+        models: Sequence[bytes],
+        side: int,
+        device: Device = "cpu",
+        threads: int | None = None,
+        weights: Sequence[bytes] = (),
+    ) -> None:
+        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; ``weights``: the float32 files,
+        to which those in int8 refer; others as `DecoderSession`."""
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
         self.side, self.device = side, device
         self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
         options = session_options(device, threads)
+        if weights:
+            names, sizes = list(FLOAT32_FILES[: len(weights)]), list(map(len, weights))
+            options.add_external_initializers_from_files_in_memory(names, list(weights), sizes)
         self._sessions = [
             create_session(bytes(model), options, device, "enlarger", CudaOptions(graphs=False)) for model in models
         ]

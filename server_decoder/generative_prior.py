@@ -20,9 +20,6 @@ class Window(NamedTuple):
     left: int
     size: int
 
-    def doubled(self) -> Window:
-        return Window(*(2 * length for length in self))
-
 
 class Area(NamedTuple):
     """A rectangle of feature maps, in their pixels; ``bottom`` and ``right`` are the first ones outside."""

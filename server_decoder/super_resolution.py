@@ -1,16 +1,17 @@
 """A network that makes a restored picture 2 or 4 times as large.
 
-A U-Net path from S to S/8 sees the whole face and its coordinates, so it tells an eye from hair. Its features at S are
-doubled once or twice; every doubling adds a residual to the bilinear enlargement of the picture. One set of weights
-serves both factors: the picture of factor 2 is a step of factor 4.
+A U-Net path from S to S/8 sees the whole face and its coordinates, so it tells an eye from hair. A doubling adds to the
+bilinear enlargement of the picture a residual that a sub-pixel convolution makes of features at half its size (Shi et
+al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network",
+3): the U-Net's at S, and for factor 4 finer ones at 2S. One set of weights serves both factors: the picture of factor 2
+is a step of factor 4.
 
-Only the doublings run at fine scales, and they are local. `SuperResolution.forward_windows` computes them on windows,
-which makes training affordable.
+What follows the U-Net is local. `SuperResolution.forward_windows` computes it on windows, which makes training
+affordable.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,15 +73,15 @@ class SuperResolutionConfig:
         widths: channels at S, S/2, S/4 and so on; the last is the coarsest scale.
         down: residual blocks at the same scales on the way down.
         up: residual blocks on the way up, at all but the coarsest scale.
-        fine_widths: channels at 2S and 4S.
-        fine_blocks: residual blocks at 2S and 4S.
+        fine_widths: channels at 2S; empty for a network of factor 2 alone.
+        fine_blocks: residual blocks at 2S.
     """
 
     widths: tuple[int, ...] = (48, 64, 96, 128)
-    down: tuple[int, ...] = (1, 1, 1, 2)
-    up: tuple[int, ...] = (4, 1, 1)
-    fine_widths: tuple[int, ...] = (32, 16)
-    fine_blocks: tuple[int, ...] = (2, 2)
+    down: tuple[int, ...] = (1, 2, 3, 6)
+    up: tuple[int, ...] = (3, 2, 3)
+    fine_widths: tuple[int, ...] = (32,)
+    fine_blocks: tuple[int, ...] = (3,)
 
     def __post_init__(self) -> None:
         scales, fine = len(self.widths), len(self.fine_widths)
@@ -89,9 +90,9 @@ class SuperResolutionConfig:
                 f"{scales} widths need {scales} numbers of blocks down and {scales - 1} up, got "
                 f"{len(self.down)} and {len(self.up)}"
             )
-        if not 1 <= fine <= len(ENLARGEMENTS) or len(self.fine_blocks) != fine:
+        if not 0 <= fine < len(ENLARGEMENTS) or len(self.fine_blocks) != fine:
             raise ValueError(
-                f"expected widths and blocks of 1 or 2 fine scales, got {fine} and {len(self.fine_blocks)}"
+                f"expected widths and blocks of 0 or 1 fine scales, got {fine} and {len(self.fine_blocks)}"
             )
 
     @property
@@ -102,17 +103,17 @@ class SuperResolutionConfig:
     @property
     def factors(self) -> tuple[int, ...]:
         """Factors that the network has weights for."""
-        return ENLARGEMENTS[: len(self.fine_widths)]
+        return ENLARGEMENTS[: len(self.fine_widths) + 1]
 
     def cut(self, doublings: int) -> SuperResolutionConfig:
         """The shape without the doublings after the first ``doublings``."""
-        return replace(self, fine_widths=self.fine_widths[:doublings], fine_blocks=self.fine_blocks[:doublings])
+        fine = slice(doublings - 1)
+        return replace(self, fine_widths=self.fine_widths[fine], fine_blocks=self.fine_blocks[fine])
 
-    def margin(self, levels: range) -> int:
-        """Pixels around a window that these doublings of it depend on; pixels of the first one's input."""
-        # Bilinear enlargement reaches one pixel; then follow `mix`, two convolutions a block, and the head.
-        reach = [1 + (2 + 2 * self.fine_blocks[level]) / 2 for level in levels]
-        return math.ceil(sum(part / 2**index for index, part in enumerate(reach)))
+    def margin(self, doublings: int) -> int:
+        """Pixels of S around a window that its doublings depend on."""
+        # The first head reaches one. Bilinear enlargement does too; then follow, at 2S, `mix`, blocks and their head.
+        return 1 if doublings == 1 else 2 + self.fine_blocks[0]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -125,26 +126,24 @@ class SuperResolutionConfig:
 
 
 class Step(NamedTuple):
-    """The result of a doubling: picture ``[B, 3, 2s, 2s]`` and features ``[B, C, 2s, 2s]``."""
+    """A doubling: its picture ``[B, 3, 2s, 2s]`` and the features ``[B, C, s, s]`` that it was made of."""
 
     picture: Tensor
     features: Tensor
 
 
-class Doubling(nn.Module):
-    """Features and picture at twice the resolution."""
+class FineFeatures(nn.Module):
+    """Features at twice the resolution."""
 
     def __init__(self, channels: int, out_channels: int, blocks: int) -> None:
         super().__init__()
         self.narrow = nn.Conv2d(channels, out_channels, 1)  # before the enlargement, where it is four times cheaper
         self.mix = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.blocks = nn.Sequential(*[ResidualBlock(out_channels) for _ in range(blocks)])
-        self.head = nn.Conv2d(out_channels, 3, 3, padding=1)
+        self.blocks = _blocks(out_channels, blocks)
 
-    def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, C, s, s]``, ``[B, 3, s, s]`` -> ``[B, C', 2s, 2s]``, ``[B, 3, 2s, 2s]``."""
-        x = self.blocks(F.leaky_relu(self.mix(doubled(self.narrow(features))), NEGATIVE_SLOPE))
-        return x, doubled(picture) + self.head(x)
+    def forward(self, features: Tensor) -> Tensor:
+        """``[B, C, s, s]`` -> ``[B, C', 2s, 2s]``."""
+        return cast(Tensor, self.blocks(F.leaky_relu(self.mix(doubled(self.narrow(features))), NEGATIVE_SLOPE)))
 
 
 class CoarsePath(nn.Module):
@@ -191,8 +190,10 @@ class SuperResolution(nn.Module):
         widths = (self.config.widths[0], *self.config.fine_widths)
         self.coarse = CoarsePath(self.config)
         self.fine = nn.ModuleList(
-            Doubling(a, b, blocks) for a, b, blocks in zip(widths, widths[1:], self.config.fine_blocks, strict=False)
+            FineFeatures(a, b, blocks)
+            for a, b, blocks in zip(widths, widths[1:], self.config.fine_blocks, strict=False)
         )
+        self.heads = nn.ModuleList(nn.Conv2d(width, 12, 3, padding=1) for width in widths)  # 3 channels, 2x2 pixels
         self._initialize()
 
     @torch.no_grad()
@@ -203,12 +204,13 @@ class SuperResolution(nn.Module):
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 module.conv2.weight.mul_(INITIAL_RESIDUAL)
-            elif isinstance(module, Doubling):
-                module.head.weight.zero_()
+            elif isinstance(module, FineFeatures):
                 module.narrow.weight.mul_(_LINEAR)
             elif isinstance(module, CoarsePath):
                 for narrow in module.narrow:  # added to a skip connection
                     cast(nn.Conv2d, narrow).weight.mul_(0.5 * _LINEAR)
+        for head in self.heads:
+            cast(nn.Conv2d, head).weight.zero_()
 
     def forward(self, picture: Tensor, factor: int | None = None) -> Tensor:
         """Enlarge whole pictures by 2 or 4; None is the network's largest factor."""
@@ -216,8 +218,8 @@ class SuperResolution(nn.Module):
 
     def forward_steps(self, picture: Tensor, factor: int | None = None) -> list[Step]:
         """The steps of all factors up to this one, ascending; arguments and errors as `forward`."""
-        levels = self._levels(picture, factor)
-        return self._enlarge(self.coarse(picture), picture, levels)
+        doublings = self._doublings(picture, factor)
+        return self.enlarge(self.coarse(picture), picture, doublings)
 
     def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> list[Tensor]:
         """Enlarge windows of pictures: what `forward` gives there, at the cost of the windows.
@@ -225,50 +227,51 @@ class SuperResolution(nn.Module):
         The windows of all pictures ``[B, 3, S, S]`` have one size. They become ``[N, 3, 2 * size, 2 * size]`` and, for
         factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture first.
         """
-        levels = self._levels(picture, factor)
-        return self._enlarge_windows(self.coarse(picture), picture, windows, levels)
+        doublings = self._doublings(picture, factor)
+        return self._enlarge_windows(self.coarse(picture), picture, windows, doublings)
 
     def forward_whole_and_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]]) -> tuple[Tensor, Tensor]:
         """Enlarge whole pictures by 2 and windows of them by 4; what both have in common is computed once."""
-        first, second = self._levels(picture, 2), self._levels(picture, 4)
-        whole = self._enlarge(self.coarse(picture), picture, first)[-1]
-        of_whole = [[window.doubled() for window in of_picture] for of_picture in windows]
-        found = self._enlarge_windows(whole.features, whole.picture, of_whole, range(first.stop, second.stop))
-        return whole.picture, found[-1]
+        doublings, features = self._doublings(picture, 4), self.coarse(picture)
+        whole = self.enlarge(features, picture, 1)[-1].picture
+        return whole, self._enlarge_windows(features, picture, windows, doublings)[-1]
 
     def require_factor(self, factor: int) -> None:
         """Raise ModelError if the network has no weights for this factor."""
         if factor not in self.config.factors:
             raise ModelError(f"the network enlarges by {' or '.join(map(str, self.config.factors))}, not by {factor}")
 
-    def _levels(self, picture: Tensor, factor: int | None) -> range:
-        """The doublings of a factor."""
+    def _doublings(self, picture: Tensor, factor: int | None) -> int:
+        """The number of doublings of a factor."""
         factor = factor or self.config.factors[-1]
         self.require_factor(factor)
         period = self.config.period
         if picture.shape[-2] % period or picture.shape[-1] % period:
             raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
-        return range(ENLARGEMENTS.index(factor) + 1)
+        return ENLARGEMENTS.index(factor) + 1
 
-    def _enlarge(self, features: Tensor, picture: Tensor, levels: range) -> list[Step]:
+    def enlarge(self, features: Tensor, picture: Tensor, doublings: int) -> list[Step]:
+        """The doublings of a picture, or of a part of it, and of its `coarse` features."""
         steps = []
-        for level in levels:
-            features, picture = self.fine[level](features, picture)
+        for level in range(doublings):
+            if level:
+                features = self.fine[level - 1](features)
+            picture = doubled(picture) + F.pixel_shuffle(self.heads[level](features), 2)
             steps.append(Step(picture, features))
         return steps
 
     def _enlarge_windows(
-        self, features: Tensor, picture: Tensor, windows: Sequence[Sequence[Window]], levels: range
+        self, features: Tensor, picture: Tensor, windows: Sequence[Sequence[Window]], doublings: int
     ) -> list[Tensor]:
-        """The pictures of each of these doublings in windows of the first one's input."""
-        margin = self.config.margin(levels)
-        parts: list[list[Tensor]] = [[] for _ in levels]
+        """The pictures of each doubling in windows."""
+        margin = self.config.margin(doublings)
+        parts: list[list[Tensor]] = [[] for _ in range(doublings)]
         for index, of_picture in enumerate(windows):
             for window in of_picture:
                 # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
                 area = Area.of(window).grown(margin, picture.shape[-1])
-                enlarged = self._enlarge(
-                    area.of_maps(features[index : index + 1]), area.of_maps(picture[index : index + 1]), levels
+                enlarged = self.enlarge(
+                    area.of_maps(features[index : index + 1]), area.of_maps(picture[index : index + 1]), doublings
                 )
                 wanted = Area.of(window)
                 for found, step in zip(parts, enlarged, strict=True):

@@ -56,10 +56,15 @@ class _Levels(torch.autograd.Function):
 
 class RoundedDecoder(nn.Module):
     """The int8 graph of a decoder or enlarger, with trainable weights, biases and steps; ``[B, 3, lr, lr]`` -> the
-    graph's outputs. Of a decoder only the int8 form's own weights are trained (`OWN`)."""
+    graph's outputs. Of a decoder only the int8 form's own weights are trained (`OWN`).
+
+    Attributes:
+        rounds: false to leave out the rounding of values, as the float32 form does.
+    """
 
     def __init__(self, model: onnx.ModelProto, *, enlarges: bool = False) -> None:
         super().__init__()
+        self.rounds = True
         self.outputs = [output.name for output in model.graph.output]
         self.constants = {
             item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer
@@ -115,7 +120,9 @@ class RoundedDecoder(nn.Module):
             match node.op_type:
                 case "QuantizeLinear":
                     x, step, zero = given
-                    if step.requires_grad:
+                    if not self.rounds:
+                        made = x
+                    elif step.requires_grad:
                         factor = 1 / math.sqrt(255 * x[0].numel())
                         made = torch._fake_quantize_learnable_per_tensor_affine(
                             x, step, zero.reshape(1).float(), 0, 255, factor

@@ -1,13 +1,14 @@
 """The enlarger of a bundle, which makes restored pictures 2 or 4 times as large: exported from a run, or copied.
 
 The graphs' signatures are those of `server_decoder.enlarger_session`. Large weights are stored as int8
-and the others as float16, and widened on loading; the graphs compute in float32 and are compared with torch.
+and the others as float16, and widened on loading; the graphs compute in float32 and are compared with torch. The form
+in int8 refers to their weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,12 +213,15 @@ def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
     return part.eval()
 
 
-def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
-    """The ONNX files of a network, one for each doubling, for pictures of this side."""
+def enlarger_graphs(
+    network: SuperResolution, side: int, gains: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None
+) -> tuple[bytes, ...]:
+    """The ONNX files of a network, one for each doubling, for pictures of this side; ``gains`` as `store_compact`
+    takes them."""
     steps = range(len(network.config.factors))
     pictures, values, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, VALUES, FEATURES))
     outputs = [name for names in zip(pictures, values, features, strict=True) for name in names][:-2]
-    whole = store_compact(decoder_graph(Doublings(network), side, outputs, levels=True))
+    whole = store_compact(decoder_graph(Doublings(network), side, outputs, levels=True), gains)
     files = []
     for step in steps:
         inputs = (

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -158,6 +158,8 @@ class Int8Decoder(NamedTuple):
     float32: bytes
     """The float32 decoder, its large weights stored as int8."""
     int8: bytes
+    gains: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    """Weight -> the gains of the channels that it makes and of those that it takes, as `store_compact` takes them."""
 
 
 @torch.no_grad()
@@ -173,7 +175,7 @@ def int8_decoder(model: bytes, lrs: Rgb, *, enlarges: bool = False) -> Int8Decod
         result.CopyFrom(source)
         del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
         result.graph.node.extend([*graph.ahead, *graph.nodes])
-    factors, of_weights = dict[str, Tensor](), dict[str, tuple[Any, Any]]()
+    factors, of_weights = dict[str, Tensor](), dict[str, tuple[np.ndarray, np.ndarray]]()
     for node in graph.nodes:
         if node.op_type == "Conv":
             (x, weight, bias), made = node.input, gains[node.output[0]]
@@ -189,6 +191,7 @@ def int8_decoder(model: bytes, lrs: Rgb, *, enlarges: bool = False) -> Int8Decod
     return Int8Decoder(
         model if has_form else bytes(store_compact(plain, of_weights).SerializeToString()),
         bytes(_int8_graph(store_compact(scaled), lrs, enlarges).SerializeToString()),
+        of_weights,
     )
 
 

@@ -143,7 +143,7 @@ def enlarger(
             or folder.
         into: Name or folder of the bundle.
         data: Folder of pictures of the enlarged size, for --tune-seconds.
-        tune_seconds: Add its form in int8, a smaller network that is trained for so long on --data; 3600 on one core
+        tune_seconds: Add its form in int8, and tune the weights of both forms for so long on --data; 3600 on one core
             are enough. The bundle's decoder has that form. Needs edgegrain[train] and 'edgegrain metrics fetch'.
         version: New version of the bundle, such as 1.1.0 [default: the one it has].
     """

@@ -1,16 +1,14 @@
-"""The form of an enlarger in int8: a smaller network, trained on what a bundle's decoder in int8 restores.
+"""The form of an enlarger in int8, for what a bundle's decoder in int8 restores.
 
-It begins with the weights of the bundle's enlarger, whose pictures it approaches. Both doublings end in sub-pixel
-convolutions (Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
-Convolutional Neural Network"): no features are computed at 4S, and at 2S only those for factor 4.
+Both forms have the same weights. They are tuned in both by turns, on the pictures of the enlarger as it was and on
+originals.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +17,7 @@ import onnx.shape_inference
 import onnx.utils
 import torch
 import torch.nn.functional as F
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import (
@@ -37,18 +36,17 @@ from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.int8 import Distance, RoundedDecoder, train_rounded
-from export.bundle.enlarger import EnlargerFiles, find_enlarger, write_enlarger
+from export.bundle.enlarger import EnlargerFiles, enlarger_graphs, find_enlarger, write_enlarger
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
-from export.decoder.int8 import for_onnx_runtime, int8_decoder
+from export.decoder.int8 import Int8Decoder, for_onnx_runtime, int8_decoder, refer
 from server_decoder import decoder_session
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
-from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, NEGATIVE_SLOPE
-from server_decoder.super_resolution import SuperResolution, coordinates, doubled, notch_filter
+from server_decoder.enlarger_session import ENLARGED, FEATURES, FLOAT32_FILES, PICTURE, VALUES, EnlargerSession
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE
+from server_decoder.super_resolution import SuperResolution, coordinates, notch_filter
 
 CALIBRATED, TUNED = 6, 256
 """Restored pictures that ranges of values are measured on, and those that the form is tuned on, in 2 GB of memory."""
-FITTED = 4  # of the pixels of a calibration picture, one in so many
 WINDOW, MARGIN = 144, 8
 """Side of the part that is enlarged while training, and what the padding of its edges reaches, in pixels of S."""
 
@@ -66,19 +64,20 @@ def add_int8_form(folder: Path, data: Path, seconds: float, lpips: Distance, sho
     lrs = [encoder.encode(fit_picture(original, target.hr, "crop")[None]) for original in originals]
     restored, squares = (np.concatenate([decoder.decode(lr) for lr in lrs]) for decoder in (near, exact))
     wanted = [session.enlarge(squares, factor) for factor in session.factors]
+    network = found.network()
+    graph = int8_graph(network, restored)
+    model = RoundedDecoder(onnx.load_model_from_string(graph.int8), enlarges=True)
 
-    def tune(made: bytes) -> bytes:
-        model = RoundedDecoder(onnx.load_model_from_string(made), enlarges=True)
+    def draw(rng: np.random.Generator) -> list[list[Tensor]]:
+        model.rounds = bool(rng.integers(2))
+        return enlarged_windows(rng, model, restored if model.rounds else squares, wanted, originals)
 
-        def draw(rng: np.random.Generator) -> list[list[Tensor]]:
-            return enlarged_windows(rng, model, restored, wanted, originals)
-
-        train_rounded(model, draw, seconds, lpips, show, rate=0.8)
-        return model.store(made)
-
-    models = int8_graphs(found.network(), restored, tune)
-    licence = target.licence.get("enlarger")
-    return write_enlarger(EnlargerFiles(found.models, found.training, "", licence, models), target)
+    train_rounded(model, draw, seconds, lpips, show, rate=0.8)
+    graph = graph._replace(int8=model.store(graph.int8))
+    take_weights(network, graph)
+    models = enlarger_graphs(network, target.hr, graph.gains)
+    licence, form = target.licence.get("enlarger"), int8_files(graph, models, target.hr)
+    return write_enlarger(EnlargerFiles(models, found.training, "", licence, form), target)
 
 
 def enlarged_windows(
@@ -108,18 +107,41 @@ def enlarged_windows(
     return batch
 
 
-def int8_graphs(
-    network: SuperResolution, restored: Rgb, tune: Callable[[bytes], bytes] | None = None
-) -> tuple[bytes, ...]:
-    """The ONNX files of a network in int8, calibrated on squares that a decoder restored, uint8 ``[N, S, S, 3]``."""
-    steps = range(len(network.config.factors))
-    names = [f"{part}.{step}" for step in steps for part in (VALUES, FEATURES)][:-1]
-    student = Student(network)
-    student.fit_heads(network, torch.from_numpy(network_input(restored[:CALIBRATED])))
-    exact = decoder_graph(student, restored.shape[1], names).SerializeToString()
-    made = int8_decoder(exact, restored[:CALIBRATED], enlarges=True).int8
-    body = for_onnx_runtime(tune(made) if tune else made)
-    return _with_ends(onnx.load_model_from_string(body), restored.shape[1])
+def int8_graph(network: SuperResolution, restored: Rgb) -> Int8Decoder:
+    """The graph of a network in int8, values to values and features, calibrated on squares that a decoder restored,
+    uint8 ``[N, S, S, 3]``."""
+    names = [f"{part}.{step}" for step in range(len(network.config.factors)) for part in (VALUES, FEATURES)][:-1]
+    exact = decoder_graph(_OnIntegers(network), restored.shape[1], names).SerializeToString()
+    return int8_decoder(exact, restored[:CALIBRATED], enlarges=True)
+
+
+@torch.no_grad()
+def take_weights(network: SuperResolution, graph: Int8Decoder) -> None:
+    """Give a network the weights of its graph in int8."""
+    model = onnx.load_model_from_string(graph.int8)
+    held = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in model.graph.initializer}
+    widened = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    stored = {node.output[0]: node.input[:2] for node in widened if node.input[0] in held}
+    integers = _OnIntegers(network)
+    parameters = dict(integers.named_parameters())
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[1] in stored:
+            weight, bias = (
+                held[levels] * held[step].reshape(-1, *[1] * (held[levels].dim() - 1))
+                for levels, step in (stored[name] for name in node.input[1:])
+            )
+            names = [name.removesuffix(".near") for name in node.input[1:]]
+            made, taken = map(torch.as_tensor, graph.gains[names[0]])
+            count = len(made)  # there may be more, of zeros
+            parameters[names[0]].copy_(weight[:count] * taken[:, None, None] / made[:, None, None, None])
+            parameters[names[1]].copy_(bias[:count] / made)
+    integers.split()
+
+
+def int8_files(graph: Int8Decoder, float32: Sequence[bytes], side: int) -> tuple[bytes, ...]:
+    """The ONNX files of a graph in int8, which refer to those in float32."""
+    files = _with_ends(onnx.load_model_from_string(for_onnx_runtime(graph.int8)), side)
+    return tuple(refer(*parts) for parts in zip(files, FLOAT32_FILES, float32, strict=False))
 
 
 def _with_ends(body: onnx.ModelProto, side: int) -> tuple[bytes, ...]:
@@ -145,68 +167,36 @@ def _with_ends(body: onnx.ModelProto, side: int) -> tuple[bytes, ...]:
     return tuple(files)
 
 
-class Student(nn.Module):
-    """The smaller network; values -> values and features of each doubling, but for the last features."""
+class _OnIntegers(nn.Module):
+    """A network whose first convolution takes picture and coordinates together, and half a level more than values:
+    integers."""
 
     @torch.no_grad()
     def __init__(self, network: SuperResolution) -> None:
         super().__init__()
-        self.coarse = cast(Any, copy.deepcopy(network.coarse))
-        for level in range(len(self.coarse.up))[:2]:
-            self.coarse.up[level] = self.coarse.up[level][:-1]
-        # The first convolution takes picture and coordinates together, and half a level more than values: integers.
-        old, place, half = self.coarse.first, self.coarse.place, 0.5 / HALF_RANGE
-        self.widen, self.first = nn.Conv2d(3, 5, 1), nn.Conv2d(5, old.out_channels, 3, padding=1)
-        _set(self.widen, torch.eye(5, 3), torch.tensor([half, half, half, 0, 0]))
-        _set(self.first, torch.cat([old.weight, place.weight], 1), old.bias - half * old.weight.sum((1, 2, 3)))
-        self.grow = cast(Any, copy.deepcopy(network.fine[0]))
-        self.grow.blocks.append(copy.deepcopy(self.grow.blocks[-1]))
-        self.grow.blocks[-1].conv2.weight.mul_(INITIAL_RESIDUAL)
-        self.grow.blocks[-1].conv2.bias.zero_()
-        widths = (network.config.widths[0], *network.config.fine_widths)[: len(network.fine)]
-        self.heads = nn.ModuleList(nn.Conv2d(width, 12, 3, padding=1) for width in widths)
+        self.network = network
+        coarse: Any = network.coarse
+        half, weight = 0.5 / HALF_RANGE, torch.cat([coarse.first.weight, coarse.place.weight], 1)
+        widen: Any = nn.Conv2d(3, 5, 1)
+        first: Any = nn.Conv2d(5, len(weight), 3, padding=1)
+        widen.weight.copy_(torch.eye(5, 3)[..., None, None])
+        widen.bias.copy_(torch.tensor([half, half, half, 0, 0]))
+        first.weight.copy_(weight)
+        first.bias.copy_(coarse.first.bias - half * coarse.first.weight.sum((1, 2, 3)))
+        self.widen, self.first = widen, first
+
+    def split(self) -> None:
+        """Give the network the first convolution's weights."""
+        coarse: Any = self.network.coarse
+        coarse.first.weight.copy_(self.first.weight[:, :3])
+        coarse.place.weight.copy_(self.first.weight[:, 3:])
+        coarse.first.bias.copy_(self.first.bias + 0.5 / HALF_RANGE * coarse.first.weight.sum((1, 2, 3)))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        features, results = self.first_features(picture), list[Tensor]()
-        for level, head in enumerate(self.heads):
-            if level:
-                features = self.grown(features)
-            picture = doubled(picture) + F.pixel_shuffle(head(features), 2)
-            results += picture, features
-        return tuple(results[:-1])
-
-    def first_features(self, picture: Tensor) -> Tensor:
-        """Features at S."""
         place = torch.cat([torch.zeros(1, 3, *picture.shape[-2:]), coordinates(picture)], 1)
-        return cast(Tensor, self.coarse.scales(F.leaky_relu(self.first(self.widen(picture) + place), NEGATIVE_SLOPE)))
-
-    def grown(self, features: Tensor) -> Tensor:
-        """Features at 2S."""
-        mixed: Tensor = self.grow.mix(doubled(self.grow.narrow(features)))
-        return cast(Tensor, self.grow.blocks(F.leaky_relu(mixed, NEGATIVE_SLOPE)))
-
-    @torch.no_grad()
-    def fit_heads(self, network: SuperResolution, pictures: Tensor) -> None:
-        """Set the last convolutions to the least squared distance from what the network makes of pictures."""
-        for level, head in enumerate(self.heads):
-            total = fitted = torch.zeros(())
-            for picture in pictures.split(1):
-                features, below = self.first_features(picture), picture
-                steps = network.forward_steps(picture)
-                if level:
-                    features, below = self.grown(features), steps[0].picture
-                wanted = F.pixel_unshuffle(steps[level].picture - doubled(below), 2)[0].flatten(1)[:, ::FITTED]
-                taken = F.unfold(features, 3, padding=1)[0, :, ::FITTED]
-                taken = torch.cat([taken, torch.ones_like(taken[:1])]).double()
-                total, fitted = total + taken @ taken.T, fitted + taken @ wanted.double().T
-            total = total + 1e-6 * total.trace() / len(total) * torch.eye(len(total))
-            found = torch.linalg.solve(total, fitted).T.float()
-            _set(head, found[:, :-1], found[:, -1])
-
-
-def _set(convolution: Any, weight: Tensor, bias: Tensor) -> None:
-    convolution.weight.copy_(weight.reshape(convolution.weight.shape))
-    convolution.bias.copy_(bias)
+        features = self.network.coarse.scales(F.leaky_relu(self.first(self.widen(picture) + place), NEGATIVE_SLOPE))
+        steps = self.network.enlarge(features, picture, len(self.network.config.factors))
+        return tuple(part for step in steps for part in step)[:-1]
 
 
 class _Begin(nn.Module):

@@ -90,11 +90,8 @@ class SuperResolutionRecipe(RestorationRecipe):
         )
 
 
-_DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
-"""The shape of the default bundle's enlarger."""
-
 _SMOKE = SuperResolutionRecipe(
-    network=SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
+    network=SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8,), fine_blocks=(1,)),
     loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0),
     adversarial=None,
     size=32,
@@ -111,8 +108,8 @@ _SMOKE = SuperResolutionRecipe(
 
 SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {
     # Larger windows, so that AlexNet sees 192x192 pixels of the original.
-    "enlarge-faces-256-x2": SuperResolutionRecipe(network=_DEEP, factor=2, window=96),
-    "enlarge-faces-256-x4": SuperResolutionRecipe(network=_DEEP),
+    "enlarge-faces-256-x2": SuperResolutionRecipe(factor=2, window=96),
+    "enlarge-faces-256-x4": SuperResolutionRecipe(),
     "smoke-enlarge": _SMOKE,
 }
 """Name -> recipe."""

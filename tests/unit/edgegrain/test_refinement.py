@@ -122,7 +122,7 @@ class TestSearch:
         nothing = LossWeights(l1=0, lpips=0, identity=0, lr=0)
         for name, losses in ("FACES", nothing), ("PICTURES", nothing), ("ENLARGED", replace(nothing, l1=1)):
             monkeypatch.setattr(refinement, name, losses)
-        network = SuperResolution(SuperResolutionConfig((8, 8), (1, 1), (1,), (8, 8), (1, 1)))  # new: bilinear
+        network = SuperResolution(SuperResolutionConfig((8, 8), (1, 1), (1,), (8,), (1,)))  # new: bilinear
         monkeypatch.setattr(refinement, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
         large = np.asarray(Image.fromarray(portrait).resize((factor * HR, factor * HR), Image.Resampling.LANCZOS))
         start, found = (

@@ -20,7 +20,7 @@ from server_decoder.super_resolution import (
     save_super_resolution,
 )
 
-SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 2))
+SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6,), fine_blocks=(2,))
 
 
 def shaken(config: SuperResolutionConfig = SMALL) -> SuperResolution:
@@ -28,8 +28,8 @@ def shaken(config: SuperResolutionConfig = SMALL) -> SuperResolution:
     torch.manual_seed(0)
     network = SuperResolution(config).eval()
     with torch.no_grad():
-        for module in network.fine:
-            nn.init.normal_(module.head.weight, std=0.1)
+        for head in network.heads:
+            nn.init.normal_(head.weight, std=0.1)
     return network
 
 
@@ -37,11 +37,11 @@ def random_picture(count: int = 1, side: int = 32) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.mark.parametrize(("factor", "most"), [(2, 40e9), (4, 60e9)])
+@pytest.mark.parametrize(("factor", "most"), [(2, 25e9), (4, 45e9)])
 def test_the_published_shape_is_within_its_budget(factor: int, most: float) -> None:
-    """4 MB are 2 M parameters in float16."""
+    """4 MB are 4 M parameters in int8."""
     model = super_resolution_model(factor)
-    assert 0.5 * most < model.macs <= most and 1e6 < model.parameters <= 2e6
+    assert 0.8 * most < model.macs <= most and 3e6 < model.parameters <= 4e6
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def test_a_new_network_is_the_bilinear_enlargement() -> None:
 def test_features_of_a_new_network_have_a_deviation_of_about_1() -> None:
     network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (32, 32), mode="bilinear")
     features = network.coarse(picture)
-    half, _ = network.fine[0](features, picture)
+    half = network.fine[0](features)
     assert 0.4 < features.std() < 2 and 0.4 < half.std() < 2
 
 
@@ -85,9 +85,9 @@ def test_windows_equal_the_whole_picture() -> None:
 
 
 def test_margins_count_every_convolution() -> None:
-    # x2: bilinear 1, (mix 1 + block 2 + head 1) / 2 = 2. x4: half of bilinear 1 and (mix 1 + blocks 4 + head 1) / 2.
-    assert (SMALL.margin(range(1)), SMALL.margin(range(2))) == (3, 5)
-    assert [SuperResolutionConfig().margin(levels) for levels in (range(1), range(2), range(1, 2))] == [4, 6, 4]
+    # x4: bilinear 1 and, at twice the size, mix 1 + blocks 4 + head 1.
+    assert (SMALL.margin(1), SMALL.margin(2)) == (1, 4)
+    assert SuperResolutionConfig().margin(2) == 5
 
 
 def test_coordinates_run_from_edge_to_edge() -> None:
@@ -97,7 +97,7 @@ def test_coordinates_run_from_edge_to_edge() -> None:
 
 
 def test_wrong_inputs_are_refused() -> None:
-    only_2 = SuperResolutionConfig((8,), (1,), (), (6,), (1,))
+    only_2 = SuperResolutionConfig((8,), (1,), (), (), ())
     for config, width, factor, message in (
         (SMALL, 31, 2, "multiples of 2"),
         (SMALL, 32, 3, "by 2 or 4, not by 3"),
@@ -105,7 +105,7 @@ def test_wrong_inputs_are_refused() -> None:
     ):
         with pytest.raises(ModelError, match=message):
             SuperResolution(config)(torch.zeros(1, 3, width, 32), factor)
-    for wrong, message in (({"down": (1, 1)}, "4 widths need 4"), ({"fine_blocks": (1,)}, "fine scales")):
+    for wrong, message in (({"down": (1, 1)}, "4 widths need 4"), ({"fine_blocks": (1, 1)}, "fine scales")):
         with pytest.raises(ValueError, match=message):
             SuperResolutionConfig(**wrong)
 

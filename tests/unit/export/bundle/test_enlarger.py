@@ -40,7 +40,7 @@ from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import shaken as shaken_all
 from tests.unit.server_decoder.test_super_resolution import shaken
 
-SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 1))
+SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6,), fine_blocks=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +90,25 @@ def test_graphs_take_batches_and_hold_their_own_weights(exported: EnlargerFiles)
         ]
         for model in models
     ]
-    width = SMALL.fine_widths[0]
+    width = SMALL.widths[0]
     assert ends == [
         [
             ("picture", ["batch", 32, 32, 3]),
             ("enlarged", ["batch", 64, 64, 3]),
             ("values", ["batch", 3, 64, 64]),
-            ("features", ["batch", width, 64, 64]),
+            ("features", ["batch", width, 32, 32]),
         ],
         [
             ("values", ["batch", 3, 64, 64]),
-            ("features", ["batch", width, 64, 64]),
+            ("features", ["batch", width, 32, 32]),
             ("enlarged", ["batch", 128, 128, 3]),
         ],
     ]
     kinds = [{tensor.name: tensor.data_type for tensor in model.graph.initializer} for model in models]
     half = onnx.TensorProto.FLOAT16
-    assert kinds[0]["network.coarse.first.weight.float16"] == kinds[1]["network.fine.1.mix.weight.float16"] == half
+    assert kinds[0]["network.coarse.first.weight.float16"] == kinds[1]["network.fine.0.mix.weight.float16"] == half
     names = [{name.removesuffix(".float16") for name in held if name.startswith("network")} for held in kinds]
-    assert not names[0] & names[1] and {name.split(".")[1] for name in names[1]} == {"fine"}
+    assert not names[0] & names[1] and {name.split(".")[1] for name in names[1]} == {"fine", "heads"}
     shapes = [list(tensor.dims) for model in models for tensor in model.graph.initializer]
     assert [1, 1, 32, 1] in shapes and [1, 1, 32, 32] not in shapes  # positions: a line, not its repetition
 
@@ -120,7 +120,7 @@ def test_large_weights_are_stored_as_int8_and_an_untrained_factor_is_left_out(tm
     graph = onnx.load_from_string(model).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     assert [output.name for output in graph.output] == ["enlarged"]
-    assert not any(name.startswith("network.fine.1") for name in stored)
+    assert not any(name.startswith(("network.fine", "network.heads.1")) for name in stored)
     large = {name for name, weight in network.state_dict().items() if weight.dim() > 1 and weight.numel() >= 4096}
     assert large and {name.removesuffix(".int8") for name in stored if name.endswith(".int8")} == {
         f"network.{name}" for name in large
@@ -136,7 +136,7 @@ def test_large_weights_are_stored_as_int8_and_an_untrained_factor_is_left_out(tm
 def test_another_graph_is_refused(network: SuperResolution, exported: EnlargerFiles) -> None:
     other = up_to_factor(network, 4)
     with torch.no_grad():
-        other.fine[1].head.bias.add_(0.02)  # 2.55 levels
+        other.heads[1].bias.add_(0.02)  # 2.55 levels
     with pytest.raises(ExportError, match="by 3 levels, more than 1"):
         compare_enlarger(exported.models, other, compared_pictures(32))
 

@@ -134,7 +134,7 @@ class RefiningCodec(Codec):
         self._networks = MetricNetworks.load(weights, self._torch_device, needed=True, faces=faces)
         self._rate = rate or manifest.own_rate
         tables = self._open.tables_of(self._rate)
-        self._level_step = tables.step
+        self._level_step, self._told_step = tables.step, float(manifest.told_step(tables.step))
         self._bits_per_sample = rate_model(tables, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}
 
@@ -229,7 +229,7 @@ class RefiningCodec(Codec):
         """Loss of the picture that the rounded LR restores against originals of one, two and four times the decoder's
         side, and bits per sample of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
-        lr, step = dequantize((rounded * self._level_step).clamp(0, 255)), rounded.new_tensor([float(self._level_step)])
+        lr, step = dequantize((rounded * self._level_step).clamp(0, 255)), rounded.new_tensor([self._told_step])
         lpips, identity = self._networks.lpips, self._networks.identity
         with mixed_precision(self._torch_device):
             picture, offset = self._torch_decoder(lr, step=step), random_offset(1.0)

@@ -205,7 +205,8 @@ class OpenBundle:
         if to_enlarge and self.form == "auto" and running.precision == "int8" and not self._enlarges_in_int8:
             decoder, _ = self._running_decoder("default")
         levels = [self.tables.step] * len(lrs) if steps is None else steps
-        squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)
+        told = [self.manifest.told_step(step) for step in levels] if STEP in decoder.controls else None
+        squares = decoder.decode(lrs, strength=strength, step=told)
         grey = [is_grey(lr, self.manifest.domain, step) for lr, step in zip(lrs, levels, strict=True)]
         if any(grey):
             squares = np.stack(

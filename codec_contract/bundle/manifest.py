@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from codec_contract.errors import BundleError
+from codec_contract.lr_coder.coder_tables import MAX_STEP
 from codec_contract.payload import CONTRACT_ID_BYTES, Header
 
 MANIFEST: Final = "manifest.json"
@@ -111,6 +112,7 @@ class Manifest:
     enlarger: Enlarger | None = None  # the network that enlarges what any of the decoders restores
     quality: str | None = None  # name of its own rate
     further_rates: tuple[Rate, ...] = ()  # with finer or coarser levels, from most to fewest bytes
+    finest_step: int | None = None  # finest step of levels that the decoder was trained with, if that is stated
 
     @property
     def own_rate(self) -> Rate:
@@ -125,6 +127,10 @@ class Manifest:
     def rate_of(self, header: Header) -> Rate | None:
         """The rate whose LR contract a payload names; None if it is another bundle's."""
         return next((rate for rate in self.rates if header.is_of(rate.lr_contract_id)), None)
+
+    def told_step(self, step: int) -> int:
+        """The step that the decoder is told for levels in this step: never finer than those it was trained with."""
+        return max(step, self.finest_step or step)
 
     @property
     def factor(self) -> int:
@@ -216,6 +222,7 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
     if hr % lr:
         raise ValueError(f"hr {hr} is not a multiple of lr {lr}")
     tile_overlap, enlarger = objects["preprocessing"].get("tile_overlap"), source.get("enlarger")
+    finest = source.get("finest_step")
     further = [
         Rate(_contract_id(rate), rate["file"], rate.get("quality"), rate.get("finer") is True)
         for rate in source.get("rates", [])
@@ -236,6 +243,7 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
         enlarger=None if enlarger is None else _enlarger(enlarger),
         quality=source.get("quality"),
         further_rates=tuple(further),
+        finest_step=None if finest is None else _whole(finest, MAX_STEP),
     )
     for name in manifest.files:
         _matching(_FILE, "file", {"file": name})

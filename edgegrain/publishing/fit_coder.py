@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_ONNX, ENCODER_WEIGHTS, Manifest
-from codec_contract.errors import ImageError
+from codec_contract.errors import BundleError, ImageError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, rounded, to_indices
@@ -124,13 +124,25 @@ def fit_tables(
 
 
 def add_rates(
-    bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tuple[str, ...] = (), report: Progress | None = None
+    bundle: Manifest,
+    data: Path,
+    steps: Sequence[int],
+    *,
+    finest: int | None = None,
+    exclude: tuple[str, ...] = (),
+    report: Progress | None = None,
 ) -> Manifest:
     """Give a bundle rates of these steps of the levels, ascending, in place of those beside its own.
+
+    ``finest`` is the finest step that the decoder was trained with, at most the bundle's own.
 
     The coder tables of each, ``coder_STEP.json``, are fitted to the bundle's own LRs of the pictures ``data`` and of
     their mirror images. Files that are there already are taken as they are, as an interrupted call left them.
     """
+    own = CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
+    if finest is not None and finest > own:
+        trained = f"bundle {bundle.id} has levels in steps of {own}, which its decoder was trained with"
+        raise BundleError(f"{trained}; its finest step is at most that, got {finest}")
     network = load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
     paths = [bundle.folder / f"coder_{step}.json" for step in steps]
     lrs: list[Rgb] = []
@@ -141,7 +153,7 @@ def add_rates(
             lrs.extend(encoder.encode(np.stack([square, square[:, ::-1]])))
             if report is not None:
                 report(index / len(pictures), "encoding pictures")
-    rates, own = list[dict[str, Any]](), CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
+    rates = list[dict[str, Any]]()
     for step, path in zip(steps, paths, strict=True):
         if not path.exists():
             write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
@@ -149,6 +161,8 @@ def add_rates(
         contract = lr_contract_id(integer_digest(network), bundle.preprocessing, tables)
         rates.append({"file": path.name, "lr_contract_id": contract.hex(), **({"finer": True} if step < own else {})})
     record, files = {**read_record(bundle.folder), "rates": rates}, {path.name: path.read_bytes() for path in paths}
+    record.pop("finest_step", None)
+    record |= {} if finest is None else {"finest_step": finest}
     return change_bundle(bundle.folder, record, files, [rate.coder for rate in bundle.further_rates])
 
 

@@ -193,13 +193,14 @@ def rates(
     bundle: str,
     steps: str,
     data: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    finest: Annotated[int | None, typer.Option(min=1, max=MAX_STEP)] = None,
     exclude: list[str] | None = None,
     force: ForceOption = False,
 ) -> None:
     """Give a bundle further rates: the same LRs with finer or coarser levels, for more or fewer bytes.
 
     Each is an LR contract of its own, with coder tables. The decoder must have been trained with these steps (--set
-    lr_steps). 'edgegrain bundles quality BUNDLE NAME --step STEP' names one.
+    lr_steps), except for those finer than --finest. 'edgegrain bundles quality BUNDLE NAME --step STEP' names one.
 
     \b
     Examples:
@@ -209,6 +210,7 @@ def rates(
         bundle: Id, alias, folder or hf:// name of the bundle.
         steps: Steps of the LR's levels, ascending, such as 1,3,4,6,9,13,19.
         data: Training pictures, to whose LRs the coder's tables are fitted.
+        finest: Finest step that the decoder was trained with; it is told this for finer levels.
         exclude: Name patterns left out, as in training.
     """
     wanted = _numbers(steps)
@@ -229,7 +231,7 @@ def rates(
     if STEP not in DecoderSession(target.open_file(str(target.decoder["file"]))).controls:
         say(f"the decoder of bundle {target.id} is not told the step; was it trained with lr_steps?", err=True)
     with progress_bar() as show:
-        written = add_rates(target, data, wanted, exclude=tuple(exclude or ()), report=show)
+        written = add_rates(target, data, wanted, finest=finest, exclude=tuple(exclude or ()), report=show)
     say(*(f"{rate.coder}: LR contract {rate.prefix}" for rate in written.further_rates))
 
 

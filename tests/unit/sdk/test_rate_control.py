@@ -140,6 +140,13 @@ class TestRatesOfABundle:
         assert [int(np.asarray(picture).max()) for picture in pictures] == [129, 132, 144, 160]
         assert [int(np.asarray(sdk.restore(payload)).max()) for payload in payloads] == [129, 132, 144, 160]
 
+    def test_the_decoder_is_told_the_finest_step_that_it_knows(self, installed: Path) -> None:
+        lrs = np.full((3, 16, 16, 3), 128, np.uint8)
+        refresh_manifest(installed, finest_step=8)
+        squares = sdk.Codec()._open.decode(lrs, [1, 8, 32])
+        assert [int(square.max()) for square in squares] == [132, 132, 144]
+        assert int(sdk.Codec()._open.decode(lrs).max()) == 132
+
     def test_a_quality_is_the_best_one(self, installed: Path) -> None:
         add_rates(installed, {8: "medium", 32: "tiny", 64: None})
         refresh_manifest(installed, quality="large")

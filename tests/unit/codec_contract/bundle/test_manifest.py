@@ -137,6 +137,8 @@ def test_names_that_leave_the_folder_are_refused(name: str) -> None:
         ({"enlarger": {}}, "lacks the field 'files'"),
         ({"rates": [{"file": "x"}]}, "lacks the field 'lr_contract_id'"),
         ({"rates": 3}, "is malformed"),
+        ({"finest_step": 0}, "0 is no whole number from 1 to 64"),
+        ({"finest_step": "2"}, "'2' is no whole number"),
     ],
 )
 def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
@@ -149,6 +151,11 @@ def test_the_lr_of_a_picture_in_tiles_follows_from_its_size() -> None:
     tiled = parse(lr=64, preprocessing={"pad": "edge", "tile_overlap": 16})
     assert (tiled.tile_overlap, tiled.factor) == (16, 4)
     assert tiled.lr_size((5000, 30)) == (1250, 8) and tiled.lr_size((1, 4001)) == (1, 1001)
+
+
+def test_the_decoder_is_told_no_finer_step_than_it_knows() -> None:
+    assert [parse(finest_step=3).told_step(step) for step in (1, 3, 8)] == [3, 3, 8]
+    assert parse().finest_step is None and parse().told_step(1) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xff", b"[]", b"3", b"[" * 200_000, b'{"schema":NaN}', b"{}"])

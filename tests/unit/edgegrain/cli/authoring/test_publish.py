@@ -185,14 +185,20 @@ def test_a_bundle_gets_further_rates(
     assert [rate.coder for rate in manifest.rates] == ["coder.json", "coder_8.json", "coder_32.json"]
     assert check_contract_id(manifest) and len({rate.lr_contract_id for rate in manifest.rates}) == 3
     shell.fails("pass --force to replace them", "rates", folder, "8", "--data", faces)
-    shell.ok("rates", folder, "1,8,40", "--data", faces, "--force")
+    before = (folder / "manifest.json").read_bytes()
+    too_coarse = "levels in steps of 2, which its decoder was trained with; its finest step is at most that, got 3"
+    shell.fails(too_coarse, "rates", folder, "1,8,40", "--data", faces, "--force", "--finest", "3")
+    assert (folder / "manifest.json").read_bytes() == before and len(calls) == 2
+    shell.ok("rates", folder, "1,8,40", "--data", faces, "--force", "--finest", "2")
     assert calls[2:] == [(2 * pictures, 1), (2 * pictures, 40)]  # the file of 8 was there
     manifest = verify_bundle(folder)
     assert [rate.coder for rate in manifest.rates] == ["coder_1.json", "coder.json", "coder_8.json", "coder_40.json"]
-    assert manifest.rates[1] == manifest.own_rate
+    assert manifest.rates[1] == manifest.own_rate and manifest.finest_step == 2
     assert "coder_32.json" not in manifest.files and not (folder / "coder_32.json").exists()
     for steps in ("8,4", "8,8", "0", "65", "x"):
         shell.fails("are no ascending numbers from 1 to 64", "rates", folder, steps, "--data", faces, status=2)
+    shell.ok("rates", folder, "1,8,40", "--data", faces, "--force")
+    assert verify_bundle(folder).finest_step is None
     shell.fails("levels in steps of 2; further rates have others", "rates", folder, "2,8", "--data", faces, "--force")
     monkeypatch.setattr(fit_coder, "lr_contract_id", lambda *_: bytes(32))
     shell.fails("begin alike", "rates", folder, "8,40", "--data", faces, "--force")

@@ -54,7 +54,8 @@ class BundleHook(BuildHookInterface):
                 files[f"{TARGET}/{folder.name}/{file.relative_to(folder).as_posix()}"] = file
             if not wanted:
                 for name in [name for name in manifest["files"] if name.startswith(PHONES)]:
-                    del manifest["files"][name], files[f"{TARGET}/{folder.name}/{name}"]
+                    del manifest["files"][name]
+                    files.pop(f"{TARGET}/{folder.name}/{name}", None)
                 shorter = Path(self._changed.name, f"{folder.name}.json")
                 shorter.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
                 files[f"{TARGET}/{folder.name}/{MANIFEST}"] = shorter

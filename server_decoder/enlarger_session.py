@@ -65,8 +65,10 @@ class EnlargerSession:
         require_provider(device)
         options = session_options(device, threads)
         if weights:
-            names, sizes = list(FLOAT32_FILES[: len(weights)]), list(map(len, weights))
-            options.add_external_initializers_from_files_in_memory(names, list(weights), sizes)
+            named = dict(zip(FLOAT32_FILES, weights, strict=False))
+            options.add_external_initializers_from_files_in_memory(
+                list(named), list(named.values()), list(map(len, named.values()))
+            )
         self._sessions = [
             create_session(bytes(model), options, device, "enlarger", CudaOptions(graphs=False)) for model in models
         ]

@@ -231,7 +231,7 @@ class SuperResolution(nn.Module):
         return self._enlarge_windows(self.coarse(picture), picture, windows, doublings)
 
     def forward_whole_and_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]]) -> tuple[Tensor, Tensor]:
-        """Enlarge whole pictures by 2 and windows of them by 4; what both have in common is computed once."""
+        """Enlarge whole pictures by 2 and windows of them by 4; the U-Net is computed once."""
         doublings, features = self._doublings(picture, 4), self.coarse(picture)
         whole = self.enlarge(features, picture, 1)[-1].picture
         return whole, self._enlarge_windows(features, picture, windows, doublings)[-1]

@@ -254,7 +254,11 @@ def _manifest(source: Mapping[str, Any], folder: Path) -> Manifest:
 
 def _enlarger(source: Mapping[str, Any]) -> Enlarger:
     int8 = source.get("forms", {}).get(INT8_FORM, {"files": ()})
-    return Enlarger(tuple(source["files"]), source.get("training", {}), tuple(int8["files"]))
+    enlarger = Enlarger(tuple(source["files"]), source.get("training", {}), tuple(int8["files"]))
+    count, form = len(enlarger.files), len(enlarger.int8_files)
+    if not 1 <= count <= len(ENLARGEMENTS) or form not in (0, count):
+        raise ValueError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files and its form as many, got {count} and {form}")
+    return enlarger
 
 
 def _contract_id(source: Mapping[str, Any]) -> bytes:

@@ -134,7 +134,8 @@ def add_rates(
 ) -> Manifest:
     """Give a bundle rates of these steps of the levels, ascending, in place of those beside its own.
 
-    ``finest`` is the finest step that the decoder was trained with, at most the bundle's own.
+    ``finest`` is the finest step that the decoder was trained with, at most the bundle's own; None leaves what the
+    manifest says.
 
     The coder tables of each, ``coder_STEP.json``, are fitted to the bundle's own LRs of the pictures ``data`` and of
     their mirror images. Files that are there already are taken as they are, as an interrupted call left them.
@@ -161,7 +162,6 @@ def add_rates(
         contract = lr_contract_id(integer_digest(network), bundle.preprocessing, tables)
         rates.append({"file": path.name, "lr_contract_id": contract.hex(), **({"finer": True} if step < own else {})})
     record, files = {**read_record(bundle.folder), "rates": rates}, {path.name: path.read_bytes() for path in paths}
-    record.pop("finest_step", None)
     record |= {} if finest is None else {"finest_step": finest}
     return change_bundle(bundle.folder, record, files, [rate.coder for rate in bundle.further_rates])
 

@@ -111,6 +111,8 @@ def publish_run(
     fields = writer.manifest_fields(bundle_id, CODEC, training=training, architecture=architecture, **stated)
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is not None:
+        if source.further_rates:
+            fields["finest_step"] = min(recipe.lr_step, *recipe.lr_steps)
         manifest = writer.replace_decoder(source, folder, graph, fields, card, force=force)
     else:
         network: Any = integer_encoder(run) if isinstance(encoder, BoxMean | EncoderTwin) else None

@@ -38,6 +38,7 @@ from export.decoder.graph import (
 from export.proof.inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
+from server_decoder.providers import can_run_int8
 from server_decoder.super_resolution import (
     SuperResolution,
     SuperResolutionConfig,
@@ -120,6 +121,8 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
             f"restores {side}x{side}"
         )
     EnlargerSession(found.models, side)  # it loads
+    if found.int8 and can_run_int8():
+        EnlargerSession(found.int8, side, weights=found.models)
     weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
     origin = f"{bundle.id} {bundle.version}"
     licence = held.get("enlarger", f"that of {origin}. Weights: {weights}. Data: {data}.")  # itself a copy, if it has
@@ -141,7 +144,10 @@ class BundledEnlarger:
         try:
             config = SuperResolutionConfig.from_dict(self.training["config"]["network"])
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"bundle {self.bundle.id} does not describe its enlarger's network ({error})") from error
+            raise BundleError(
+                f"bundle {self.bundle.id} describes no network of an enlarger that this release knows ({error}); "
+                "train it again"
+            ) from error
         assert self.bundle.enlarger is not None  # see `find_enlarger`
         network = described_network(
             self.bundle.path(self.bundle.enlarger.files[0]), lambda: SuperResolution(config.cut(len(self.models)))

@@ -233,7 +233,8 @@ def replace_decoder(
     source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *, force: bool = False
 ) -> Manifest:
     """Write a bundle with another decoder and everything else of ``source`` byte for byte, so its LR contract stays;
-    ``folder`` may be that of ``source``. The old decoder's forms for devices are left out, the enlarger stays."""
+    ``folder`` may be that of ``source``. The old decoder's forms for devices and its finest step are left out, the
+    enlarger stays."""
     replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
 
     def write(staging: Path) -> None:
@@ -242,7 +243,7 @@ def replace_decoder(
                 write_atomically(staging / name, source.open_file(name))
 
     kept = read_record(source.folder)
-    record = {**{name: value for name, value in kept.items() if name != "files"}, **fields}
+    record = {**{name: value for name, value in kept.items() if name not in ("files", "finest_step")}, **fields}
     if (enlarger := kept["licence"].get("enlarger")) is not None:
         record["licence"] = {**record["licence"], "enlarger": enlarger}
         card = state_enlarger(card, enlarger)

@@ -153,7 +153,7 @@ def _take_octaves(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], se
 
 
 class Int8Decoder(NamedTuple):
-    """The two ONNX files of a decoder, for the same LRs and pictures."""
+    """The two ONNX files of a decoder, for the same LRs and pictures, and what their weights differ by."""
 
     float32: bytes
     """The float32 decoder, its large weights stored as int8."""

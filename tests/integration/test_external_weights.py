@@ -55,8 +55,9 @@ def offset_enlarger() -> bytes:
         (lambda: onnx_model(exact_graph(box_network(HR, LR))).SerializeToString(), EncoderSession),
         (convolutional_decoder, DecoderSession),
         (offset_enlarger, lambda model: EnlargerSession([model], HR)),
+        (offset_enlarger, lambda model: EnlargerSession([model], HR, weights=[b"another file"])),
     ],
-    ids=["encoder", "decoder", "enlarger"],
+    ids=["encoder", "decoder", "enlarger", "enlarger with weights"],
 )
 def test_sessions_read_no_other_file(
     model: Callable[[], bytes], open_session: Callable[[bytes], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -238,9 +238,10 @@ def device_kit(
     wanted = {names.GOLDEN, names.ENCODER_ONNX, names.ENCODER_TFLITE, names.ENCODER_COREML}  # the last is a folder
     wanted |= {rate.coder for rate in manifest.rates}
     kept = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
-    if lacking := sorted(wanted - {name.partition("/")[0] for name in kept}):
-        advice = "wheels hold no encoders for phones; pass the bundle of a clone"
-        say(f"warning: {manifest.id} has no {', no '.join(lacking)}: {advice}", err=True)
+    phones = {names.ENCODER_TFLITE, names.ENCODER_COREML} - {name.partition("/")[0] for name in kept}
+    if phones:
+        advice = "wheels hold none for phones; pass the bundle of a clone, or make them with 'edgegrain export encoder'"
+        say(f"warning: bundle {manifest.id} has no {', no '.join(sorted(phones))}: {advice}", err=True)
     files = {f"bundle/{name}": manifest.open_file(name) for name in kept}
     files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
     described = {"bundle": manifest.id, "contract": manifest.lr_contract_id.hex()[:8]}

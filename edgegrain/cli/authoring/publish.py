@@ -204,13 +204,14 @@ def rates(
 
     \b
     Examples:
-      edgegrain publish rates my-bundles/my-faces 1,3,4,6,9,13,19,28,40 --data FACES
+      edgegrain publish rates my-bundles/my-faces 1,3,4,6,9,13,19,28,40 --data FACES --finest 2
 
     Args:
         bundle: Id, alias, folder or hf:// name of the bundle.
         steps: Steps of the LR's levels, ascending, such as 1,3,4,6,9,13,19.
         data: Training pictures, to whose LRs the coder's tables are fitted.
-        finest: Finest step that the decoder was trained with; it is told this for finer levels.
+        finest: Finest step that the decoder was trained with; it is told this for finer levels [default: as stated
+            before, else 1].
         exclude: Name patterns left out, as in training.
     """
     wanted = _numbers(steps)

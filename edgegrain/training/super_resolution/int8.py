@@ -1,7 +1,7 @@
-"""The form of an enlarger in int8, for what a bundle's decoder in int8 restores.
+"""The form of an enlarger in int8, for what a bundle's decoder in int8 restores, and the tuning of both forms.
 
-Both forms have the same weights. They are tuned in both by turns, on the pictures of the enlarger as it was and on
-originals.
+They have the same weights. A step computes one of them, drawn by chance, and compares its pictures with those of the
+enlarger as it was and with originals.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.int8 import Distance, RoundedDecoder, train_rounded
-from export.bundle.enlarger import EnlargerFiles, enlarger_graphs, find_enlarger, write_enlarger
+from export.bundle.enlarger import (
+    EnlargerFiles,
+    compare_enlarger,
+    compared_pictures,
+    enlarger_graphs,
+    find_enlarger,
+    write_enlarger,
+)
 from export.decoder.graph import decoder_graph, from_levels, rename_values, to_levels
 from export.decoder.int8 import Int8Decoder, for_onnx_runtime, int8_decoder, refer
 from server_decoder import decoder_session
@@ -76,14 +83,17 @@ def add_int8_form(folder: Path, data: Path, seconds: float, lpips: Distance, sho
     graph = graph._replace(int8=model.store(graph.int8))
     take_weights(network, graph)
     models = enlarger_graphs(network, target.hr, graph.gains)
-    licence, form = target.licence.get("enlarger"), int8_files(graph, models, target.hr)
-    return write_enlarger(EnlargerFiles(models, found.training, "", licence, form), target)
+    compare_enlarger(models, network, compared_pictures(target.hr))
+    form, made = int8_files(graph, models, target.hr), f"tuned for {seconds:.0f} s on {len(originals)} pictures"
+    EnlargerSession(form, target.hr, weights=models)  # it loads
+    training = {**found.training, "derived": made}
+    return write_enlarger(EnlargerFiles(models, training, "", target.licence.get("enlarger"), form), target)
 
 
 def enlarged_windows(
     rng: np.random.Generator, model: RoundedDecoder, restored: Rgb, wanted: Sequence[Rgb], originals: Sequence[Rgb]
 ) -> list[list[Tensor]]:
-    """A window of a square, enlarged by 2 and by 4: by the model, by the float32 enlarger, and the original's, if that
+    """A window of a square, enlarged by 2 and by 4: by the model, by the enlarger as it was, and the original's if it
     is as large."""
     index, side = int(rng.integers(len(restored))), restored.shape[1]
     y, x = rng.integers(0, side - WINDOW + 1, 2).tolist()
@@ -141,7 +151,7 @@ def take_weights(network: SuperResolution, graph: Int8Decoder) -> None:
 def int8_files(graph: Int8Decoder, float32: Sequence[bytes], side: int) -> tuple[bytes, ...]:
     """The ONNX files of a graph in int8, which refer to those in float32."""
     files = _with_ends(onnx.load_model_from_string(for_onnx_runtime(graph.int8)), side)
-    return tuple(refer(*parts) for parts in zip(files, FLOAT32_FILES, float32, strict=False))
+    return tuple(refer(*parts) for parts in zip(files, FLOAT32_FILES[: len(files)], float32, strict=True))
 
 
 def _with_ends(body: onnx.ModelProto, side: int) -> tuple[bytes, ...]:

@@ -135,6 +135,8 @@ def test_names_that_leave_the_folder_are_refused(name: str) -> None:
         ({"files": []}, "is malformed"),
         ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
         ({"enlarger": {}}, "lacks the field 'files'"),
+        ({"enlarger": {"files": ["1", "2", "3"]}}, "1 or 2 files"),
+        ({"enlarger": {"files": ["1", "2"], "forms": {"int8": {"files": ["3"]}}}}, "its form as many, got 2 and 1"),
         ({"rates": [{"file": "x"}]}, "lacks the field 'lr_contract_id'"),
         ({"rates": 3}, "is malformed"),
         ({"finest_step": 0}, "0 is no whole number from 1 to 64"),

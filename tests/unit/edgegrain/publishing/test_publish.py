@@ -58,7 +58,9 @@ def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, mo
 
 
 def test_another_decoder_leaves_encoder_coder_and_enlarger_byte_for_byte(tmp_path: Path) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path / "old", random=True, doublings=2))
+    folder = write_tiny_bundle(tmp_path / "old", random=True, doublings=2)
+    refresh_manifest(folder, finest_step=1)
+    source = load_manifest(folder)
     kept = {name: source.open_file(name) for name in source.files if name not in ("decoder.onnx", "README.md")}
     decoder = repeating_decoder(64, 16)
     made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, "# a card")
@@ -66,6 +68,7 @@ def test_another_decoder_leaves_encoder_coder_and_enlarger_byte_for_byte(tmp_pat
     assert {name: made.open_file(name) for name in kept} == kept
     assert made.open_file("decoder.onnx") == decoder and made.open_file("README.md") == b"# a card"
     assert (made.version, made.training) == ("2.0.0", {"pictures_seen": 7})
+    assert (source.finest_step, made.finest_step) == (1, None)
     record = json.loads((made.folder / "manifest.json").read_bytes())
     assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
     assert made.enlarger == source.enlarger and made.sides == (64, 128, 256) and "enlarger_x4.onnx" in kept

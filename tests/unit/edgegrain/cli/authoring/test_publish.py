@@ -198,7 +198,7 @@ def test_a_bundle_gets_further_rates(
     for steps in ("8,4", "8,8", "0", "65", "x"):
         shell.fails("are no ascending numbers from 1 to 64", "rates", folder, steps, "--data", faces, status=2)
     shell.ok("rates", folder, "1,8,40", "--data", faces, "--force")
-    assert verify_bundle(folder).finest_step is None
+    assert verify_bundle(folder).finest_step == 2
     shell.fails("levels in steps of 2; further rates have others", "rates", folder, "2,8", "--data", faces, "--force")
     monkeypatch.setattr(fit_coder, "lr_contract_id", lambda *_: bytes(32))
     shell.fails("begin alike", "rates", folder, "8,40", "--data", faces, "--force")

@@ -267,14 +267,17 @@ def test_its_form_in_int8_goes_along_and_is_replaced_with_it(
     tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell
 ) -> None:
     training = {"config": SMOKE.as_dict()}
-    write_enlarger(EnlargerFiles(models, training, int8=(b"one", b"two")), load_manifest(enlarging))
+    write_enlarger(EnlargerFiles(models, training, int8=models[::-1]), load_manifest(enlarging))
+    other = write_tiny_bundle(tmp_path / "refused")
+    shell.fails("does not double squares of", enlarging, "--into", other)
+    write_enlarger(EnlargerFiles(models, training, int8=models), load_manifest(enlarging))
     folder = write_tiny_bundle(tmp_path / "other")
     shell.ok(enlarging, "--into", folder)
     manifest = verify_bundle(folder)
     files = ("enlarger_int8_x2.onnx", "enlarger_int8_x4.onnx")
     assert manifest.enlarger is not None and manifest.enlarger.int8_files == files
-    assert tuple(map(manifest.open_file, files)) == (b"one", b"two") and manifest.sides == (HR, 2 * HR, 4 * HR)
-    paths = write_enlarger(EnlargerFiles(models, training, int8=(b"1", b"two")), manifest)
+    assert tuple(map(manifest.open_file, files)) == models and manifest.sides == (HR, 2 * HR, 4 * HR)
+    paths = write_enlarger(EnlargerFiles(models, training, int8=(b"1", models[1])), manifest)
     assert [path.name[:16] for path in paths[2:]] == ["enlarger_int8_x2", "enlarger_int8_x4"]
     assert verify_bundle(folder).enlarger.int8_files[1] == files[1]  # type: ignore[union-attr]
     write_enlarger(EnlargerFiles(models, training), load_manifest(folder))
@@ -324,7 +327,7 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, shell
     with pytest.raises(ExportError, match=f"takes pictures of {HR}x{HR}, the bundle restores {2 * HR}x{2 * HR}"):
         enlarger_files(enlarging, 2 * HR)
     refresh_manifest(enlarging, enlarger={"files": ["enlarger_x2.onnx", "enlarger_x4.onnx"]})
-    with pytest.raises(BundleError, match="does not describe its enlarger's network .'config'"):
+    with pytest.raises(BundleError, match="describes no network of an enlarger that this release knows .'config'"):
         find_enlarger(enlarging).network()
     tuned = (enlarging, "--into", enlarging, "--force", "--tune-seconds", 5)
     shell.fails("pass both or neither", *tuned, status=2)

@@ -17,7 +17,6 @@ from export.decoder.graph import INT8
 from export.decoder.int8 import OWN, Int8Decoder, int8_decoder
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.providers import has_dot_products
 from tests.unit.edgegrain.conftest import shaken
 from tests.unit.export.decoder.test_graph import run
 
@@ -39,7 +38,6 @@ def pair() -> Int8Decoder:
     return pair_of(CONFIG)
 
 
-@pytest.mark.skipif(not has_dot_products(), reason="without the option of `session_options` sums overflow")
 def test_computes_what_the_runtime_does(pair: Int8Decoder) -> None:
     model = onnx.load_model_from_string(pair.int8)
     with torch.no_grad():

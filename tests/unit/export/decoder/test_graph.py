@@ -16,6 +16,7 @@ from export.decoder import DecoderOptions, Pixels, WeightStorage
 from export.decoder.export import export_decoder
 from export.decoder.graph import OPSET, decoder_graph, from_levels, load_parameters, store_half, to_levels
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.providers import session_options
 from tests.unit.edgegrain.conftest import same, shaken
 
 SCALES = Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)
@@ -35,7 +36,7 @@ def graph(decoder: RRDBDecoder) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, lr: torch.Tensor, **inputs: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options("cpu", 1))
     return session.run(["hr"], {"lr": lr.numpy(), **inputs})[0]
 
 

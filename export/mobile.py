@@ -84,8 +84,8 @@ def encoder(
         from export.proof.prove import export_proven
         from export.proof.report import require_exact
 
-    chosen, folder = parse_formats(formats), find_bundle(bundle)
-    network = _bundle_encoder(folder)
+        chosen, folder = parse_formats(formats), find_bundle(bundle)
+        network = _bundle_encoder(folder)
     # GRAIN's float encoder takes twenty times as long as the exact one.
     count = inputs or (20 if quick else 200 if isinstance(network, IntegerNetwork) else 24)
     report = export_proven(

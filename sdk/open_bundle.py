@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,8 @@ class OpenBundle:
                 raise BundleError(f"bundle {manifest.id} prepares pictures with {name} {found!r}, {advice}")
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
+        if form not in get_args(FormChoice):
+            raise BundleError(f"a form is one of {', '.join(get_args(FormChoice))}, got {form!r}")
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
         self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)

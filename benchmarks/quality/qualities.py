@@ -4,7 +4,7 @@
     python benchmarks/quality/qualities.py 120=$R-to-120.json 140=$R-to-140.json tiny=$R-tiny.json 180=$R-to-180.json \
         250=$R-to-250.json small=$R.json 500=$S-2.5.0-to-500.json 620=$M-5.2.0-to-620.json 700=$M-5.2.0-to-700.json \
         medium=$M-5.2.0.json 1300=$M-5.3.0-to-1300.json 2000=$L-2.4.0-to-2000.json large=$L-2.4.0.json \
-        4000=$L-2.4.0-to-4000.json small=$S-2.5.0-1024.json medium=$M-5.2.1-1024.json large=$L-2.4.1-1024.json \
+        4000=$L-2.4.0-to-4000.json small=$S-2.5.0-1024.json medium=$M-5.3.0-1024.json large=$L-2.4.2-1024.json \
         --image docs/images/qualities.png --write docs/qualities.md
 
 Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``), each with

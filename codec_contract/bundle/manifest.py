@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
@@ -176,23 +176,27 @@ class Manifest:
 
     def open_file(self, name: str) -> bytes:
         """Read a listed file, verifying its size and SHA-256."""
-        with _opened(self.path(name), f"{name} of bundle {self.id}") as stream:
+        with self._opened(name) as stream:
             data = stream.read()
         self._check(name, len(data), hashlib.sha256(data).hexdigest())
         return data
 
     def verify_file(self, name: str) -> None:
         """Check size and SHA-256 of a listed file in little memory; errors as `open_file`."""
-        with _opened(self.path(name), f"{name} of bundle {self.id}") as stream:
+        with self._opened(name) as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             self._check(name, stream.tell(), digest)
+
+    def _opened(self, name: str) -> AbstractContextManager[io.BufferedReader]:
+        shared = self.folder.parent / SHARED / self.entry(name).sha256
+        return _opened(self.path(name), f"{name} of bundle {self.id}", f", and no {shared}")
 
     def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)
         if (size, digest) != (entry.size, entry.sha256):
             found, expected = f"{size} bytes and SHA-256 {digest}", f"{entry.size} and {entry.sha256}"
-            problem = f"{name} of bundle {self.id} is altered: it has {found}, its manifest says {expected}"
-            raise BundleError(f"{problem}; download the bundle again")
+            problem = f"{name} of bundle {self.id} is altered: {self.path(name)} has {found}"
+            raise BundleError(f"{problem}, its manifest says {expected}; download the bundle again")
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -294,13 +298,13 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
 
 
 @contextmanager
-def _opened(location: Path, what: str) -> Iterator[io.BufferedReader]:
+def _opened(location: Path, what: str, elsewhere: str = "") -> Iterator[io.BufferedReader]:
     """A file of a bundle; errors of opening and reading it become `BundleError`."""
     try:
         with location.open("rb") as stream:
             yield stream
     except FileNotFoundError:
-        raise BundleError(f"{what} is missing: no file {location}") from None
+        raise BundleError(f"{what} is missing: no file {location}{elsewhere}") from None
     except OSError as error:
         raise BundleError(f"{what} cannot be read: {error}") from error
 

@@ -126,7 +126,7 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
     weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
     origin = f"{bundle.id} {bundle.version}"
     licence = held.get("enlarger", f"that of {origin}. Weights: {weights}. Data: {data}.")  # itself a copy, if it has
-    training = {**found.training, "part_of": origin}
+    training = {"part_of": origin, **found.training}  # itself a copy, if it says so
     return EnlargerFiles(found.models, training, f"those of {origin}", str(licence), found.int8)
 
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -123,6 +124,13 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
     (folder / "encoder.safetensors").write_bytes(weights)
     printed = invoke(folder, tmp_path / "dist", "--inputs", "1", status=1)
     assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in printed
+
+
+def test_a_missing_library_is_named(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    result = CliRunner().invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist")])
+    assert isinstance(result.exception, SystemExit) and "this command needs safetensors" in result.output
+    assert "pip install 'edgegrain[export]'" in " ".join(result.output.split())
 
 
 def test_the_output_may_be_on_another_disk(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

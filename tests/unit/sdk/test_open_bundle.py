@@ -185,8 +185,10 @@ def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:
 def test_what_is_wrong_is_noticed_when_a_bundle_is_opened(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
     (folder / "decoder.onnx").unlink()
-    with pytest.raises(BundleError, match=r"decoder\.onnx .* is missing"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx .* is missing: .*, and no .*shared"):
         OpenBundle(load_manifest(folder)).open()
+    with pytest.raises(BundleError, match="one of auto, default, fused, int8, got 'bogus'"):
+        OpenBundle(load_manifest(folder), form="bogus")  # type: ignore[arg-type]
     folder = write_steered_bundle(tmp_path)
     refresh_manifest(folder, decoder={"file": "decoder.onnx", "controls": ["strength"], "strength": 3})
     with pytest.raises(BundleError, match="controls wrongly"):

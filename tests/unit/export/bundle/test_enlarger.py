@@ -293,6 +293,7 @@ def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[b
         shell.ok(source, "--into", target)
         manifest = verify_bundle(target)
         assert manifest.licence == {**own, "enlarger": stated}
+        assert manifest.enlarger.training["part_of"] == f"{load_manifest(enlarging).id} 1.0.0"  # type: ignore[union-attr]
         assert manifest.open_file("README.md").decode() == f"A bundle for tests.\n\nEnlarger inside: {stated}\n"
         source = target
     write_enlarger(EnlargerFiles(models[:1], {}), load_manifest(source))  # of a run

@@ -18,6 +18,7 @@ from measurement import PORTRAIT, ROOT, measured_on, median_seconds, wrapped, wr
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from sdk import Codec
+from server_decoder.providers import has_dot_products
 
 THREADS = (1, 2)
 SCORES = {"bytes": ".0f", "psnr": ".2f", "dists": ".3f", "identity_mobileface": ".3f"}
@@ -74,13 +75,13 @@ def speed(manifest: Manifest) -> list[str]:
     program = "import time; start = time.perf_counter(); import sdk; print(time.perf_counter() - start)"
     command, environment = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(ROOT)}
     imports = [float(subprocess.check_output(command, env=environment)) for _ in range(6)][1:]  # the first fills caches
-    facts = measured_on()
+    facts, int8 = measured_on(), "with" if has_dot_products() else "without"
     return [
         *lines,
         f"| `import sdk` | {1e3 * statistics.median(imports):.0f} ms | |",
         "",
-        f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
-        f"{facts['cores']} cores, commit {facts['commit']}.",
+        f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']} "
+        f"{int8} VNNI, {facts['cores']} cores, commit {facts['commit']}.",
     ]
 
 

@@ -170,9 +170,11 @@ class Manifest:
 
     def path(self, name: str) -> Path:
         """The path of a listed file, unverified: in the folder, or in the folder `SHARED` next to it."""
-        shared = self.folder.parent / SHARED / self.entry(name).sha256
-        own = self.folder.joinpath(*PurePosixPath(name).parts)
+        shared, own = self._shared(name), self.folder.joinpath(*PurePosixPath(name).parts)
         return shared if not own.exists() and shared.is_file() else own
+
+    def _shared(self, name: str) -> Path:
+        return self.folder.parent / SHARED / self.entry(name).sha256
 
     def open_file(self, name: str) -> bytes:
         """Read a listed file, verifying its size and SHA-256."""
@@ -188,8 +190,7 @@ class Manifest:
             self._check(name, stream.tell(), digest)
 
     def _opened(self, name: str) -> AbstractContextManager[io.BufferedReader]:
-        shared = self.folder.parent / SHARED / self.entry(name).sha256
-        return _opened(self.path(name), f"{name} of bundle {self.id}", f", and no {shared}")
+        return _opened(self.path(name), f"{name} of bundle {self.id}", f", and no {self._shared(name)}")
 
     def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)

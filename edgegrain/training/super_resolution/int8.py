@@ -7,6 +7,7 @@ enlarger as it was and with originals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def add_int8_form(folder: Path, data: Path, seconds: float, lpips: Distance, sho
     graph = graph._replace(int8=model.store(graph.int8))
     take_weights(network, graph)
     models = enlarger_graphs(network, target.hr, graph.gains)
-    compare_enlarger(models, network, compared_pictures(target.hr))
+    compare_enlarger(models, replace(found, models=models).network(), compared_pictures(target.hr))
     form, made = int8_files(graph, models, target.hr), f"tuned for {seconds:.0f} s on {len(originals)} pictures"
     EnlargerSession(form, target.hr, weights=models)  # it loads
     training = {**found.training, "derived": made}
